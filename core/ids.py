@@ -1,0 +1,111 @@
+"""Identifiers: their types, text forms and how they are derived.
+
+Ids are raw bytes inside and on the worker session; the text forms exist at the edges only. They
+follow the public protocol bit for bit, so that other clients can compute them: base62 of the bytes
+read as a little-endian integer, fixed width, no checksum.
+"""
+
+import base64
+import hashlib
+from typing import Final, NewType
+
+from .errors import PerdureError
+from .random import Random
+
+NodeName = NewType("NodeName", str)
+PartitionId = NewType("PartitionId", int)
+PartitionKey = NewType("PartitionKey", int)
+LogId = NewType("LogId", int)
+LogletId = NewType("LogletId", int)
+Lsn = NewType("Lsn", int)
+LeaderEpoch = NewType("LeaderEpoch", int)
+InvocationId = NewType("InvocationId", bytes)
+"""24 raw bytes: the partition key, u64 big-endian, then 16 bytes that make it unique."""
+
+INVOCATION_ID_BYTES: Final = 24
+_INVOCATION_PREFIX: Final = "inv_1"
+_ALPHABET: Final = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_DIGITS: Final = {digit: value for value, digit in enumerate(_ALPHABET)}
+_PARTITION_KEY_CHARS: Final = 11
+_UUID_CHARS: Final = 22
+
+
+class MalformedIdError(PerdureError):
+    """A text is not an id of the kind that was asked for."""
+
+    code = "PD0401"
+
+
+def base62(raw: bytes, width: int) -> str:
+    """`raw`, read little-endian, as `width` base62 digits, most significant first."""
+    number = int.from_bytes(raw, "little")
+    digits: list[str] = []
+    while number:
+        number, rest = divmod(number, 62)
+        digits.append(_ALPHABET[rest])
+    digits.reverse()
+    return "".join(digits).rjust(width, "0")
+
+
+def _unbase62(text: str, size: int) -> bytes:
+    number = 0
+    for digit in text:
+        number = number * 62 + _DIGITS[digit]
+    return number.to_bytes(size, "little")
+
+
+def invocation_id_text(invocation_id: InvocationId) -> str:
+    """The text form, ``inv_1`` and 33 base62 digits."""
+    return (
+        _INVOCATION_PREFIX
+        + base62(invocation_id[:8], _PARTITION_KEY_CHARS)
+        + base62(invocation_id[8:], _UUID_CHARS)
+    )
+
+
+def parse_invocation_id(text: str) -> InvocationId:
+    """The raw id of a text form. Raises MalformedIdError."""
+    digits = text[len(_INVOCATION_PREFIX) :]
+    if not text.startswith(_INVOCATION_PREFIX) or len(digits) != _PARTITION_KEY_CHARS + _UUID_CHARS:
+        raise MalformedIdError(
+            f"{text[:64]!r} is not an invocation id: it starts with {_INVOCATION_PREFIX} and has "
+            f"{_PARTITION_KEY_CHARS + _UUID_CHARS} base62 digits after that"
+        )
+    try:
+        return InvocationId(
+            _unbase62(digits[:_PARTITION_KEY_CHARS], 8)
+            + _unbase62(digits[_PARTITION_KEY_CHARS:], 16)
+        )
+    except (KeyError, OverflowError):
+        raise MalformedIdError(
+            f"{text[:64]!r} is not an invocation id: a digit is not base62 or the number is too "
+            "large"
+        ) from None
+
+
+def partition_key_of(invocation_id: InvocationId) -> PartitionKey:
+    """The key that decides which partition an invocation lives in."""
+    return PartitionKey(int.from_bytes(invocation_id[:8], "big"))
+
+
+def partition_of(partition_key: PartitionKey, partition_count: int) -> PartitionId:
+    """The partition of a key: equal, contiguous ranges of the 64-bit key space."""
+    return PartitionId(partition_key * partition_count >> 64)
+
+
+def awakeable_id_text(invocation_id: InvocationId, signal_index: int) -> str:
+    """The text form of the awakeable that signal `signal_index` of an invocation completes."""
+    raw = invocation_id + signal_index.to_bytes(4, "big")
+    return "sign_1" + base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def unique_part(clock_time_ns: int, random: Random) -> bytes:
+    """16 bytes that nobody else draws, ordered by time: 48 bits of milliseconds, 80 of chance."""
+    milliseconds = clock_time_ns // 1_000_000 & 0xFFFFFFFFFFFF
+    return (milliseconds << 80 | random.bits(80)).to_bytes(16, "big")
+
+
+def idempotent_part(service: str, key: str | None, handler: str, idempotency_key: str) -> bytes:
+    """16 bytes that the same idempotency key on the same target always gives."""
+    middle = f"{handler}" if key is None else f"{key},{handler}"
+    return hashlib.sha256(f"ik,{service},{middle},{idempotency_key}".encode()).digest()[:16]

@@ -1,0 +1,1 @@
+"""The Transport port and its adapters: ``grpc`` between processes, ``inproc`` within one."""

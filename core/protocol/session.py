@@ -1,0 +1,97 @@
+"""The worker session's own messages: greeting, services offered, opening and ending attempts.
+
+The worker dials out to every node, says `Hello` on stream 0 and gets `Welcome` or `Refused`; then
+the node opens one stream per attempt: ``OPEN | START | INPUT | …`` in one segment, followed by
+segments of notifications; the worker answers with segments of commands that end in END,
+SUSPENSION or ERROR. ABORT, either way and with no body, ends a stream without an answer.
+The bodies here are MessagePack (JSON-like objects), because they are ours alone and not hot.
+"""
+
+from enum import Enum
+from typing import Final
+
+import msgspec
+
+SESSION_SERVICE: Final = "worker-session"
+"""The name that the transport knows the session by."""
+
+LOOP_SEMANTICS: Final = 1
+"""The durable loop's semantics number: raised when replay of the same journal would differ."""
+
+
+class ServiceKind(str, Enum):
+    """What kind of service: how its handlers are keyed."""
+
+    SERVICE = "SERVICE"
+    VIRTUAL_OBJECT = "VIRTUAL_OBJECT"
+
+
+class HandlerKind(str, Enum):
+    """How invocations of a handler exclude one another; None for plain services."""
+
+    EXCLUSIVE = "EXCLUSIVE"
+    SHARED = "SHARED"
+
+
+class HandlerManifest(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """One handler as it is announced; the names follow the public discovery manifest."""
+
+    name: str
+    ty: HandlerKind | None = None
+    input_content_type: str | None = "application/json"
+    output_content_type: str | None = "application/json"
+
+
+class ServiceManifest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One service as it is announced."""
+
+    name: str
+    ty: ServiceKind
+    handlers: tuple[HandlerManifest, ...]
+
+
+class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Worker to node, first: who I am and what I run.
+
+    Attributes:
+        deployment: identity of the code, by default derived from `code_hash`; immutable.
+        code_hash: hex digest of the app's source, Python's minor version and loop semantics.
+        worker: a name for logs, such as ``host:pid``.
+        attempts_max: how many attempts this worker runs at once.
+        protocol_version: of the frames; see `messages.PROTOCOL_VERSION`.
+    """
+
+    deployment: str
+    code_hash: str
+    worker: str
+    attempts_max: int
+    protocol_version: int
+    services: tuple[ServiceManifest, ...]
+
+
+class Welcome(msgspec.Struct, frozen=True):
+    """Node to worker: you are in. Carries the node's time, for wake times of sleeps."""
+
+    node: str
+    cluster: str
+    time_ns: int
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """Node to worker: you are not; `code` is a PerdureError code, the connection closes."""
+
+    code: str
+    message: str
+    retryable: bool
+
+
+class Open(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Node to worker, first frame of a stream: which handler, which attempt of what.
+
+    A worker that is given a higher (epoch, attempt) of an invocation ends the older one it runs.
+    """
+
+    service: str
+    handler: str
+    epoch: int
+    attempt: int

@@ -1,0 +1,1 @@
+"""Made by scripts/proto.sh from proto/*.proto; never edited."""

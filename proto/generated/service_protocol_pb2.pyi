@@ -1,0 +1,225 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Void(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Value(_message.Message):
+    __slots__ = ("content",)
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    content: bytes
+    def __init__(self, content: _Optional[bytes] = ...) -> None: ...
+
+class FailureMetadata(_message.Message):
+    __slots__ = ("key", "value")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    value: str
+    def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+
+class Failure(_message.Message):
+    __slots__ = ("code", "message", "metadata")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    code: int
+    message: str
+    metadata: _containers.RepeatedCompositeFieldContainer[FailureMetadata]
+    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., metadata: _Optional[_Iterable[_Union[FailureMetadata, _Mapping]]] = ...) -> None: ...
+
+class Header(_message.Message):
+    __slots__ = ("key", "value")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    value: str
+    def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+
+class StateKeys(_message.Message):
+    __slots__ = ("keys",)
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    keys: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, keys: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class Start(_message.Message):
+    __slots__ = ("id", "debug_id", "known_entries", "state_map", "partial_state", "key", "retry_count_since_last_stored_entry", "duration_since_last_stored_entry", "random_seed")
+    class StateEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: bytes
+        value: bytes
+        def __init__(self, key: _Optional[bytes] = ..., value: _Optional[bytes] = ...) -> None: ...
+    ID_FIELD_NUMBER: _ClassVar[int]
+    DEBUG_ID_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    STATE_MAP_FIELD_NUMBER: _ClassVar[int]
+    PARTIAL_STATE_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    RETRY_COUNT_SINCE_LAST_STORED_ENTRY_FIELD_NUMBER: _ClassVar[int]
+    DURATION_SINCE_LAST_STORED_ENTRY_FIELD_NUMBER: _ClassVar[int]
+    RANDOM_SEED_FIELD_NUMBER: _ClassVar[int]
+    id: bytes
+    debug_id: str
+    known_entries: int
+    state_map: _containers.RepeatedCompositeFieldContainer[Start.StateEntry]
+    partial_state: bool
+    key: str
+    retry_count_since_last_stored_entry: int
+    duration_since_last_stored_entry: int
+    random_seed: int
+    def __init__(self, id: _Optional[bytes] = ..., debug_id: _Optional[str] = ..., known_entries: _Optional[int] = ..., state_map: _Optional[_Iterable[_Union[Start.StateEntry, _Mapping]]] = ..., partial_state: _Optional[bool] = ..., key: _Optional[str] = ..., retry_count_since_last_stored_entry: _Optional[int] = ..., duration_since_last_stored_entry: _Optional[int] = ..., random_seed: _Optional[int] = ...) -> None: ...
+
+class Suspension(_message.Message):
+    __slots__ = ("waiting_completions", "waiting_signals", "waiting_named_signals")
+    WAITING_COMPLETIONS_FIELD_NUMBER: _ClassVar[int]
+    WAITING_SIGNALS_FIELD_NUMBER: _ClassVar[int]
+    WAITING_NAMED_SIGNALS_FIELD_NUMBER: _ClassVar[int]
+    waiting_completions: _containers.RepeatedScalarFieldContainer[int]
+    waiting_signals: _containers.RepeatedScalarFieldContainer[int]
+    waiting_named_signals: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, waiting_completions: _Optional[_Iterable[int]] = ..., waiting_signals: _Optional[_Iterable[int]] = ..., waiting_named_signals: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Error(_message.Message):
+    __slots__ = ("code", "message", "stacktrace", "related_command_index", "related_command_name", "related_command_type", "next_retry_delay", "behavior")
+    class Behavior(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        RETRY: _ClassVar[Error.Behavior]
+        PAUSE: _ClassVar[Error.Behavior]
+        FAIL: _ClassVar[Error.Behavior]
+    RETRY: Error.Behavior
+    PAUSE: Error.Behavior
+    FAIL: Error.Behavior
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    STACKTRACE_FIELD_NUMBER: _ClassVar[int]
+    RELATED_COMMAND_INDEX_FIELD_NUMBER: _ClassVar[int]
+    RELATED_COMMAND_NAME_FIELD_NUMBER: _ClassVar[int]
+    RELATED_COMMAND_TYPE_FIELD_NUMBER: _ClassVar[int]
+    NEXT_RETRY_DELAY_FIELD_NUMBER: _ClassVar[int]
+    BEHAVIOR_FIELD_NUMBER: _ClassVar[int]
+    code: int
+    message: str
+    stacktrace: str
+    related_command_index: int
+    related_command_name: str
+    related_command_type: int
+    next_retry_delay: int
+    behavior: Error.Behavior
+    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., stacktrace: _Optional[str] = ..., related_command_index: _Optional[int] = ..., related_command_name: _Optional[str] = ..., related_command_type: _Optional[int] = ..., next_retry_delay: _Optional[int] = ..., behavior: _Optional[_Union[Error.Behavior, str]] = ...) -> None: ...
+
+class End(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class CommandAck(_message.Message):
+    __slots__ = ("command_index",)
+    COMMAND_INDEX_FIELD_NUMBER: _ClassVar[int]
+    command_index: int
+    def __init__(self, command_index: _Optional[int] = ...) -> None: ...
+
+class ProposeRunCompletion(_message.Message):
+    __slots__ = ("result_completion_id", "value", "failure")
+    RESULT_COMPLETION_ID_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    result_completion_id: int
+    value: bytes
+    failure: Failure
+    def __init__(self, result_completion_id: _Optional[int] = ..., value: _Optional[bytes] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
+
+class InputCommand(_message.Message):
+    __slots__ = ("headers", "name", "value")
+    HEADERS_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    headers: _containers.RepeatedCompositeFieldContainer[Header]
+    name: str
+    value: Value
+    def __init__(self, headers: _Optional[_Iterable[_Union[Header, _Mapping]]] = ..., name: _Optional[str] = ..., value: _Optional[_Union[Value, _Mapping]] = ...) -> None: ...
+
+class OutputCommand(_message.Message):
+    __slots__ = ("name", "value", "failure")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: Value
+    failure: Failure
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[_Union[Value, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
+
+class GetLazyStateCommand(_message.Message):
+    __slots__ = ("key", "result_completion_id", "name")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    RESULT_COMPLETION_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    key: bytes
+    result_completion_id: int
+    name: str
+    def __init__(self, key: _Optional[bytes] = ..., result_completion_id: _Optional[int] = ..., name: _Optional[str] = ...) -> None: ...
+
+class SetStateCommand(_message.Message):
+    __slots__ = ("key", "value", "name")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    key: bytes
+    value: Value
+    name: str
+    def __init__(self, key: _Optional[bytes] = ..., value: _Optional[_Union[Value, _Mapping]] = ..., name: _Optional[str] = ...) -> None: ...
+
+class ClearStateCommand(_message.Message):
+    __slots__ = ("key", "name")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    key: bytes
+    name: str
+    def __init__(self, key: _Optional[bytes] = ..., name: _Optional[str] = ...) -> None: ...
+
+class GetEagerStateCommand(_message.Message):
+    __slots__ = ("key", "name", "void", "value")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VOID_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    key: bytes
+    name: str
+    void: Void
+    value: Value
+    def __init__(self, key: _Optional[bytes] = ..., name: _Optional[str] = ..., void: _Optional[_Union[Void, _Mapping]] = ..., value: _Optional[_Union[Value, _Mapping]] = ...) -> None: ...
+
+class RunCommand(_message.Message):
+    __slots__ = ("result_completion_id", "name")
+    RESULT_COMPLETION_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    result_completion_id: int
+    name: str
+    def __init__(self, result_completion_id: _Optional[int] = ..., name: _Optional[str] = ...) -> None: ...
+
+class Notification(_message.Message):
+    __slots__ = ("completion_id", "signal_index", "signal_name", "void", "value", "failure", "invocation_id", "state_keys")
+    COMPLETION_ID_FIELD_NUMBER: _ClassVar[int]
+    SIGNAL_INDEX_FIELD_NUMBER: _ClassVar[int]
+    SIGNAL_NAME_FIELD_NUMBER: _ClassVar[int]
+    VOID_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    INVOCATION_ID_FIELD_NUMBER: _ClassVar[int]
+    STATE_KEYS_FIELD_NUMBER: _ClassVar[int]
+    completion_id: int
+    signal_index: int
+    signal_name: str
+    void: Void
+    value: Value
+    failure: Failure
+    invocation_id: str
+    state_keys: StateKeys
+    def __init__(self, completion_id: _Optional[int] = ..., signal_index: _Optional[int] = ..., signal_name: _Optional[str] = ..., void: _Optional[_Union[Void, _Mapping]] = ..., value: _Optional[_Union[Value, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., invocation_id: _Optional[str] = ..., state_keys: _Optional[_Union[StateKeys, _Mapping]] = ...) -> None: ...
