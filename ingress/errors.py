@@ -1,0 +1,90 @@
+"""What a front door refuses, and the only map from errors to HTTP and gRPC codes."""
+
+from typing import Final
+
+from ..core.errors import MessageTooLargeError, PerdureError
+from ..core.ids import MalformedIdError
+
+
+class UnknownServiceError(PerdureError):
+    """No deployment offers the service."""
+
+    code = "PD0501"
+
+
+class UnknownHandlerError(PerdureError):
+    """The service has no such handler."""
+
+    code = "PD0502"
+
+
+class KeyMissingError(PerdureError):
+    """A virtual object was called without a key."""
+
+    code = "PD0503"
+
+
+class KeyNotWantedError(PerdureError):
+    """A plain service was called with a key."""
+
+    code = "PD0504"
+
+
+class BodyTooLargeError(MessageTooLargeError):
+    """The body is over the limit."""
+
+    code = "PD0505"
+
+
+class BadRequestError(PerdureError):
+    """The request is not one that a front door understands: path, header or field."""
+
+    code = "PD0506"
+
+
+class MethodNotAllowedError(PerdureError):
+    """An HTTP method that the route does not take."""
+
+    code = "PD0507"
+
+
+class OverloadedError(PerdureError):
+    """The partition has as much work in flight as it may."""
+
+    code = "PD0508"
+    retryable = True
+
+
+class NotLeaderError(PerdureError):
+    """This node cannot take the request now; another one, or this one later, can."""
+
+    code = "PD0509"
+    retryable = True
+
+
+HTTP_STATUS: Final[dict[type[PerdureError], int]] = {
+    UnknownServiceError: 404,
+    UnknownHandlerError: 404,
+    KeyMissingError: 400,
+    KeyNotWantedError: 400,
+    BodyTooLargeError: 413,
+    BadRequestError: 400,
+    MethodNotAllowedError: 405,
+    OverloadedError: 429,
+    NotLeaderError: 503,
+    MalformedIdError: 400,
+}
+"""The HTTP status of each error; 500 for any other."""
+
+GRPC_STATUS_NAME: Final[dict[type[PerdureError], str]] = {
+    UnknownServiceError: "NOT_FOUND",
+    UnknownHandlerError: "NOT_FOUND",
+    KeyMissingError: "INVALID_ARGUMENT",
+    KeyNotWantedError: "INVALID_ARGUMENT",
+    BodyTooLargeError: "RESOURCE_EXHAUSTED",
+    BadRequestError: "INVALID_ARGUMENT",
+    OverloadedError: "RESOURCE_EXHAUSTED",
+    NotLeaderError: "UNAVAILABLE",
+    MalformedIdError: "INVALID_ARGUMENT",
+}
+"""The name of the gRPC status of each error; INTERNAL for any other."""

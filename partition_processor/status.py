@@ -1,0 +1,45 @@
+"""What a partition processor tells about itself."""
+
+import msgspec
+
+
+class PartitionStatus(msgspec.Struct, frozen=True):
+    """One partition on this node, as ``perdure partitions list`` shows it.
+
+    Attributes:
+        role: ``leader``, ``candidate``, ``stopped`` (see `error`).
+        applied_lsn: last position applied to the store; 0 before the first.
+        tail_lsn: first unwritten position of the log.
+        lag: committed records not applied yet, tail_lsn - 1 - applied_lsn.
+        invocations: live and completed invocations by status name.
+        error: why it stopped, empty otherwise.
+    """
+
+    partition: int
+    node: str
+    role: str
+    leader_epoch: int
+    applied_lsn: int
+    tail_lsn: int
+    lag: int
+    invocations: dict[str, int]
+    error: str = ""
+
+
+class PartitionDetail(msgspec.Struct, frozen=True):
+    """One partition in full, as ``perdure partitions inspect`` shows it.
+
+    Attributes:
+        key_first: first 64-bit partition key of its range.
+        key_last: last one.
+        digest: chained digest of everything applied, hex.
+        running: attempts open on workers now.
+        waiting_for_worker: invocations that no connected worker can take.
+    """
+
+    status: PartitionStatus
+    key_first: int
+    key_last: int
+    digest: str
+    running: int
+    waiting_for_worker: int
