@@ -1,12 +1,50 @@
 """From a front door to the partition that owns the invocation, and back with the answer."""
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import msgspec
 
-from ..core.errors import PerdureError
-from ..core.ids import InvocationId
+from ..core.clock import Clock
+from ..core.errors import PerdureError, StorageError
+from ..core.hashing import (
+    UNKEYED_BUCKETS,
+    idempotency_bucket,
+    keyed_partition_key,
+    unkeyed_partition_key,
+)
+from ..core.ids import (
+    InvocationId,
+    PartitionKey,
+    idempotent_part,
+    partition_key_of,
+    unique_part,
+)
+from ..core.protocol import messages
+from ..core.random import Random
+from ..log.errors import LogClosedError, RecordTooLargeError
+from ..partition_processor.deployments import Target, Targets
+from ..partition_processor.effects import Accepted as AcceptedEffect
+from ..partition_processor.effects import Answer
+from ..partition_processor.processor import (
+    InvokeOutcome,
+    InvokeReply,
+    NotLeadingError,
+    PartitionProcessor,
+)
+from ..partition_processor.records import KIND_SERVICE, Invoke
+from ..partition_processor.tables.invocations import Invocation
+from ..proto.generated import service_protocol_pb2 as wire
+from .errors import (
+    BadRequestError,
+    BodyTooLargeError,
+    KeyMissingError,
+    KeyNotWantedError,
+    NotLeaderError,
+    OverloadedError,
+    UnknownHandlerError,
+    UnknownServiceError,
+)
 
 
 class InvocationRequest(msgspec.Struct, frozen=True, gc=False):
@@ -62,8 +100,39 @@ CallReply: TypeAlias = Completed | Rejected
 SendReply: TypeAlias = Accepted | Rejected
 
 
+class PartitionGateway(Protocol):
+    """The partitions, as the dispatcher sees them; `PartitionManager` is one."""
+
+    @property
+    def targets(self) -> Targets:
+        """What can be called now."""
+        ...
+
+    def processor_for(self, partition_key: PartitionKey) -> PartitionProcessor:
+        """The processor of the partition that a key belongs to."""
+        ...
+
+
 class Dispatcher:
     """Resolves the target, fixes the invocation id and hands the request to its partition."""
+
+    def __init__(
+        self,
+        gateway: PartitionGateway,
+        *,
+        clock: Clock,
+        random: Random,
+        body_bytes_max: int,
+        in_flight_max_per_partition: int,
+    ) -> None:
+        """Serve requests from `gateway`'s partitions within the limits."""
+        self._gateway = gateway
+        self._clock = clock
+        self._random = random
+        self._body_bytes_max = body_bytes_max
+        self._in_flight_max = in_flight_max_per_partition
+        self._unkeyed: dict[str, list[bytes]] = {}
+        self.closing = False
 
     def call(
         self, request: InvocationRequest, on_reply: Callable[[CallReply], None]
@@ -71,16 +140,166 @@ class Dispatcher:
         """Start the invocation and have `on_reply` called once, on the loop, with its result.
 
         Raises UnknownServiceError, UnknownHandlerError, KeyMissingError, KeyNotWantedError,
-        BodyTooLargeError, OverloadedError (all PerdureError) before anything was logged.
+        BodyTooLargeError, OverloadedError or NotLeaderError before anything was logged.
         """
-        raise NotImplementedError
+
+        def reply(outcome: InvokeOutcome) -> None:
+            if type(outcome) is Answer:
+                on_reply(_completed(outcome.invocation_id, outcome.invocation))
+            else:
+                assert isinstance(outcome, PerdureError), outcome
+                on_reply(Rejected(command.invocation_id, _refusal(outcome)))
+
+        command = self._command(request)
+        self._submit(request, command, reply, wait=True)
+        return command.invocation_id
 
     def send(
         self, request: InvocationRequest, on_reply: Callable[[SendReply], None]
     ) -> InvocationId:
         """Start the invocation and have `on_reply` called once it is durable; raises as `call`."""
-        raise NotImplementedError
+
+        def reply(outcome: InvokeOutcome) -> None:
+            if type(outcome) is AcceptedEffect:
+                on_reply(Accepted(outcome.invocation_id, outcome.known is None))
+            else:
+                assert isinstance(outcome, PerdureError), outcome
+                on_reply(Rejected(command.invocation_id, _refusal(outcome)))
+
+        command = self._command(request)
+        self._submit(request, command, reply, wait=False)
+        return command.invocation_id
+
+    def _submit(
+        self, request: InvocationRequest, command: Invoke, reply: InvokeReply, *, wait: bool
+    ) -> None:
+        if self.closing:
+            raise NotLeaderError("this node is shutting down: try another one")
+        processor = self._gateway.processor_for(partition_key_of(command.invocation_id))
+        if processor.in_flight >= self._in_flight_max:
+            raise OverloadedError(
+                f"partition {processor.partition} has {self._in_flight_max} requests in flight, "
+                "its limit (limits.in_flight_max_per_partition): try again shortly"
+            )
+        try:
+            processor.invoke(command, request.traceparent, reply, wait=wait)
+        except PerdureError as error:
+            raise _refusal(error) from None
+
+    def _command(self, request: InvocationRequest) -> Invoke:
+        target = self._target(request)
+        if len(request.body) > self._body_bytes_max:
+            raise BodyTooLargeError(
+                f"the body has {len(request.body)} bytes, the limit is {self._body_bytes_max} "
+                "(limits.body_bytes_max): pass large data by reference"
+            )
+        invocation_id = request.invocation_id
+        if invocation_id is None:
+            invocation_id = self._mint(request)
+        return Invoke(
+            invocation_id,
+            target.service,
+            target.handler,
+            request.key,
+            target.target_kind,
+            input_frame(request.headers, request.body),
+            request.idempotency_key,
+        )
+
+    def _target(self, request: InvocationRequest) -> Target:
+        handlers = self._gateway.targets.handlers(request.service)
+        if handlers is None:
+            raise UnknownServiceError(
+                f"service {request.service!r} is not known: start a worker that offers it, or "
+                f"check the name; known are {_listed(self._gateway.targets.service_names())}"
+            )
+        target = handlers.get(request.handler)
+        if target is None:
+            raise UnknownHandlerError(
+                f"service {request.service!r} has no handler {request.handler!r}: it has "
+                f"{_listed(sorted(handlers))}"
+            )
+        if target.target_kind == KIND_SERVICE:
+            if request.key is not None:
+                raise KeyNotWantedError(
+                    f"{request.service!r} is a plain service and takes no key: call "
+                    f"{request.service}/{request.handler}"
+                )
+        elif request.key is None or request.key == "":
+            raise KeyMissingError(
+                f"{request.service!r} is a virtual object and needs a key: call "
+                f"{request.service}/KEY/{request.handler}"
+            )
+        elif len(request.key.encode()) > KEY_BYTES_MAX:
+            raise BadRequestError(f"the key is longer than {KEY_BYTES_MAX} bytes")
+        return target
+
+    def _mint(self, request: InvocationRequest) -> InvocationId:
+        """The id of a request that came without: derived from its idempotency key, or drawn."""
+        idempotency_key = request.idempotency_key
+        if request.key is not None:
+            routing = keyed_partition_key(request.key).to_bytes(8, "big")
+        elif idempotency_key is not None:
+            bucket = idempotency_bucket(idempotency_key)
+            routing = unkeyed_partition_key(request.service, bucket).to_bytes(8, "big")
+        else:
+            routing = self._unkeyed_routing(request.service)
+        if idempotency_key is None:
+            return InvocationId(routing + unique_part(self._clock.time_ns(), self._random))
+        return InvocationId(
+            routing
+            + idempotent_part(request.service, request.key, request.handler, idempotency_key)
+        )
+
+    def _unkeyed_routing(self, service: str) -> bytes:
+        """A random bucket's partition key; the few there are are computed once per service."""
+        buckets = self._unkeyed.get(service)
+        if buckets is None:
+            buckets = [
+                unkeyed_partition_key(service, bucket).to_bytes(8, "big")
+                for bucket in range(UNKEYED_BUCKETS)
+            ]
+            self._unkeyed[service] = buckets
+        return buckets[self._random.bits(9)]
 
     def service_names(self) -> list[str]:
         """The services that can be called now, sorted."""
-        raise NotImplementedError
+        return self._gateway.targets.service_names()
+
+
+KEY_BYTES_MAX: Final = 2048
+"""The longest key of a virtual object: it is part of every row of the object."""
+
+
+def input_frame(headers: tuple[tuple[str, str], ...], body: bytes) -> bytes:
+    """The INPUT command as a frame."""
+    message = wire.InputCommand(value=wire.Value(content=body))
+    for key, value in headers:
+        message.headers.add(key=key, value=value)
+    return messages.frame(messages.INPUT_COMMAND, message.SerializeToString())
+
+
+def _completed(invocation_id: InvocationId, invocation: Invocation) -> Completed:
+    failure = invocation.failure
+    if failure is None:
+        return Completed(invocation_id, invocation.output or b"")
+    return Completed(
+        invocation_id, b"", InvocationFailure(failure.code, failure.message, failure.metadata)
+    )
+
+
+def _refusal(error: PerdureError) -> PerdureError:
+    """An error of the floors below as front doors know it."""
+    if isinstance(error, NotLeadingError | LogClosedError | StorageError):
+        return NotLeaderError(error.message)
+    if isinstance(error, RecordTooLargeError):
+        return BodyTooLargeError(error.message)
+    return error
+
+
+def _listed(names: list[str], shown_max: int = 10) -> str:
+    """Names for an error text."""
+    if not names:
+        return "none"
+    text = ", ".join(names[:shown_max])
+    return text if len(names) <= shown_max else f"{text} and {len(names) - shown_max} more"

@@ -1,0 +1,1 @@
+"""One file per command: how it is applied. `machine` looks the function up by record kind."""

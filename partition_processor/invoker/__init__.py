@@ -1,0 +1,1 @@
+"""The invoker: runs attempts on connected workers. Effects come in, proposals to the log go out."""

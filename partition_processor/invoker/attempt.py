@@ -1,0 +1,52 @@
+"""One attempt of one invocation, between the partition that owns it and the worker that runs it."""
+
+from typing import TYPE_CHECKING, Protocol
+
+from ...core.ids import InvocationId
+from ..tables.invocations import Invocation
+from .attempt_frames import AttemptError
+
+if TYPE_CHECKING:
+    from .session import WorkerSession
+
+
+class AttemptOwner(Protocol):
+    """The partition, as the invoker sees it."""
+
+    def start_segments(self, attempt: "Attempt") -> list[tuple[int, bytes]]:
+        """What opens the attempt on a worker: (record time in ns, frames), in order."""
+        ...
+
+    def propose_chunk(self, attempt: "Attempt", deployment: str, frames: bytes) -> None:
+        """The worker sent frames; they count once they are in the log."""
+        ...
+
+    def propose_failure(
+        self, attempt: "Attempt", error: AttemptError, *, worker_lost: bool
+    ) -> None:
+        """The attempt ended without an answer."""
+        ...
+
+
+class Attempt:
+    """An attempt that is open on a worker or waits for one.
+
+    Attributes:
+        session: where it runs; None while no worker can take it.
+        stream: its name on that session.
+        over: nothing that still arrives for it counts.
+    """
+
+    __slots__ = ("attempt", "invocation", "invocation_id", "over", "owner", "session", "stream")
+
+    def __init__(
+        self, owner: AttemptOwner, invocation_id: InvocationId, invocation: Invocation
+    ) -> None:
+        """The invocation's current attempt."""
+        self.owner = owner
+        self.invocation_id = invocation_id
+        self.invocation = invocation
+        self.attempt = invocation.attempt
+        self.session: WorkerSession | None = None
+        self.stream = 0
+        self.over = False

@@ -1,0 +1,139 @@
+"""Building what a worker gets to start an attempt, and looking over what it sends back."""
+
+from typing import Final
+
+import msgspec
+from google.protobuf.message import DecodeError
+
+from ...core.errors import MalformedMessageError
+from ...core.ids import InvocationId
+from ...core.protocol import messages
+from ...core.protocol.session import Open
+from ...proto.generated import service_protocol_pb2 as wire
+from ..records import KIND_SERVICE
+from ..tables.invocations import Invocation
+from ..tables.journal import Chunk
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+def start_frames(
+    invocation_id: InvocationId,
+    invocation: Invocation,
+    *,
+    epoch: int,
+    state: dict[bytes, bytes],
+    now_ns: int,
+) -> bytes:
+    """OPEN and START of the invocation's current attempt."""
+    opening = _encode(Open(invocation.service, invocation.handler, epoch, invocation.attempt))
+    start = wire.Start(
+        id=invocation_id,
+        known_entries=invocation.entries,
+        # The part of the id that chance or a digest made: stable, and different per invocation.
+        random_seed=int.from_bytes(invocation_id[16:24], "big"),
+    )
+    if invocation.target_kind == KIND_SERVICE:
+        start.partial_state = True
+    else:
+        start.key = invocation.key or ""
+        for key, value in state.items():
+            start.state_map.add(key=key, value=value)
+    if invocation.failures_since_entry:
+        start.retry_count_since_last_stored_entry = invocation.failures_since_entry
+        start.duration_since_last_stored_entry = max(
+            0, (now_ns - invocation.last_entry_ns) // 1_000_000
+        )
+    return messages.frame(messages.OPEN, opening) + messages.frame(
+        messages.START, start.SerializeToString()
+    )
+
+
+def journal_segments(chunks: list[Chunk]) -> list[tuple[int, bytes]]:
+    """The stored journal as (record time, frames), neighbours of one time joined."""
+    segments: list[tuple[int, bytes]] = []
+    for chunk in chunks:
+        if segments and segments[-1][0] == chunk.record_time_ns:
+            segments[-1] = (chunk.record_time_ns, segments[-1][1] + chunk.frames)
+        else:
+            segments.append((chunk.record_time_ns, chunk.frames))
+    return segments
+
+
+class AttemptError(msgspec.Struct, frozen=True, gc=False):
+    """Why an attempt failed, as the worker told it.
+
+    Attributes:
+        delay_ns: wait that the code asked for this time, None to follow the policy.
+        give_up: the code said that no retry can help.
+    """
+
+    code: int
+    message: str
+    delay_ns: int | None = None
+    give_up: bool = False
+
+
+class Reply(msgspec.Struct, frozen=True, gc=False):
+    """What one segment from a worker comes to.
+
+    Attributes:
+        frames: to be stored, END included; may be empty.
+        ended: END is the last of `frames`.
+        error: the attempt failed after `frames`.
+    """
+
+    frames: bytes
+    ended: bool
+    error: AttemptError | None
+
+
+_TAKEN_FROM_CODE: Final = frozenset(
+    (
+        messages.OUTPUT_COMMAND,
+        messages.RUN_COMMAND,
+        messages.SET_STATE_COMMAND,
+        messages.CLEAR_STATE_COMMAND,
+        messages.GET_EAGER_STATE_COMMAND,
+        messages.PROPOSE_RUN_COMPLETION,
+    )
+)
+
+PROTOCOL_VIOLATION: Final = 571
+
+
+def read_reply(frames: bytes) -> Reply:
+    """Look over the frames of one segment: where the attempt ends, whether all types are known.
+
+    Bodies are read once, by apply. What breaks the protocol becomes the attempt's error.
+    """
+    try:
+        for message_type, start, end in messages.split_frames(frames):
+            if message_type in _TAKEN_FROM_CODE:
+                continue
+            header = start - messages.FRAME_HEADER_BYTES
+            if message_type == messages.END:
+                if end != len(frames):
+                    return _violation(frames[:header], "frames after END")
+                return Reply(frames, True, None)
+            if message_type == messages.ERROR:
+                error = wire.Error.FromString(frames[start:end])
+                return Reply(frames[:header], False, _attempt_error(error))
+            return _violation(frames[:header], f"a frame of type {message_type:#06x}")
+    except (MalformedMessageError, DecodeError) as error:
+        return _violation(b"", f"frames that do not parse: {error}")
+    return Reply(frames, False, None)
+
+
+def _violation(frames: bytes, what: str) -> Reply:
+    return Reply(frames, False, AttemptError(PROTOCOL_VIOLATION, f"the worker sent {what}"))
+
+
+def _attempt_error(error: wire.Error) -> AttemptError:
+    delay_ns: int | None = None
+    if error.HasField("next_retry_delay"):
+        delay_ns = error.next_retry_delay * 1_000_000
+    text = error.message
+    if error.HasField("related_command_name") and error.related_command_name:
+        text = f"{text} (in {error.related_command_name!r})"
+    return AttemptError(error.code or 500, text, delay_ns, error.behavior == wire.Error.FAIL)

@@ -1,0 +1,123 @@
+"""Which attempt runs on which worker."""
+
+from collections import deque
+
+from ..deployments import Schema
+from .attempt import Attempt
+from .session import WorkerSession
+
+
+class Invoker:
+    """Gives attempts to worker sessions; attempts that nobody can take wait in order of arrival.
+
+    An invocation that has stored an entry is pinned to its deployment. Any other runs on the newest
+    deployment that is connected and offers the service, so that a rollback, which brings an older
+    deployment back and takes the newer one away, needs no word to the server.
+    """
+
+    def __init__(self) -> None:
+        """Start without workers."""
+        self.sessions: list[WorkerSession] = []
+        self._ranks: dict[str, int] = {}
+        self._routes: dict[str, list[WorkerSession]] = {}
+        self._pinned_routes: dict[str, list[WorkerSession]] = {}
+        self._waiting: dict[tuple[str | None, str], deque[Attempt]] = {}
+
+    # Attempts ------------------------------------------------------------------------------------
+
+    def start(self, attempt: Attempt) -> None:
+        """Open the attempt on a worker now, or as soon as one can take it."""
+        session = self._choose(attempt)
+        if session is None:
+            self._waiting.setdefault(self._queue_of(attempt), deque()).append(attempt)
+        else:
+            session.open(attempt)
+
+    def end(self, attempt: Attempt, *, abort: bool) -> None:
+        """The attempt is over; `abort` tells the worker, who may still be at it."""
+        attempt.over = True
+        session = attempt.session
+        if session is not None:
+            session.close_stream(attempt, abort=abort)
+
+    def waiting_count(self) -> int:
+        """Attempts that no connected worker can take now."""
+        return sum(1 for queue in self._waiting.values() for attempt in queue if not attempt.over)
+
+    def waiting_of(self, owner: object) -> int:
+        """Those of `waiting_count` that belong to one partition."""
+        return sum(
+            1
+            for queue in self._waiting.values()
+            for attempt in queue
+            if attempt.owner is owner and not attempt.over
+        )
+
+    @staticmethod
+    def _queue_of(attempt: Attempt) -> tuple[str | None, str]:
+        return (attempt.invocation.deployment, attempt.invocation.service)
+
+    def _choose(self, attempt: Attempt) -> WorkerSession | None:
+        deployment = attempt.invocation.deployment
+        if deployment is None:
+            candidates = self._routes.get(attempt.invocation.service)
+        else:
+            candidates = self._pinned_routes.get(deployment)
+        if not candidates:
+            return None
+        best = candidates[0]
+        if len(candidates) > 1:
+            for session in candidates:
+                if len(session.attempts) < len(best.attempts):
+                    best = session
+        return best if best.has_room() else None
+
+    # Sessions ------------------------------------------------------------------------------------
+
+    def set_schema(self, schema: Schema) -> None:
+        """Learn the order of deployments."""
+        self._ranks = {item.name: rank for rank, item in enumerate(schema.deployments)}
+        self._route()
+
+    def add(self, session: WorkerSession) -> None:
+        """A worker has connected."""
+        self.sessions.append(session)
+        self._route()
+        self.drain_waiting()
+
+    def remove(self, session: WorkerSession) -> None:
+        """A worker is gone or takes no more attempts."""
+        if session in self.sessions:
+            self.sessions.remove(session)
+            self._route()
+
+    def _route(self) -> None:
+        routes: dict[str, list[WorkerSession]] = {}
+        pinned: dict[str, list[WorkerSession]] = {}
+        for session in self.sessions:
+            pinned.setdefault(session.deployment, []).append(session)
+            for service in session.services:
+                routes.setdefault(service, []).append(session)
+        for service, sessions in routes.items():
+            newest = max(self._ranks.get(session.deployment, -1) for session in sessions)
+            routes[service] = [
+                session for session in sessions if self._ranks.get(session.deployment, -1) == newest
+            ]
+        self._routes = routes
+        self._pinned_routes = pinned
+
+    def drain_waiting(self) -> None:
+        """Give waiting attempts to workers that have room."""
+        if not self._waiting:
+            return
+        for queue_key, queue in list(self._waiting.items()):
+            while queue:
+                attempt = queue[0]
+                if not attempt.over:
+                    session = self._choose(attempt)
+                    if session is None:
+                        break
+                    session.open(attempt)
+                queue.popleft()
+            if not queue:
+                del self._waiting[queue_key]

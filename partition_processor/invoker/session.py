@@ -1,0 +1,154 @@
+"""One connected worker: attempts go out, frames come in, many of each per message."""
+
+from asyncio import AbstractEventLoop
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from ...core.errors import PerdureError, TransportError
+from ...core.net.transport import Connection
+from ...core.protocol import messages
+from ...core.protocol.envelope import SESSION_STREAM, EnvelopeReader, EnvelopeWriter
+from ...core.protocol.session import Hello, Welcome
+from .attempt import Attempt
+from .attempt_frames import AttemptError, read_reply
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_ABORT_FRAME: Final = messages.frame(messages.ABORT, b"")
+
+WORKER_LOST: Final = 503
+"""Failure code of attempts whose worker went away."""
+
+
+class WorkerSession:
+    """A worker that was welcomed.
+
+    Attributes:
+        deployment: what it runs.
+        services: names of the services it offers.
+        attempts: open attempts by stream.
+        draining: it finishes what it has and takes nothing new.
+    """
+
+    # Above this the worker does not keep up with reading; giving it more only fills memory.
+    QUEUED_BYTES_MAX: Final = 64 * 1024 * 1024
+
+    def __init__(
+        self,
+        hello: Hello,
+        connection: Connection,
+        loop: AbstractEventLoop,
+        on_room: Callable[[], None],
+    ) -> None:
+        """Serve the worker behind `connection`; `on_room` is called when it can take more."""
+        self.worker = hello.worker
+        self.deployment = hello.deployment
+        self.services = tuple(service.name for service in hello.services)
+        self.attempts: dict[int, Attempt] = {}
+        self.draining = False
+        self._attempts_max = hello.attempts_max
+        self._connection = connection
+        self._loop = loop
+        self._on_room = on_room
+        self._reader = EnvelopeReader()
+        self._writer = EnvelopeWriter()
+        self._next_stream = SESSION_STREAM + 1
+        self._scheduled = False
+        self._closed = False
+
+    def has_room(self) -> bool:
+        """Whether another attempt may be opened now."""
+        return (
+            len(self.attempts) < self._attempts_max
+            and not self.draining
+            and not self._closed
+            and self._connection.queued_bytes < self.QUEUED_BYTES_MAX
+        )
+
+    def open(self, attempt: Attempt) -> None:
+        """Start an attempt on the worker; it leaves with everything else of this turn."""
+        stream = self._next_stream
+        self._next_stream = stream + 1
+        attempt.session = self
+        attempt.stream = stream
+        self.attempts[stream] = attempt
+        for record_time_ns, frames in attempt.owner.start_segments(attempt):
+            self._writer.add(stream, record_time_ns, frames)
+        self._schedule()
+
+    def notify(self, attempt: Attempt, record_time_ns: int, frames: bytes) -> None:
+        """Send notifications to an open attempt."""
+        self._writer.add(attempt.stream, record_time_ns, frames)
+        self._schedule()
+
+    def close_stream(self, attempt: Attempt, *, abort: bool) -> None:
+        """Forget an attempt; `abort` has the worker drop it too."""
+        if self.attempts.pop(attempt.stream, None) is None:
+            return
+        if abort:
+            self._writer.add(attempt.stream, 0, _ABORT_FRAME)
+            self._schedule()
+        self._on_room()
+
+    def welcome(self, welcome: Welcome) -> None:
+        """Tell the worker that it is in."""
+        self._writer.add(SESSION_STREAM, 0, messages.frame(messages.WELCOME, _encode(welcome)))
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._scheduled and not self._closed:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        if self._closed:
+            return
+        for message in self._writer.take():
+            try:
+                self._connection.send(message)
+            except TransportError:
+                return  # The reader sees the same loss and ends the session.
+
+    def received(self, message: bytes) -> None:
+        """Take one message of the worker. Raises MalformedMessageError or MessageTooLargeError."""
+        for stream, _, frames in self._reader.read(message):
+            attempt = self.attempts.get(stream)
+            if attempt is not None:
+                self._reply(attempt, frames)
+            elif stream == SESSION_STREAM:
+                self._control(frames)
+            # Anything else belongs to an attempt that was ended while the frames were under way.
+
+    def _reply(self, attempt: Attempt, frames: bytes) -> None:
+        if len(frames) == len(_ABORT_FRAME) and frames == _ABORT_FRAME:
+            del self.attempts[attempt.stream]
+            error = AttemptError(WORKER_LOST, f"worker {self.worker} gave the attempt back")
+            attempt.owner.propose_failure(attempt, error, worker_lost=True)
+            self._on_room()
+            return
+        reply = read_reply(frames)
+        if reply.frames:
+            attempt.owner.propose_chunk(attempt, self.deployment, reply.frames)
+        if reply.ended or reply.error is not None:
+            del self.attempts[attempt.stream]
+            if reply.error is not None:
+                attempt.owner.propose_failure(attempt, reply.error, worker_lost=False)
+            self._on_room()
+
+    def _control(self, frames: bytes) -> None:
+        for message_type, _, _ in messages.split_frames(frames):
+            if message_type == messages.DRAIN:
+                self.draining = True
+
+    def lost(self, error: PerdureError | None) -> None:
+        """The connection is gone: every open attempt has failed."""
+        self._closed = True
+        reason = "" if error is None else f": {error}"
+        failure = AttemptError(WORKER_LOST, f"the connection to worker {self.worker} ended{reason}")
+        attempts = list(self.attempts.values())
+        self.attempts.clear()
+        for attempt in attempts:
+            attempt.session = None
+            attempt.owner.propose_failure(attempt, failure, worker_lost=True)

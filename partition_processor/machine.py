@@ -1,0 +1,120 @@
+"""The interpreter: one record in, writes and effects out; the same on every replica, always.
+
+No clock, chance, disk, network or configuration in here; nothing iterates a set, hashes with
+``hash()``, computes with floats or serialises a stored message again.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from ..core.errors import PerdureError
+from ..log.types import Batch, Record
+from .commands.announce_leader import apply_announce_leader
+from .commands.attempt_chunk import apply_attempt_chunk
+from .commands.attempt_failed import apply_attempt_failed
+from .commands.attempt_started import apply_attempt_started
+from .commands.invoke import apply_invoke
+from .context import ApplyContext
+from .effects import Effect
+from .records import (
+    ANNOUNCE_LEADER,
+    ATTEMPT_CHUNK,
+    ATTEMPT_FAILED,
+    ATTEMPT_STARTED,
+    COMMAND_TYPES,
+    INVOKE,
+)
+from .tables.progress import Progress
+from .transaction import Transaction
+
+_DISPATCH: Final[dict[int, tuple[Callable[[bytes], Any], Callable[..., None]]]] = {
+    kind: (msgspec.msgpack.Decoder(COMMAND_TYPES[kind]).decode, apply)
+    for kind, apply in (
+        (INVOKE, apply_invoke),
+        (ATTEMPT_CHUNK, apply_attempt_chunk),
+        (ATTEMPT_FAILED, apply_attempt_failed),
+        (ATTEMPT_STARTED, apply_attempt_started),
+        (ANNOUNCE_LEADER, apply_announce_leader),
+    )
+}
+
+
+class RecordFailedError(PerdureError):
+    """A record cannot be applied: every replica would fail alike, so the partition stops here.
+
+    Attributes:
+        lsn: of the record; everything before it is applied.
+        record: what failed.
+    """
+
+    code = "PD0902"
+
+    def __init__(self, lsn: int, record: Record, cause: BaseException) -> None:
+        """Name the position and the cause."""
+        super().__init__(
+            f"the record at LSN {lsn} (kind {record.kind}) cannot be applied: "
+            f"{type(cause).__name__}: {cause}"
+        )
+        self.lsn = lsn
+        self.record = record
+
+
+class Machine:
+    """One partition's interpreter over its transaction."""
+
+    def __init__(self, transaction: Transaction, progress: Progress) -> None:
+        """Go on after the last record that `progress` counts as applied."""
+        self.context = ApplyContext(
+            transaction, list(progress.counts), progress.epoch, progress.applied_lsn
+        )
+        self._digest = progress.digest
+
+    def apply_batch(self, batch: Batch, base_lsn: int) -> None:
+        """Apply a batch's records in order, skipping those applied before.
+
+        Raises RecordFailedError at the first record that cannot be applied; those before it stay.
+        MemoryError, RecursionError and storage errors pass through: they are no facts about the
+        record.
+        """
+        context = self.context
+        context.record_time_ns = batch.record_time_ns
+        lsn = base_lsn + batch.first_offset - 1
+        for record in batch.records:
+            if lsn > context.lsn:
+                assert lsn == context.lsn + 1, (lsn, context.lsn)
+                self._apply(record, lsn)
+            lsn += 1
+
+    def _apply(self, record: Record, lsn: int) -> None:
+        context = self.context
+        previous = context.lsn
+        effects_before = len(context.effects)
+        counts_before = context.counts.copy()
+        context.lsn = lsn
+        if record.epoch < context.epoch:
+            return
+        try:
+            decode, apply = _DISPATCH[record.kind]
+            apply(context, decode(record.body), record)
+        except (MemoryError, RecursionError, PerdureError):
+            raise
+        except Exception as error:
+            context.transaction.rollback_record()
+            del context.effects[effects_before:]
+            context.counts = counts_before
+            context.lsn = previous
+            raise RecordFailedError(lsn, record, error) from error
+        self._digest = context.transaction.commit_record(self._digest)
+
+    def take_effects(self) -> list[Effect]:
+        """The effects since the last call, in order."""
+        effects, self.context.effects = self.context.effects, []
+        return effects
+
+    def progress(self) -> Progress:
+        """How far the interpreter has come."""
+        context = self.context
+        first, second, third, fourth = context.counts
+        return Progress(context.lsn, context.epoch, self._digest, (first, second, third, fourth))

@@ -1,0 +1,202 @@
+"""All partitions of this node: start, the end of each turn, and finding the one for a key."""
+
+from asyncio import AbstractEventLoop, Future
+from collections.abc import Callable
+
+import structlog
+
+from ..core.clock import Clock
+from ..core.errors import PerdureError, StorageError
+from ..core.ids import InvocationId, LogletId, PartitionId, PartitionKey, partition_of
+from ..core.random import Random
+from ..core.retry import RetryPolicy
+from ..core.storage.kv import KvStore, PutOrDelete
+from ..log.loglet import CommitListener, Loglet
+from ..metadata.api import MetadataStore
+from ..metadata.values import read_modify_write
+from .deployments import SCHEMA_KEY, Deployment, Schema, Targets
+from .invoker.invoker import Invoker
+from .leadership import claim_leadership
+from .machine import RecordFailedError
+from .processor import PartitionProcessor
+from .schema_value import decode_schema, encode_schema
+from .status import PartitionDetail, PartitionStatus
+from .timers import Timers
+
+_log = structlog.get_logger("partitions")
+
+
+class PartitionManager:
+    """Owns the node's partition processors, their common store and the known deployments."""
+
+    def __init__(
+        self,
+        *,
+        partition_count: int,
+        node: str,
+        store: KvStore,
+        metadata: MetadataStore,
+        loop: AbstractEventLoop,
+        clock: Clock,
+        random: Random,
+        policy: RetryPolicy,
+        on_failure: Callable[[PerdureError], None],
+        on_parked: Callable[[PartitionProcessor, RecordFailedError], None],
+    ) -> None:
+        """Read every partition's progress.
+
+        Args:
+            partition_count: how many partitions the cluster has.
+            store: the partition store, common to all partitions of the node.
+            on_failure: the store failed; the node must stop.
+            on_parked: a record cannot be applied; the rest goes on.
+        """
+        self._partition_count = partition_count
+        self._node = node
+        self._store = store
+        self._metadata = metadata
+        self._loop = loop
+        self._on_failure = on_failure
+        self._dirty: list[PartitionProcessor] = []
+        self._failed = False
+        self.invoker = Invoker()
+        self.targets = Targets(Schema())
+
+        def make_timers(fire: Callable[[InvocationId, int], None]) -> Timers:
+            return Timers(loop, clock, fire)
+
+        self.processors = [
+            PartitionProcessor(
+                PartitionId(number),
+                key_first=_range_start(number, partition_count),
+                key_last=_range_start(number + 1, partition_count) - 1,
+                node=node,
+                store=store,
+                clock=clock,
+                random=random,
+                invoker=self.invoker,
+                policy=policy,
+                make_timers=make_timers,
+                on_dirty=self._dirty.append,
+                on_parked=on_parked,
+            )
+            for number in range(partition_count)
+        ]
+
+    async def start(self, open_loglet: Callable[[LogletId, int, CommitListener], Loglet]) -> None:
+        """Claim, replay and announce every partition; on return all of them lead or have stopped.
+
+        Args:
+            open_loglet: gives the loglet of a partition's log, for a leader epoch and a listener.
+        """
+        await self._load_schema()
+        for processor in self.processors:
+            epoch = await claim_leadership(self._metadata, processor.partition, self._node)
+            # Loglet ids leave room for later segments: log in the upper half, segment below.
+            loglet = open_loglet(
+                LogletId((processor.partition + 1) << 32 | 1), epoch, processor.committed
+            )
+            processor.open(loglet, epoch)
+            while not processor.replay_some():
+                self.finish_turn()
+                await _next_turn(self._loop)
+            self.finish_turn()
+            if processor.role != "stopped":
+                processor.announce()
+        while any(processor.role == "candidate" for processor in self.processors):
+            if self._failed:
+                raise StorageError("the disk failed while the partitions started")
+            await _next_turn(self._loop)
+
+    def finish_turn(self) -> None:
+        """Write what this turn's commits came to, then carry out their effects."""
+        dirty = self._dirty
+        if not dirty or self._failed:
+            return
+        taken = dirty.copy()
+        # The processors hold `dirty.append`, so the list must stay the same one.
+        dirty.clear()
+        operations: list[PutOrDelete] = []
+        for processor in taken:
+            operations += processor.take_writes()
+        try:
+            self._store.write(operations)
+        except StorageError as error:
+            self.fail(error)
+            return
+        for processor in taken:
+            processor.run_effects()
+
+    def fail(self, error: PerdureError) -> None:
+        """The disk failed: acknowledge nothing more."""
+        if not self._failed:
+            self._failed = True
+            for processor in self.processors:
+                processor.stop()
+                processor.fail_clients(error)
+            self._on_failure(error)
+
+    def processor_for(self, partition_key: PartitionKey) -> PartitionProcessor:
+        """The processor of the partition that a key belongs to."""
+        return self.processors[partition_of(partition_key, self._partition_count)]
+
+    # Deployments ---------------------------------------------------------------------------------
+
+    async def _load_schema(self) -> None:
+        value = await self._metadata.get(SCHEMA_KEY)
+        self._use_schema(Schema() if value is None else decode_schema(value.value))
+
+    def _use_schema(self, schema: Schema) -> None:
+        self.targets = Targets(schema)
+        self.invoker.set_schema(schema)
+
+    async def register(self, deployment: Deployment) -> None:
+        """Make a deployment known, durably.
+
+        Raises DeploymentConflictError or ServiceKindChangedError. Cancelling may leave it
+        registered.
+        """
+        schema = Schema()
+
+        def change(current: bytes | None) -> bytes:
+            nonlocal schema
+            known = Schema() if current is None else decode_schema(current)
+            schema = known.register(deployment)
+            return encode_schema(schema)
+
+        await read_modify_write(self._metadata, SCHEMA_KEY, change)
+        self._use_schema(schema)
+
+    # Looking in ----------------------------------------------------------------------------------
+
+    def partitions(self) -> list[PartitionStatus]:
+        """How all partitions are."""
+        return [processor.status() for processor in self.processors]
+
+    def partition(self, partition: int) -> PartitionDetail | None:
+        """One partition in full, None if there is no such partition."""
+        if not 0 <= partition < len(self.processors):
+            return None
+        return self.processors[partition].detail()
+
+    def in_flight(self) -> int:
+        """Requests taken and not answered yet."""
+        return sum(processor.in_flight for processor in self.processors)
+
+    def stop(self, error: PerdureError) -> None:
+        """Take and do nothing more; whoever still waits is told `error`."""
+        for processor in self.processors:
+            processor.stop()
+            processor.fail_clients(error)
+
+
+def _range_start(number: int, count: int) -> int:
+    """The first partition key of partition `number`; inverse of `ids.partition_of`."""
+    return -(-(number << 64) // count)
+
+
+async def _next_turn(loop: AbstractEventLoop) -> None:
+    """Let everything that is ready run once."""
+    turn: Future[None] = loop.create_future()
+    loop.call_soon(turn.set_result, None)
+    await turn

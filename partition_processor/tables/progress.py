@@ -1,0 +1,25 @@
+"""The progress row: how far a partition has come. Written with every applied batch."""
+
+from typing import Final
+
+import msgspec
+
+
+class Progress(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """How far a partition has come, as of the last applied record.
+
+    Attributes:
+        applied_lsn: last LSN applied; 0 before the first.
+        epoch: highest leader epoch announced.
+        digest: chain over all operations applied, 16 bytes.
+        counts: invocations by status, in the order of `invocations.STATUS_NAMES`.
+    """
+
+    applied_lsn: int = 0
+    epoch: int = 0
+    digest: bytes = bytes(16)
+    counts: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+
+encode_progress: Final = msgspec.msgpack.Encoder().encode
+decode_progress: Final = msgspec.msgpack.Decoder(Progress).decode

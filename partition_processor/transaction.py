@@ -1,0 +1,247 @@
+"""The transaction: what apply reads and writes, one record nested in one batch.
+
+Writes of a record are kept apart until the record is through; then they join the batch's, and the
+digest takes them in, in their order. A record that fails leaves nothing behind. Live invocations,
+held locks and the state of objects in use are kept decoded in bounded caches.
+"""
+
+from typing import Final, Generic, TypeVar
+
+import xxhash
+
+from ..core.ids import InvocationId
+from ..core.storage.kv import KvStore, PutOrDelete
+from .tables import keys
+from .tables.invocations import (
+    STATUS_COMPLETED,
+    Invocation,
+    decode_invocation,
+    encode_invocation,
+)
+from .tables.journal import Chunk, decode_chunk
+from .tables.locks import Lock, decode_lock, encode_lock
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+_ABSENT: Final = object()
+
+
+class BoundedCache(Generic[Key, Value]):
+    """A map that forgets its oldest entry when full; what it forgets is read from the store."""
+
+    __slots__ = ("_entries", "_entries_max")
+
+    def __init__(self, entries_max: int) -> None:
+        """Hold at most `entries_max` entries."""
+        self._entries: dict[Key, Value] = {}
+        self._entries_max = entries_max
+
+    def get(self, key: Key) -> Value | None:
+        """The value, or None when it is not held."""
+        return self._entries.get(key)
+
+    def put(self, key: Key, value: Value) -> None:
+        """Hold the value, making room if need be."""
+        entries = self._entries
+        entries[key] = value
+        if len(entries) > self._entries_max:
+            del entries[next(iter(entries))]
+
+    def discard(self, key: Key) -> None:
+        """Forget the key if it is held."""
+        self._entries.pop(key, None)
+
+
+class Transaction:
+    """Reads through this batch's writes; collects the writes of one record at a time."""
+
+    LIVE_INVOCATIONS_MAX: Final = 50_000
+    OBJECT_STATES_MAX: Final = 10_000
+
+    def __init__(self, store: KvStore) -> None:
+        """Read from `store`; writing to it is the caller's, see `take`."""
+        self._store = store
+        self._batch: dict[bytes, bytes | None] = {}
+        self._record: dict[bytes, bytes | None] = {}
+        self._record_invocations: dict[InvocationId, Invocation] = {}
+        self._record_locks: dict[bytes, Lock | None] = {}
+        self._record_states: list[tuple[bytes, bytes, bytes | None]] = []
+        self._invocations: BoundedCache[InvocationId, Invocation] = BoundedCache(
+            self.LIVE_INVOCATIONS_MAX
+        )
+        self._locks: BoundedCache[bytes, Lock] = BoundedCache(self.LIVE_INVOCATIONS_MAX)
+        self._states: BoundedCache[bytes, dict[bytes, bytes]] = BoundedCache(self.OBJECT_STATES_MAX)
+
+    # Raw rows ------------------------------------------------------------------------------------
+
+    def get(self, key: bytes) -> bytes | None:
+        """A row as of this record."""
+        value = self._record.get(key, _ABSENT)
+        if value is _ABSENT:
+            value = self._batch.get(key, _ABSENT)
+            if value is _ABSENT:
+                return self._store.get(key)
+        return value  # type: ignore[return-value]
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Write a row."""
+        self._record[key] = value
+
+    def delete(self, key: bytes) -> None:
+        """Delete a row."""
+        self._record[key] = None
+
+    # Invocations ---------------------------------------------------------------------------------
+
+    def invocation(self, invocation_id: InvocationId) -> Invocation | None:
+        """An invocation as of this record, or None if it was never heard of."""
+        invocation = self._record_invocations.get(invocation_id)
+        if invocation is None:
+            invocation = self._invocations.get(invocation_id)
+            if invocation is None:
+                value = self.get(keys.INVOCATIONS + invocation_id)
+                if value is not None:
+                    invocation = decode_invocation(value)
+        return invocation
+
+    def put_invocation(self, invocation_id: InvocationId, invocation: Invocation) -> None:
+        """Write an invocation's row."""
+        self._record_invocations[invocation_id] = invocation
+        self._record[keys.INVOCATIONS + invocation_id] = encode_invocation(invocation)
+
+    # Locks ---------------------------------------------------------------------------------------
+
+    def lock(self, partition_key: bytes, object_name: bytes) -> Lock | None:
+        """The lock of an object as of this record, or None when it is free."""
+        row = partition_key + object_name
+        if row in self._record_locks:
+            return self._record_locks[row]
+        lock = self._locks.get(row)
+        if lock is None:
+            value = self.get(keys.LOCKS + row)
+            if value is not None:
+                lock = decode_lock(value)
+        return lock
+
+    def put_lock(self, partition_key: bytes, object_name: bytes, lock: Lock | None) -> None:
+        """Write an object's lock; None frees it."""
+        row = partition_key + object_name
+        self._record_locks[row] = lock
+        self._record[keys.LOCKS + row] = None if lock is None else encode_lock(lock)
+
+    # State ---------------------------------------------------------------------------------------
+
+    def put_state(
+        self, partition_key: bytes, object_name: bytes, key: bytes, value: bytes | None
+    ) -> None:
+        """Write one entry of an object's state; None clears it."""
+        row = partition_key + object_name
+        self._record[keys.STATE + row + key] = value
+        self._record_states.append((row, key, value))
+
+    def object_state(self, partition_key: bytes, object_name: bytes) -> dict[bytes, bytes]:
+        """All state of an object, between records; the caller must not change the map."""
+        row = partition_key + object_name
+        state = self._states.get(row)
+        if state is None:
+            prefix = keys.STATE + row
+            end = keys.prefix_end(prefix)
+            start = len(prefix)
+            state = {key[start:]: value for key, value in self._store.scan(prefix, end)}
+            for key, value in self._batch.items():
+                if key.startswith(prefix):
+                    if value is None:
+                        state.pop(key[start:], None)
+                    else:
+                        state[key[start:]] = value
+            self._states.put(row, state)
+        return state
+
+    # Journal -------------------------------------------------------------------------------------
+
+    def journal(self, invocation_id: InvocationId, invocation: Invocation) -> list[Chunk]:
+        """All chunks of an invocation in order, between records."""
+        chunks = [decode_chunk(value) for value in invocation.head]
+        if invocation.rows:
+            start = keys.journal_row(invocation_id, 0)
+            end = keys.journal_row(invocation_id, (1 << 32) - 1)
+            rows = dict(self._store.scan(start, end))
+            rows.update(
+                (key, value)
+                for key, value in self._batch.items()
+                if start <= key < end and value is not None
+            )
+            chunks.extend(decode_chunk(rows[key]) for key in sorted(rows))
+        return chunks
+
+    # Record and batch ----------------------------------------------------------------------------
+
+    def commit_record(self, digest: bytes) -> bytes:
+        """Keep the record's writes; give the digest that follows `digest` by them."""
+        if not self._record:
+            return digest
+        parts = [digest]
+        for key, value in self._record.items():
+            if value is None:
+                parts.append(b"-%d;" % len(key))
+                parts.append(key)
+            else:
+                parts.append(b"+%d,%d;" % (len(key), len(value)))
+                parts.append(key)
+                parts.append(value)
+        self._batch.update(self._record)
+        self._record = {}
+        self._refresh_caches()
+        return xxhash.xxh3_128_digest(b"".join(parts))
+
+    def _refresh_caches(self) -> None:
+        for invocation_id, invocation in self._record_invocations.items():
+            if invocation.status == STATUS_COMPLETED:
+                self._invocations.discard(invocation_id)
+            else:
+                self._invocations.put(invocation_id, invocation)
+        self._record_invocations = {}
+        if self._record_locks:
+            for row, lock in self._record_locks.items():
+                if lock is None:
+                    self._locks.discard(row)
+                else:
+                    self._locks.put(row, lock)
+            self._record_locks = {}
+        if self._record_states:
+            for row, key, value in self._record_states:
+                state = self._states.get(row)
+                if state is not None:
+                    if value is None:
+                        state.pop(key, None)
+                    else:
+                        state[key] = value
+            self._record_states = []
+
+    def rollback_record(self) -> None:
+        """Forget the record's writes."""
+        self._record = {}
+        self._record_invocations = {}
+        self._record_locks = {}
+        self._record_states = []
+
+    def take(self) -> list[PutOrDelete]:
+        """The batch's writes, for one atomic write; the batch is empty afterwards.
+
+        Until the caller has written them, reads miss them: take and write without anything between.
+        """
+        operations = list(self._batch.items())
+        self._batch = {}
+        return operations
+
+    def active(self, first: bytes, last: bytes) -> list[tuple[InvocationId, Invocation]]:
+        """All invocations that are not completed, of a range of 8-byte partition keys."""
+        found: list[tuple[InvocationId, Invocation]] = []
+        end = keys.prefix_end(keys.ACTIVE + last)
+        for key, _ in self._store.scan(keys.ACTIVE + first, end):
+            invocation_id = InvocationId(key[1:])
+            invocation = self.invocation(invocation_id)
+            assert invocation is not None, f"active row without invocation: {invocation_id.hex()}"
+            found.append((invocation_id, invocation))
+        return found
