@@ -30,7 +30,7 @@ class PerdureError(Exception):
 
 
 class StorageError(PerdureError):
-    """The disk refused a write, a sync or a read; whatever was not yet acknowledged never will be."""
+    """The disk refused a write, a sync or a read; what is not acknowledged yet never will be."""
 
     code = "PD0101"
 
@@ -45,6 +45,12 @@ class StorageFormatError(StorageError):
     """The stored format is newer than this program knows."""
 
     code = "PD0103"
+
+
+class StorageLockedError(StorageError):
+    """Another process, or another store of this one, has the directory open."""
+
+    code = "PD0104"
 
 
 class TransportError(PerdureError):

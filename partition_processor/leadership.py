@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from ..core.ids import PartitionId
-from ..metadata.api import MetadataStore
+from ..metadata.api import MetadataStore, VersionedValue
 from ..metadata.values import read_modify_write
 
 
@@ -32,9 +32,9 @@ async def claim_leadership(store: MetadataStore, partition: PartitionId, node: s
     """
     claimed = LeaderClaim(0, node)
 
-    def change(current: bytes | None) -> bytes:
+    def change(current: VersionedValue | None) -> bytes:
         nonlocal claimed
-        epoch = 1 if current is None else _decode(current).epoch + 1
+        epoch = 1 if current is None else _decode(current.value).epoch + 1
         claimed = LeaderClaim(epoch, node)
         return msgspec.json.encode(claimed)
 

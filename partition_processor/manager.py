@@ -12,7 +12,7 @@ from ..core.random import Random
 from ..core.retry import RetryPolicy
 from ..core.storage.kv import KvStore, PutOrDelete
 from ..log.loglet import CommitListener, Loglet
-from ..metadata.api import MetadataStore
+from ..metadata.api import MetadataStore, VersionedValue
 from ..metadata.values import read_modify_write
 from .deployments import SCHEMA_KEY, Deployment, Schema, Targets
 from .invoker.invoker import Invoker
@@ -158,11 +158,11 @@ class PartitionManager:
         """
         schema = Schema()
 
-        def change(current: bytes | None) -> bytes:
+        def change(current: VersionedValue | None) -> bytes | None:
             nonlocal schema
-            known = Schema() if current is None else decode_schema(current)
+            known = Schema() if current is None else decode_schema(current.value)
             schema = known.register(deployment)
-            return encode_schema(schema)
+            return None if schema is known else encode_schema(schema)
 
         await read_modify_write(self._metadata, SCHEMA_KEY, change)
         self._use_schema(schema)

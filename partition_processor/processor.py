@@ -30,7 +30,6 @@ from .records import (
     ATTEMPT_FAILED,
     ATTEMPT_STARTED,
     INVOKE,
-    KIND_SERVICE,
     AnnounceLeader,
     AttemptChunk,
     AttemptFailed,
@@ -290,10 +289,7 @@ class PartitionProcessor:
             raise NotLeadingError(
                 f"partition {self.partition} is {self.role} on this node: try again shortly"
             )
-        touched = (attempt_key(command.invocation_id),)
-        if command.target_kind != KIND_SERVICE:
-            assert command.key is not None
-            touched = (*touched, object_key(command.service, command.key))
+        touched = _touched(command.invocation_id, command.service, command.key)
         lsn = self._propose(INVOKE, command, touched, 0, traceparent)
         self._proposed[lsn] = (reply, wait)
 
@@ -348,11 +344,10 @@ class PartitionProcessor:
 
     def _try_propose(self, kind: int, command: Command, attempt: Attempt) -> None:
         """Propose for an attempt; on a log that failed there is nobody to tell: the node stops."""
-        touched = [attempt_key(attempt.invocation_id)]
-        if attempt.invocation.key is not None:
-            touched.append(object_key(attempt.invocation.service, attempt.invocation.key))
+        invocation = attempt.invocation
+        touched = _touched(attempt.invocation_id, invocation.service, invocation.key)
         try:
-            self._propose(kind, command, tuple(touched), attempt.attempt)
+            self._propose(kind, command, touched, attempt.attempt)
         except PerdureError as error:
             _log.warning("an attempt's record was not taken", code=error.code, reason=str(error))
 
@@ -428,3 +423,10 @@ class PartitionProcessor:
             running=len(self.attempts) - waiting,
             waiting_for_worker=waiting,
         )
+
+
+def _touched(invocation_id: InvocationId, service: str, key: str | None) -> tuple[bytes, ...]:
+    """The record keys of everything that a command of one invocation touches."""
+    if key is None:
+        return (attempt_key(invocation_id),)
+    return (attempt_key(invocation_id), object_key(service, key))

@@ -1,0 +1,77 @@
+"""What commands print: tables and JSON on stdout, errors with a next step on stderr."""
+
+import sys
+from enum import StrEnum
+from typing import Annotated, Final
+
+import typer
+
+from ...core.errors import PerdureError
+
+
+class Format(StrEnum):
+    """How data is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+Output = Annotated[Format, typer.Option("-o", "--output", help="How to print: table or json.")]
+
+_NEXT_STEPS: Final = {
+    "PD0201": "is a node running? start one with: perdure server",
+    "PD0301": "every option and what it takes: docs/options.md",
+    "PD0501": "start a worker that offers it: perdure worker APP.py --connect HOST:PORT",
+    "PD0503": "give the key in the target: Object/key/handler",
+    "PD0504": "leave the key out of the target: Service/handler",
+    "PD0508": "try again in a moment",
+    "PD0509": "try again in a moment, or another node with --ingress HOST:PORT",
+    "PD0601": "list what there is with: perdure partitions list",
+}
+
+
+class RemoteError(PerdureError):
+    """An error that a node answered with; its code is the node's."""
+
+    def __init__(self, code: str, message: str) -> None:
+        """Take code and sentence as they came."""
+        super().__init__(message)
+        # The class attribute speaks of a kind; this is one answer, of whatever kind.
+        self.remote_code = code
+
+
+def report(error: PerdureError) -> None:
+    """Print an expected failure: one line, and what to do next when we know it."""
+    code = error.remote_code if isinstance(error, RemoteError) else error.code
+    print(f"error {code}: {error.message}", file=sys.stderr)
+    if code in _NEXT_STEPS:
+        print(f"  {_NEXT_STEPS[code]}", file=sys.stderr)
+
+
+def print_json(value: object) -> None:
+    """Print a value as indented JSON."""
+    import msgspec
+
+    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def print_table(columns: list[str], rows: list[list[str]]) -> None:
+    """Print rows under headings; plain columns where stdout is no terminal."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    # Piped, a table is data for grep and awk: no borders, and no row broken at 80 columns.
+    width = None if console.is_terminal else 10_000
+    table = Table(
+        box=box.SIMPLE_HEAD if console.is_terminal else None,
+        pad_edge=False,
+        expand=False,
+        show_edge=False,
+    )
+    for column in columns:
+        table.add_column(column, no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table, width=width, markup=False, highlight=False)

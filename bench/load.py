@@ -1,0 +1,140 @@
+"""One measurement: warm up, run wrk, and see what each process and thread used meanwhile."""
+
+import json
+import resource
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from . import cpu
+from .errors import BenchError
+from .paths import ROOT
+from .processes import Programs
+from .systems import System
+
+WORKLOADS = ("greet", "counter")
+CONNECTIONS = (1, 64)
+
+WRK_SLACK_SECONDS = 20.0
+"""What wrk may take beyond its duration before it counts as hung."""
+
+CALL_TIMEOUT_SECONDS = 10
+"""A call without an answer for so long is an error, and an error fails the run."""
+
+SETTLE_SECONDS = 1.0
+IDLE_SECONDS = 5.0
+
+SUMMARY_MARK = "BENCH "
+ERROR_COUNTS = ("connect_errors", "read_errors", "write_errors", "status_errors", "timeouts")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long, how often, what: the same for both systems."""
+
+    seconds: float
+    warmup: float
+    rounds: int
+    systems: tuple[str, ...]
+    workloads: tuple[str, ...]
+    connections: tuple[int, ...]
+
+
+def measure(
+    system: System, programs: Programs, workload: str, connections: int, settings: Settings
+) -> dict[str, Any]:
+    """One workload at one number of connections; raises when any call failed."""
+    where = f"{system.name} {workload} at {connections} connections"
+    warmup = wrk_command(system.ingress_port, workload, connections, settings.warmup)
+    if settings.warmup > 0:
+        _run_wrk(programs, warmup, settings.warmup, f"{where}, warm-up")
+
+    command = wrk_command(system.ingress_port, workload, connections, settings.seconds)
+    before = {role: cpu.sample(program.pid) for role, program in system.programs.items()}
+    wrk_before = _children_seconds()
+    summary = _run_wrk(programs, command, settings.seconds, where)
+    wrk_seconds = _children_seconds() - wrk_before
+    after = {role: cpu.sample(program.pid) for role, program in system.programs.items()}
+    # A process that ended and one that is too slow look alike in wrk's figures.
+    system.require_alive()
+
+    calls = int(summary["requests"])
+    return {
+        "workload": workload,
+        "connections": connections,
+        "requests_per_second": round(calls / (summary["duration_us"] / 1e6), 1),
+        "latency_ms": {
+            name: round(summary[f"{name}_us"] / 1000, 3)
+            for name in ("p50", "p90", "p99", "max", "mean")
+        },
+        "cpu_per_call": {
+            role: cpu.use_between(before[role], after[role]).per_call(calls) for role in before
+        },
+        "wrk_cpu_per_call_us": round(wrk_seconds * 1e6 / max(1, calls), 2),
+        "rss_mib": {role: _mib(after[role]) for role in after},
+        "wrk": summary,
+    }
+
+
+def measure_idle(system: System) -> dict[str, Any]:
+    """What a system costs that has nothing to do, soon after its start."""
+    time.sleep(SETTLE_SECONDS)
+    before = {role: cpu.sample(program.pid) for role, program in system.programs.items()}
+    started = time.monotonic()
+    time.sleep(IDLE_SECONDS)
+    seconds = time.monotonic() - started
+    after = {role: cpu.sample(program.pid) for role, program in system.programs.items()}
+    return {
+        role: {
+            "cpu_percent": round(
+                100 * cpu.use_between(before[role], after[role]).total_seconds / seconds, 2
+            ),
+            "rss_mib": _mib(after[role]),
+        }
+        for role in before
+    }
+
+
+def wrk_command(port: int, workload: str, connections: int, seconds: float) -> tuple[str, ...]:
+    """One thread: it is enough for the load, and wrk must not compete on a small machine."""
+    return (
+        *("wrk", "--latency", "--threads", "1", "--connections", str(connections)),
+        *("--duration", f"{max(1, round(seconds))}s", "--timeout", f"{CALL_TIMEOUT_SECONDS}s"),
+        *("--script", f"bench/wrk/{workload}.lua", f"http://127.0.0.1:{port}"),
+    )
+
+
+def _run_wrk(
+    programs: Programs, command: tuple[str, ...], seconds: float, where: str
+) -> dict[str, Any]:
+    output = programs.run_to_end(
+        "wrk", command, cwd=ROOT, seconds=seconds + WRK_SLACK_SECONDS, what=f"wrk, {where}"
+    )
+    return _parse_summary(output, where)
+
+
+def _parse_summary(output: str, where: str) -> dict[str, Any]:
+    lines = [line for line in output.splitlines() if line.startswith(SUMMARY_MARK)]
+    if not lines:
+        raise BenchError(f"{where}: wrk printed no summary but:\n{output}", where=where)
+    summary: dict[str, Any] = json.loads(lines[-1].removeprefix(SUMMARY_MARK))
+    failed = {name: summary[name] for name in ERROR_COUNTS if summary[name]}
+    if failed:
+        counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in failed.items())
+        raise BenchError(
+            f"{where}: {counts} beside {summary['requests']} answers", where=f"{where}: {counts}"
+        )
+    if not summary["requests"]:
+        raise BenchError(f"{where}: no call was answered", where=where)
+    return summary
+
+
+def _children_seconds() -> float:
+    # Counts children that have ended and were waited for: during a run that is wrk alone, because
+    # the measured programs are still running.
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _mib(group: cpu.GroupSample) -> float:
+    return round(group.rss_bytes / 2**20, 1)

@@ -1,0 +1,134 @@
+"""The option sections: what can be set, its default, its bounds and what it means."""
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from .quantities import ByteSize, Duration, parse_duration
+
+_KIB: Final = 1 << 10
+_MIB: Final = 1 << 20
+
+
+class NodeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who this node is and where it keeps its data."""
+
+    name: Annotated[
+        str, Meta(min_length=1, description="The node's name; unique within its cluster.")
+    ] = "node-1"
+    base_dir: Annotated[
+        str,
+        Meta(min_length=1, description="The directory that holds everything the node stores."),
+    ] = "perdure-data"
+    cluster: Annotated[
+        str, Meta(min_length=1, description="The cluster's name; a node of another is refused.")
+    ] = "perdure"
+
+
+class ListenSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The addresses the node listens on, as host:port; port 0 takes any free one."""
+
+    ingress_http: Annotated[str, Meta(description="HTTP front door for clients.")] = (
+        "127.0.0.1:8080"
+    )
+    ingress_grpc: Annotated[str, Meta(description="gRPC front door for clients.")] = (
+        "127.0.0.1:8081"
+    )
+    admin: Annotated[str, Meta(description="Admin REST and `/metrics`.")] = "127.0.0.1:9070"
+    node: Annotated[str, Meta(description="Workers and other nodes.")] = "127.0.0.1:5122"
+    insecure: Annotated[
+        bool,
+        Meta(
+            description="Allow addresses that other machines reach, although nothing is encrypted."
+        ),
+    ] = False
+
+
+class PartitionsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the key space is cut."""
+
+    count: Annotated[
+        int,
+        Meta(ge=1, le=1024, description="Number of partitions; fixed when a cluster is set up."),
+    ] = 8
+
+
+class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The log: batches and syncs."""
+
+    sync_inline: Annotated[
+        Literal["auto", "always", "never"],
+        Meta(
+            description="Whether a sync runs on the event loop: `auto` does so while the queue is "
+            "empty and syncs measure short."
+        ),
+    ] = "auto"
+    batch_bytes_max: Annotated[
+        ByteSize,
+        Meta(
+            description="A batch is closed at this size; one larger record is a batch of its own.",
+            extra={"min": 4 * _KIB, "max": 64 * _MIB},
+        ),
+    ] = ByteSize(4 * _MIB)
+
+
+class LimitsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one client or one partition may take."""
+
+    body_bytes_max: Annotated[
+        ByteSize,
+        Meta(
+            description="The largest request or response body.",
+            extra={"min": 1 * _KIB, "max": 32 * _MIB},
+        ),
+    ] = ByteSize(32 * _MIB)
+    in_flight_max_per_partition: Annotated[
+        int,
+        Meta(ge=1, le=1_000_000, description="Requests a partition takes before it answers 429."),
+    ] = 2000
+    stop_grace: Annotated[
+        Duration,
+        Meta(
+            description="How long a stopping node waits for requests that are under way.",
+            extra={"max": parse_duration("10m")},
+        ),
+    ] = parse_duration("5s")
+
+
+class RetrySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a failed attempt is retried when its service says nothing else."""
+
+    initial_interval: Annotated[
+        Duration,
+        Meta(
+            description="The wait before the second attempt.",
+            extra={"min": parse_duration("1ms")},
+        ),
+    ] = parse_duration("500ms")
+    factor: Annotated[
+        float, Meta(ge=1.0, le=100.0, description="What each wait is multiplied by.")
+    ] = 2.0
+    max_interval: Annotated[
+        Duration,
+        Meta(description="No wait is longer.", extra={"min": parse_duration("1ms")}),
+    ] = parse_duration("60s")
+    max_attempts: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="Attempts before the invocation is paused.")
+    ] = 70
+    jitter: Annotated[
+        float, Meta(ge=0.0, le=1.0, description="The share of a wait that chance may add.")
+    ] = 0.3
+
+
+class LoggingSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the node writes to stderr."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="The least severe level that is written."),
+    ] = "info"
+    format: Annotated[
+        Literal["auto", "text", "json"],
+        Meta(description="`auto` is text on a terminal and JSON lines elsewhere."),
+    ] = "auto"

@@ -1,0 +1,77 @@
+"""The gRPC front door: the Ingress service with reflection and health checks."""
+
+from typing import Final
+
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from ...core.addresses import format_address, reserve_port
+from ...core.errors import TransportError
+from ...proto.generated import ingress_pb2
+from ...proto.generated.ingress_pb2_grpc import add_IngressServicer_to_server
+from ..dispatcher import Dispatcher
+from .service import IngressService
+
+OPTION: Final = "listen.ingress_grpc"
+BODY_BYTES_MAX: Final = 32 * 1024 * 1024
+STOP_GRACE_SECONDS: Final = 1.0
+SERVICE_NAME: Final = ingress_pb2.DESCRIPTOR.services_by_name["Ingress"].full_name
+
+_MESSAGE_OVERHEAD_BYTES: Final = 1024 * 1024
+"""What headers and field tags may add to a body: the body's own limit is checked behind this."""
+
+
+class GrpcIngress:
+    """Serves the Ingress service until it is stopped."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        *,
+        body_bytes_max: int = BODY_BYTES_MAX,
+        stop_grace_seconds: float = STOP_GRACE_SECONDS,
+    ) -> None:
+        """Take what answers, the body limit, and how long `stop` waits for calls under way."""
+        self._dispatcher = dispatcher
+        self._message_bytes_max = body_bytes_max + _MESSAGE_OVERHEAD_BYTES
+        self._stop_grace_seconds = stop_grace_seconds
+        self._health = health.aio.HealthServicer()
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self, address: str) -> str:
+        """Listen on ``host:port``; gives the bound address. Raises AddressInUseError."""
+        assert self._server is None, "already started"
+        host, port = reserve_port(address, OPTION)
+        bound = format_address(host, port)
+        server = grpc.aio.server(
+            options=(
+                ("grpc.max_receive_message_length", self._message_bytes_max),
+                ("grpc.max_send_message_length", self._message_bytes_max),
+                # Two nodes on one port would share its connections by chance.
+                ("grpc.so_reuseport", 0),
+            )
+        )
+        service = IngressService(self._dispatcher)
+        add_IngressServicer_to_server(service, server)  # type: ignore[no-untyped-call]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection(
+            (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+        )
+        try:
+            server.add_insecure_port(bound)
+        except RuntimeError as error:
+            raise TransportError(f"cannot listen on {bound} (option {OPTION}): {error}") from None
+        await server.start()
+        self._server = server
+        for name in ("", SERVICE_NAME):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        return bound
+
+    async def stop(self) -> None:
+        """Say so to health checks, refuse new calls, give those under way their grace."""
+        if self._server is None:
+            return
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(self._stop_grace_seconds)
+        self._server = None

@@ -1,0 +1,77 @@
+"""Everything that can be set about a node: the sections, and the rules that span them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from ..core.addresses import is_loopback, parse_address
+from ..core.errors import OptionsError
+from ..core.options import Assignment, Origins, load_options
+from ..core.sections import (
+    LimitsSection,
+    ListenSection,
+    LoggingSection,
+    LogSection,
+    NodeSection,
+    PartitionsSection,
+    RetrySection,
+)
+
+
+class NodeOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The options of one node, read once at start; see ``docs/options.md``."""
+
+    node: NodeSection = NodeSection()
+    listen: ListenSection = ListenSection()
+    partitions: PartitionsSection = PartitionsSection()
+    log: LogSection = LogSection()
+    limits: LimitsSection = LimitsSection()
+    retry: RetrySection = RetrySection()
+    logging: LoggingSection = LoggingSection()
+
+
+def load_node_options(
+    *,
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    assignments: Sequence[Assignment] = (),
+) -> NodeOptions:
+    """Merge file, environment and command line. Raises OptionsError."""
+    options, origins = load_options(
+        NodeOptions, file=file, environment=environment, assignments=assignments
+    )
+    _check_listen(options.listen, origins)
+    _check_retry(options.retry, origins)
+    return options
+
+
+def _check_listen(listen: ListenSection, origins: Origins) -> None:
+    taken: dict[tuple[str, int], str] = {}
+    for name in ("ingress_http", "ingress_grpc", "admin", "node"):
+        key = f"listen.{name}"
+        text: str = getattr(listen, name)
+        try:
+            host, port = parse_address(text)
+        except ValueError as error:
+            raise OptionsError(f'{key} = "{text}" ({origins.of(key)}): {error}') from None
+        if not listen.insecure and not is_loopback(host):
+            raise OptionsError(
+                f'{key} = "{text}" ({origins.of(key)}) lets other machines in, and nothing there '
+                "is encrypted or asks who they are; listen on 127.0.0.1, or allow it with "
+                "listen.insecure = true (--insecure)"
+            )
+        if port and (other := taken.setdefault((host, port), key)) != key:
+            raise OptionsError(
+                f'{key} = "{text}" ({origins.of(key)}) is the address of {other} as well; give '
+                "each listener its own port"
+            )
+
+
+def _check_retry(retry: RetrySection, origins: Origins) -> None:
+    if retry.initial_interval > retry.max_interval:
+        key = "retry.initial_interval"
+        raise OptionsError(
+            f"{key} = {retry.initial_interval} ({origins.of(key)}) is longer than "
+            f"retry.max_interval = {retry.max_interval} ({origins.of('retry.max_interval')})"
+        )

@@ -1,0 +1,43 @@
+"""What users write with: services, contexts and errors; imports ``proto`` and ``core`` only.
+
+Names and signatures are those of the official SDK where it has them, so that an app becomes native
+with ``import perdure.sdk as restate``.
+"""
+
+from .combinators import as_completed, gather, select, wait_completed
+from .context import (
+    Context,
+    ObjectContext,
+    ObjectSharedContext,
+    Request,
+    RestateDurableFuture,
+)
+from .errors import (
+    RetryableError,
+    SdkInternalBaseException,
+    TerminalError,
+    is_internal_exception,
+)
+from .service import App, Service, VirtualObject, app
+from .steps import RunOptions
+
+__all__ = [
+    "App",
+    "Context",
+    "ObjectContext",
+    "ObjectSharedContext",
+    "Request",
+    "RestateDurableFuture",
+    "RetryableError",
+    "RunOptions",
+    "SdkInternalBaseException",
+    "Service",
+    "TerminalError",
+    "VirtualObject",
+    "app",
+    "as_completed",
+    "gather",
+    "is_internal_exception",
+    "select",
+    "wait_completed",
+]

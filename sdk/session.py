@@ -1,0 +1,260 @@
+"""The worker session: one connection to one node and the attempts that it opened on it.
+
+Messages are collected by the task that receives them and worked off in one plain callback per turn
+of the event loop, `_turn`, which also sends every answer of that turn in one message. No task is
+made for a call.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from ..core.errors import PerdureError, TransportError
+from ..core.net.transport import Connection
+from ..core.protocol import messages
+from ..core.protocol.envelope import SESSION_STREAM, EnvelopeReader, EnvelopeWriter
+from ..core.protocol.messages import FRAME_HEADER, FRAME_HEADER_BYTES, frame, split_frames
+from ..core.protocol.session import Open, Refused, Welcome
+from . import wire
+from .attempt import Attempt
+from .errors import ProtocolViolationError, WorkerRefusedError
+from .steps import Step
+
+if TYPE_CHECKING:
+    from .worker import Worker
+
+CODE_NOT_FOUND: Final = 404
+# The receiving task lets the loop work off this many messages before it takes more.
+MESSAGES_PER_TURN_MAX: Final = 64
+
+logger = logging.getLogger("perdure.sdk")
+
+_decode_open: Final = msgspec.msgpack.Decoder(Open).decode
+_DRAIN_FRAME: Final = frame(messages.DRAIN, b"")
+_ABORT_FRAME: Final = frame(messages.ABORT, b"")
+
+
+class Session:
+    """One connection, from Hello to its loss.
+
+    Attributes:
+        welcome: what the node answered; None before.
+        attempts: running, by stream.
+    """
+
+    def __init__(self, worker: "Worker", connection: Connection) -> None:
+        """Take an open connection; `run` does the rest."""
+        self._worker = worker
+        self._connection = connection
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] | None = None
+        self._reader = EnvelopeReader()
+        self._writer = EnvelopeWriter()
+        self._inbox: list[bytes] = []
+        self._turn_scheduled = False
+        self._turn_over: asyncio.Future[None] | None = None
+        self._failure: PerdureError | None = None
+        self._lost = False
+        self.welcome: Welcome | None = None
+        self.attempts: dict[int, Attempt] = {}
+
+    async def run(self) -> None:
+        """Greet, then serve until the connection is lost; its attempts end with it.
+
+        Raises WorkerRefusedError when the node says so for good, another PerdureError when it was
+        something that may pass. Cancelling closes the connection.
+        """
+        self._task = asyncio.current_task()
+        try:
+            self._writer.add(SESSION_STREAM, 0, frame(messages.HELLO, self._worker.hello))
+            self._flush()
+            first = await self._connection.receive()
+            if first is None:
+                raise TransportError(f"{self._connection.peer} closed the connection at once")
+            self._greeted(first)
+            while (message := await self._connection.receive()) is not None:
+                self._inbox.append(message)
+                self._schedule_turn()
+                if len(self._inbox) >= MESSAGES_PER_TURN_MAX:
+                    self._turn_over = self._loop.create_future()
+                    await self._turn_over
+        except asyncio.CancelledError:
+            if self._failure is None or self._task is None:
+                raise
+            self._task.uncancel()
+            raise self._failure from None
+        finally:
+            # What arrived before the end is not worked off: the node will try elsewhere.
+            self._inbox.clear()
+            ended = self._loop.create_future()
+            self._loop.call_soon(self._lose, ended)
+            await ended
+            await self._connection.close()
+
+    def _greeted(self, message: bytes) -> None:
+        segments = self._reader.read(message)
+        stream, _time, frames = next(segments, (SESSION_STREAM, 0, b""))
+        message_type, start, end = next(split_frames(frames), (0, 0, 0))
+        if stream != SESSION_STREAM or message_type not in (messages.WELCOME, messages.REFUSED):
+            raise ProtocolViolationError(
+                f"{self._connection.peer} answered the greeting with a message of type "
+                f"{message_type:#06x}; is this the address of a node?"
+            )
+        if message_type == messages.REFUSED:
+            refused = msgspec.msgpack.decode(frames[start:end], type=Refused)
+            sentence = f"{self._connection.peer} refused this worker: {refused.message}"
+            if refused.retryable:
+                raise TransportError(f"{sentence} [{refused.code}]")
+            raise WorkerRefusedError(f"{sentence} [{refused.code}]")
+        self.welcome = welcome = msgspec.msgpack.decode(frames[start:end], type=Welcome)
+        self._worker.connected(self, welcome)
+        rest = list(segments)
+        if rest:
+            self._loop.call_soon(self._work_off, rest)
+
+    # Turns of the real loop
+
+    def _schedule_turn(self) -> None:
+        if not self._turn_scheduled:
+            self._turn_scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._turn_scheduled = False
+        inbox, self._inbox = self._inbox, []
+        for message in inbox:
+            if not self._work_off(self._reader.read(message)):
+                break
+        self._flush()
+        if self._turn_over is not None:
+            if not self._turn_over.done():
+                self._turn_over.set_result(None)
+            self._turn_over = None
+
+    def _work_off(
+        self, segments: "Iterator[tuple[int, int, bytes]] | list[tuple[int, int, bytes]]"
+    ) -> bool:
+        if self._lost or self._failure is not None:
+            return False
+        attempts = self.attempts
+        add = self._writer.add
+        try:
+            for stream, record_time_ns, frames in segments:
+                attempt = attempts.get(stream)
+                if attempt is not None:
+                    answer = attempt.feed(frames, record_time_ns)
+                elif stream == SESSION_STREAM:
+                    continue  # nothing that a node says there after Welcome changes what we do
+                else:
+                    opened = self._open(stream, record_time_ns, frames)
+                    if opened is None:
+                        continue
+                    attempt, answer = opened
+                if answer:
+                    add(stream, 0, answer)
+                if attempt.ended:
+                    self._forget(attempt)
+        except (PerdureError, msgspec.DecodeError) as error:
+            # Nothing on this connection can be trusted from here on.
+            self._failure = ProtocolViolationError(f"{self._connection.peer}: {error}")
+            if self._task is not None:
+                self._task.cancel()
+            return False
+        self._schedule_turn()
+        return True
+
+    def _open(
+        self, stream: int, record_time_ns: int, frames: bytes
+    ) -> tuple[Attempt, bytes] | None:
+        message_type, _flags, length = FRAME_HEADER.unpack_from(frames)
+        if message_type != messages.OPEN:
+            return None  # late: the attempt of this stream has ended here
+        body_end = FRAME_HEADER_BYTES + length
+        opened = _decode_open(frames[FRAME_HEADER_BYTES:body_end])
+        handler = self._worker.handlers.get((opened.service, opened.handler))
+        if handler is None:
+            self._writer.add(
+                stream,
+                0,
+                wire.error_frame(
+                    CODE_NOT_FOUND,
+                    f"this deployment has no handler {opened.service}/{opened.handler}",
+                ),
+            )
+            return None
+        attempts = self.attempts
+        if len(attempts) >= self._worker.attempts_max:
+            raise ProtocolViolationError(
+                f"the node opened more than the {self._worker.attempts_max} attempts that this "
+                "worker takes at once"
+            )
+        attempt = Attempt(handler, self, stream, (opened.epoch, opened.attempt))
+        attempts[stream] = attempt
+        return attempt, attempt.feed(frames, record_time_ns, body_end)
+
+    def _forget(self, attempt: Attempt) -> None:
+        self.attempts.pop(attempt.stream, None)
+        self._worker.forget(attempt)
+
+    def _flush(self) -> None:
+        if self._writer and not self._lost:
+            for message in self._writer.take():
+                try:
+                    self._connection.send(message)
+                except TransportError:
+                    return  # `run` hears of it too
+
+    def _lose(self, ended: "asyncio.Future[None]") -> None:
+        self._flush()
+        self._lost = True
+        for attempt in list(self.attempts.values()):
+            attempt.abort()
+            self._forget(attempt)
+        self._worker.disconnected(self)
+        if not ended.done():
+            ended.set_result(None)
+
+    # What attempts and the worker ask for
+
+    def admit(self, attempt: Attempt) -> bool:
+        """Whether the attempt is the newest of its invocation; ends an older one here."""
+        running = self._worker.attempt_of(attempt)
+        if running is None:
+            return True
+        if running.number >= attempt.number:
+            self._writer.add(attempt.stream, 0, _ABORT_FRAME)
+            return False
+        running.supersede()
+        self._worker.attempt_of(attempt)
+        return True
+
+    def superseded(self, attempt: Attempt) -> None:
+        """The attempt has ended without an answer, because a newer one of its invocation began."""
+        self._writer.add(attempt.stream, 0, _ABORT_FRAME)
+        self._schedule_turn()
+        self._forget(attempt)
+
+    def start_step(self, step: Step) -> None:
+        """Run a closure."""
+        self._worker.steps.start(step)
+
+    def cancel_step(self, step: Step) -> None:
+        """Cancel a closure."""
+        self._worker.steps.cancel(step)
+
+    def output_ready(self, attempt: Attempt) -> None:
+        """Send what a step has brought about."""
+        frames = attempt.take_output()
+        if frames:
+            self._writer.add(attempt.stream, 0, frames)
+        self._schedule_turn()
+        if attempt.ended:
+            self._forget(attempt)
+
+    def drain(self) -> None:
+        """Ask the node for no more attempts."""
+        self._writer.add(SESSION_STREAM, 0, _DRAIN_FRAME)
+        self._schedule_turn()

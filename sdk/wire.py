@@ -1,0 +1,135 @@
+"""Bodies of the service protocol, written by hand: small, fixed messages that every call sends.
+
+`tests/sdk/test_wire.py` compares each of them with what protobuf writes. Reading is left to
+protobuf, which is faster at it than Python can be.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ..core.protocol import messages
+from ..proto.generated import service_protocol_pb2 as pb
+
+COMMAND_NAMES: Final[dict[int, str]] = {
+    messages.INPUT_COMMAND: "Input",
+    messages.OUTPUT_COMMAND: "Output",
+    messages.GET_LAZY_STATE_COMMAND: "GetLazyState",
+    messages.SET_STATE_COMMAND: "SetState",
+    messages.CLEAR_STATE_COMMAND: "ClearState",
+    messages.GET_EAGER_STATE_COMMAND: "GetEagerState",
+    messages.RUN_COMMAND: "Run",
+}
+
+END_FRAME: Final = messages.frame(messages.END, b"")
+_ONE_BYTE: Final = tuple(bytes((number,)) for number in range(128))
+
+
+def varint(number: int) -> bytes:
+    """A non-negative integer as protobuf writes it."""
+    if number < 128:
+        return _ONE_BYTE[number]
+    parts = bytearray()
+    while number > 127:
+        parts.append(number & 127 | 128)
+        number >>= 7
+    parts.append(number)
+    return bytes(parts)
+
+
+def _field(tag: bytes, content: bytes) -> bytes:
+    return tag + varint(len(content)) + content
+
+
+def _name(name: str | None) -> bytes:
+    return _field(b"\x62", name.encode()) if name else b""
+
+
+def _value(tag: bytes, content: bytes) -> bytes:
+    return _field(tag, b"\x0a" + varint(len(content)) + content if content else b"")
+
+
+def output_value(content: bytes) -> bytes:
+    """Body of an Output command with a value."""
+    return _value(b"\x72", content)
+
+
+def failure(code: int, message: str, metadata: Mapping[str, str] | None = None) -> pb.Failure:
+    """A terminal failure."""
+    pairs = [pb.FailureMetadata(key=key, value=value) for key, value in (metadata or {}).items()]
+    return pb.Failure(code=code, message=message, metadata=pairs)
+
+
+def output_failure(what: pb.Failure) -> bytes:
+    """Body of an Output command with a failure."""
+    return pb.OutputCommand(failure=what).SerializeToString()
+
+
+def get_eager_state(key: bytes, content: bytes | None, name: str | None) -> bytes:
+    """Body of a GetEagerState command with the value that was there, None for absent."""
+    answer = b"\x6a\x00" if content is None else _value(b"\x72", content)
+    return _field(b"\x0a", key) + _name(name) + answer
+
+
+def get_lazy_state(key: bytes, completion_id: int, name: str | None) -> bytes:
+    """Body of a GetLazyState command."""
+    return _field(b"\x0a", key) + b"\x58" + varint(completion_id) + _name(name)
+
+
+def set_state(key: bytes, content: bytes, name: str | None) -> bytes:
+    """Body of a SetState command."""
+    return _field(b"\x0a", key) + _value(b"\x1a", content) + _name(name)
+
+
+def clear_state(key: bytes, name: str | None) -> bytes:
+    """Body of a ClearState command."""
+    return _field(b"\x0a", key) + _name(name)
+
+
+def run(completion_id: int, name: str) -> bytes:
+    """Body of a Run command."""
+    return b"\x58" + varint(completion_id) + _name(name)
+
+
+def propose_run_value(completion_id: int, content: bytes) -> bytes:
+    """Body of a ProposeRunCompletion with a value."""
+    return b"\x08" + varint(completion_id) + _field(b"\x72", content)
+
+
+def propose_run_failure(completion_id: int, what: pb.Failure) -> bytes:
+    """Body of a ProposeRunCompletion with a failure."""
+    proposal = pb.ProposeRunCompletion(result_completion_id=completion_id, failure=what)
+    return proposal.SerializeToString()
+
+
+def error_frame(code: int, message: str) -> bytes:
+    """A whole Error frame: this attempt failed and another may be made."""
+    return messages.frame(messages.ERROR, pb.Error(code=code, message=message).SerializeToString())
+
+
+def describe_command(message_type: int, body: bytes) -> str:
+    """A command in words, for messages about journals that do not match."""
+    kind = COMMAND_NAMES.get(message_type, f"a command of type {message_type:#06x}")
+    details: list[str] = []
+    if message_type in _WITH_KEY:
+        command = _WITH_KEY[message_type].FromString(body)
+        details.append(f"key {command.key.decode(errors='replace')!r}")
+        if isinstance(command, pb.SetStateCommand):
+            details.append(f"value {_short(command.value.content)}")
+    elif message_type == messages.RUN_COMMAND:
+        run_command = pb.RunCommand.FromString(body)
+        details.append(f"name {run_command.name!r}")
+        details.append(f"completion {run_command.result_completion_id}")
+    return f"{kind} ({', '.join(details)})" if details else kind
+
+
+_WITH_KEY: Final[dict[int, Any]] = {
+    messages.GET_LAZY_STATE_COMMAND: pb.GetLazyStateCommand,
+    messages.SET_STATE_COMMAND: pb.SetStateCommand,
+    messages.CLEAR_STATE_COMMAND: pb.ClearStateCommand,
+    messages.GET_EAGER_STATE_COMMAND: pb.GetEagerStateCommand,
+}
+
+
+def _short(content: bytes) -> str:
+    text = content[:64].decode(errors="replace")
+    return repr(text + "…" if len(content) > 64 else text)

@@ -1,0 +1,179 @@
+"""A worker: keeps one session with every node and runs what the nodes open on them."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from ..core.clock import Clock
+from ..core.errors import PerdureError
+from ..core.ids import InvocationId
+from ..core.net.transport import Transport
+from ..core.protocol.messages import PROTOCOL_VERSION
+from ..core.protocol.session import SESSION_SERVICE, Hello, Welcome
+from ..core.random import Random
+from ..core.retry import RetryPolicy
+from ..core.tasks import TaskScope
+from .attempt import Attempt
+from .errors import WorkerRefusedError
+from .service import App
+from .session import Session
+from .step_runner import THREADS_MAX_DEFAULT, StepRunner
+
+ATTEMPTS_MAX_DEFAULT: Final = 1000
+DRAIN_SECONDS_DEFAULT: Final = 10.0
+RECONNECT: Final = RetryPolicy(
+    initial_interval_ns=50_000_000, interval_max_ns=1_000_000_000, attempts_max=None
+)
+
+logger = logging.getLogger("perdure.sdk")
+
+
+class Worker:
+    """Runs the handlers of one app for any number of nodes.
+
+    Attributes:
+        handlers: by service and handler name.
+        hello: the greeting, encoded.
+        steps: runs closures.
+        attempts_max: bound on the attempts of one session.
+        offset_ns: node's time minus ours, as the last greeting told.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        deployment: str,
+        code_hash: str,
+        name: str,
+        transport: Transport,
+        clock: Clock,
+        random: Random,
+        attempts_max: int = ATTEMPTS_MAX_DEFAULT,
+        step_threads_max: int = THREADS_MAX_DEFAULT,
+        drain_seconds: float = DRAIN_SECONDS_DEFAULT,
+    ) -> None:
+        """Take the app and the ports; `run` connects."""
+        self._transport = transport
+        self._clock = clock
+        self._random = random
+        self._step_threads_max = step_threads_max
+        self._drain_seconds = drain_seconds
+        self._sessions: list[Session] = []
+        self._by_invocation: dict[InvocationId, Attempt] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._stopping = asyncio.Event()
+        self._steps: StepRunner | None = None
+        self.handlers = app.handler_table()
+        self.attempts_max = attempts_max
+        self.offset_ns = 0
+        self.hello = msgspec.msgpack.encode(
+            Hello(deployment, code_hash, name, attempts_max, PROTOCOL_VERSION, app.manifest())
+        )
+
+    @property
+    def steps(self) -> StepRunner:
+        """Runs closures; only while `run` does."""
+        assert self._steps is not None
+        return self._steps
+
+    def stop(self) -> None:
+        """Ask for no more work, finish what runs, then let `run` return. On the loop only."""
+        self._stopping.set()
+
+    async def run(self, addresses: Sequence[str]) -> None:
+        """Serve the nodes at `addresses` until `stop`.
+
+        Raises WorkerRefusedError when one of them refuses this worker for good. Cancelling drops
+        every session at once.
+        """
+        async with TaskScope("worker steps", on_failure=_log_failure) as step_scope:
+            self._steps = StepRunner(
+                asyncio.get_running_loop(), step_scope, self._clock, self._step_threads_max
+            )
+            try:
+                async with TaskScope("worker sessions") as scope:
+                    for address in addresses:
+                        scope.spawn(self._serve(address), name=address)
+                    await self._stopping.wait()
+                    await self._drain()
+                    scope.cancel()
+            finally:
+                self._steps.close()
+                step_scope.cancel()
+
+    async def _serve(self, address: str) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            session: Session | None = None
+            try:
+                connection = await self._transport.connect(address, SESSION_SERVICE)
+                session = Session(self, connection)
+                await session.run()
+                logger.info("%s: the connection is lost", address)
+            except WorkerRefusedError:
+                raise
+            except PerdureError as error:
+                logger.info("%s: %s [%s]", address, error, error.code)
+            failures = 1 if session is not None and session.welcome is not None else failures + 1
+            await self._pause(RECONNECT.delay_ns(failures, self._random) or 0)
+
+    async def _pause(self, duration_ns: int) -> None:
+        try:
+            async with asyncio.timeout(duration_ns / 1e9):
+                await self._stopping.wait()
+        except TimeoutError:
+            pass
+
+    async def _drain(self) -> None:
+        for session in self._sessions:
+            session.drain()
+        try:
+            async with asyncio.timeout(self._drain_seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            logger.warning(
+                "%d attempts still run after %g seconds; the nodes will try them elsewhere",
+                sum(len(session.attempts) for session in self._sessions),
+                self._drain_seconds,
+            )
+
+    # What sessions tell
+
+    def connected(self, session: Session, welcome: Welcome) -> None:
+        """A node has taken this worker."""
+        self._sessions.append(session)
+        self.offset_ns = welcome.time_ns - self._clock.time_ns()
+        logger.info("connected to node %s of cluster %s", welcome.node, welcome.cluster)
+        if self._stopping.is_set():
+            session.drain()
+
+    def disconnected(self, session: Session) -> None:
+        """A session has ended, welcomed or not."""
+        if session in self._sessions:
+            self._sessions.remove(session)
+
+    def attempt_of(self, newer: Attempt) -> Attempt | None:
+        """The attempt that runs of the same invocation; `newer` takes its place when none does."""
+        running = self._by_invocation.setdefault(newer.machine.invocation_id, newer)
+        if running is newer:
+            if self._idle.is_set():
+                self._idle.clear()
+            return None
+        return running
+
+    def forget(self, attempt: Attempt) -> None:
+        """An attempt has ended."""
+        by_invocation = self._by_invocation
+        if by_invocation.get(attempt.machine.invocation_id) is attempt:
+            del by_invocation[attempt.machine.invocation_id]
+            if not by_invocation:
+                self._idle.set()
+
+
+def _log_failure(failure: BaseException) -> None:
+    logger.error("a step's task failed", exc_info=failure)

@@ -1,0 +1,1 @@
+"""Tests of admin REST and the command line."""

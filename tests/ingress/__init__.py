@@ -1,0 +1,1 @@
+"""Tests of the front doors, against a dispatcher that is a table."""
