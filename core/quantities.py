@@ -106,7 +106,8 @@ def format_byte_size(count: int) -> str:
     for unit in ("GiB", "MiB", "KiB"):
         if count and count % _BYTE_UNITS[unit] == 0:
             return f"{count // _BYTE_UNITS[unit]}{unit}"
-    return f"{count}B"
+    # A ByteSize prints itself through here: as a plain number it does not come back.
+    return f"{int(count)}B"
 
 
 def _parse(text: str, units: dict[str, int], form: str) -> int:

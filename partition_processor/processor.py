@@ -190,7 +190,7 @@ class PartitionProcessor:
         # Derived from the store, which holds this whole batch: the batch's own effects are in it.
         for item in pending_effects(self._transaction, self._first, self._last):
             self._RUN[type(item)](self, item)
-        _log.info("partition leads", partition=self.partition, epoch=self.epoch)
+        _log.debug("partition leads", partition=self.partition, epoch=self.epoch)
 
     # Effects -------------------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ from .errors import (
 )
 from .handlers import Handler
 from .source_lines import waiting_line
-from .steps import Exhausted, RunOptions, Step, AttemptHost, after_failure
+from .steps import AttemptHost, Exhausted, RunOptions, Step, after_failure
 
 CODE_CANCELLED: Final = 409
 MESSAGE_CHARS_MAX: Final = 8 * 1024

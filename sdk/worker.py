@@ -85,12 +85,14 @@ class Worker:
         """Ask for no more work, finish what runs, then let `run` return. On the loop only."""
         self._stopping.set()
 
-    async def run(self, addresses: Sequence[str]) -> None:
-        """Serve the nodes at `addresses` until `stop`.
+    async def run(self, addresses: Sequence[str], stop: asyncio.Event | None = None) -> None:
+        """Serve the nodes at `addresses` until `stop` is called or the event given here is set.
 
         Raises WorkerRefusedError when one of them refuses this worker for good. Cancelling drops
         every session at once.
         """
+        if stop is not None:
+            self._stopping = stop
         async with TaskScope("worker steps", on_failure=_log_failure) as step_scope:
             self._steps = StepRunner(
                 asyncio.get_running_loop(), step_scope, self._clock, self._step_threads_max

@@ -56,22 +56,21 @@ def print_json(value: object) -> None:
 
 
 def print_table(columns: list[str], rows: list[list[str]]) -> None:
-    """Print rows under headings; plain columns where stdout is no terminal."""
+    """Print rows under headings; where stdout is no terminal, plain columns for grep and awk."""
+    if not sys.stdout.isatty():
+        widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+        for row in (columns, *rows):
+            padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            print("  ".join(padded).rstrip())
+        return
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
-    # Piped, a table is data for grep and awk: no borders, and no row broken at 80 columns.
-    width = None if console.is_terminal else 10_000
-    table = Table(
-        box=box.SIMPLE_HEAD if console.is_terminal else None,
-        pad_edge=False,
-        expand=False,
-        show_edge=False,
-    )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in columns:
-        table.add_column(column, no_wrap=True)
+        # An id that is cut off is no id: what does not fit goes to the next line.
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console.print(table, width=width, markup=False, highlight=False)
+    Console(markup=False, highlight=False).print(table)

@@ -97,7 +97,7 @@ class HttpIngress:
     ) -> None:
         """Take what answers, the body limit, and how long `stop` waits for requests under way."""
         self._dispatcher = dispatcher
-        self._body_bytes_max = body_bytes_max
+        self._body_bytes_max = int(body_bytes_max)
         self._stop_grace_seconds = stop_grace_seconds
         self._server = HttpServer(self, OPTION)
         self._waiting: dict[_Waiter, HttpProtocol] = {}

@@ -1,0 +1,200 @@
+"""A node without its doors: stores, log, partitions, workers' reception, dispatcher.
+
+Everything it needs of the world comes in as a port, so the same engine runs behind a server's
+listeners, inside a test and on simulated disks.
+"""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from ..core.clock import Clock
+from ..core.errors import PerdureError
+from ..core.ids import LogletId
+from ..core.metrics import Metrics
+from ..core.random import Random
+from ..core.retry import RetryPolicy
+from ..core.storage.kv import KvStore
+from ..ingress.dispatcher import Dispatcher
+from ..log.local.loglet import LocalLoglet
+from ..log.local.writer import LogWriter, SyncPolicy
+from ..log.log_store import KvLogStore
+from ..log.loglet import CommitListener, Loglet
+from ..metadata.local import LocalMetadataStore
+from ..partition_processor.invoker.reception import WorkerReception
+from ..partition_processor.machine import RecordFailedError
+from ..partition_processor.manager import PartitionManager
+from ..partition_processor.processor import PartitionProcessor
+from .bundle import write_bundle
+from .identity import confirm_identity
+from .options import NodeOptions
+
+_log = structlog.get_logger("node")
+
+
+class NodeEngine:
+    """What a node does, apart from listening.
+
+    Attributes:
+        manager: the partitions.
+        reception: serves each connection of a worker.
+        dispatcher: takes requests from front doors.
+        writer: the log's writer.
+        failure: why the engine stopped by itself, None while it works.
+    """
+
+    def __init__(
+        self,
+        options: NodeOptions,
+        *,
+        open_store: Callable[[str], KvStore],
+        clock: Clock,
+        random: Random,
+        metrics: Metrics,
+        on_failure: Callable[[PerdureError], None],
+    ) -> None:
+        """Build everything; must be called on the event loop's thread, with the loop running.
+
+        Args:
+            open_store: opens the store of a name: ``metadata``, ``store`` or ``log``.
+            on_failure: called once when the engine cannot go on; nothing is acknowledged any more.
+        """
+        self._options = options
+        self._clock = clock
+        self._random = random
+        self._on_failure = on_failure
+        self.failure: PerdureError | None = None
+        self._stores: list[KvStore] = []
+        loop = asyncio.get_running_loop()
+
+        def opened(name: str) -> KvStore:
+            store = open_store(name)
+            self._stores.append(store)
+            return store
+
+        try:
+            self._metadata = LocalMetadataStore(opened("metadata"))
+            self.manager = PartitionManager(
+                partition_count=options.partitions.count,
+                node=options.node.name,
+                store=opened("store"),
+                metadata=self._metadata,
+                loop=loop,
+                clock=clock,
+                random=random,
+                policy=retry_policy(options),
+                on_failure=self._fail,
+                on_parked=self._keep_bundle,
+            )
+            log_kv = opened("log")
+            self._log_store = KvLogStore(log_kv)
+            self.writer = LogWriter(
+                kv_store=log_kv,
+                log_store=self._log_store,
+                loop=loop,
+                clock=clock,
+                policy=SyncPolicy(options.log.sync_inline),
+                metrics=metrics,
+                on_turn=self.manager.finish_turn,
+                on_failure=self._fail,
+            )
+        except BaseException:
+            self._close_stores()
+            raise
+        self.reception = WorkerReception(
+            invoker=self.manager.invoker,
+            register=self.manager.register,
+            node_name=options.node.name,
+            cluster=options.node.cluster,
+            loop=loop,
+            clock=clock,
+        )
+        self.dispatcher = Dispatcher(
+            self.manager,
+            clock=clock,
+            random=random,
+            body_bytes_max=options.limits.body_bytes_max,
+            in_flight_max_per_partition=options.limits.in_flight_max_per_partition,
+        )
+
+    async def start(self) -> None:
+        """Check whose the stores are, replay, take the lead of every partition.
+
+        Raises PerdureError, before anything was changed if the stores are not this node's.
+        """
+        options = self._options
+        await confirm_identity(
+            self._metadata,
+            base_dir=options.node.base_dir,
+            cluster=options.node.cluster,
+            node=options.node.name,
+            partition_count=options.partitions.count,
+            random=self._random,
+        )
+        await self.manager.start(self._open_loglet)
+
+    def _open_loglet(self, loglet: LogletId, epoch: int, listener: CommitListener) -> Loglet:
+        return LocalLoglet(
+            loglet,
+            store=self._log_store,
+            writer=self.writer,
+            clock=self._clock,
+            epoch=epoch,
+            listener=listener,
+        )
+
+    def _fail(self, error: PerdureError) -> None:
+        if self.failure is None:
+            self.failure = error
+            self.manager.fail(error)
+            self._on_failure(error)
+
+    def _keep_bundle(self, processor: PartitionProcessor, error: RecordFailedError) -> None:
+        directory = Path(self._options.node.base_dir) / "bundles"
+        try:
+            path = write_bundle(directory, processor, error, self._clock)
+        except OSError as os_error:
+            _log.error("the failed record could not be kept", reason=str(os_error))
+        else:
+            _log.error("the failed record was kept for inspection", path=str(path))
+
+    async def finish_requests(self) -> None:
+        """Take nothing new and wait for what is under way, within the grace. Safe to cancel."""
+        self.dispatcher.closing = True
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._options.limits.stop_grace / 1e9
+        while self.manager.in_flight() and loop.time() < deadline:
+            waited = loop.create_future()
+            loop.call_later(0.02, waited.set_result, None)
+            await waited
+
+    def stop(self, error: PerdureError) -> None:
+        """Do nothing more; whoever still waits is told `error`. `close` follows."""
+        self.manager.stop(error)
+
+    def close(self) -> None:
+        """Let go of the stores; everything acknowledged is durable already."""
+        self.writer.close()
+        self._close_stores()
+
+    def _close_stores(self) -> None:
+        for store in reversed(self._stores):
+            try:
+                store.close()
+            except PerdureError as error:
+                _log.error("a store did not close", code=error.code, reason=str(error))
+        self._stores.clear()
+
+
+def retry_policy(options: NodeOptions) -> RetryPolicy:
+    """The server's retry policy, from the options."""
+    retry = options.retry
+    return RetryPolicy(
+        initial_interval_ns=int(retry.initial_interval),
+        factor=retry.factor,
+        interval_max_ns=int(retry.max_interval),
+        attempts_max=retry.max_attempts,
+        jitter=retry.jitter,
+    )

@@ -1,0 +1,129 @@
+"""Runs a worker: in an event loop that is there, or as the whole life of a process."""
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from ..core.clock import Clock, SystemClock
+from ..core.net.transport import Transport
+from ..core.random import Random, SystemRandom
+from .loading import code_hash_of, deployment_of, handler_files, load_app
+from .service import App
+from .step_runner import THREADS_MAX_DEFAULT
+from .worker import ATTEMPTS_MAX_DEFAULT, DRAIN_SECONDS_DEFAULT, Worker
+
+# A thread that comes back from a blocking call waits this long for the loop's thread at most.
+SWITCH_INTERVAL_SECONDS: Final = 0.0005
+# Calls make and drop objects without circles; looking for circles often finds nothing.
+COLLECTOR_THRESHOLDS: Final = (50_000, 20, 50)
+
+logger = logging.getLogger("perdure.sdk")
+
+
+async def run_worker(
+    app: App,
+    addresses: Sequence[str],
+    *,
+    deployment: str | None = None,
+    code_hash: str | None = None,
+    transport: Transport,
+    clock: Clock,
+    random: Random,
+    name: str | None = None,
+    attempts_max: int = ATTEMPTS_MAX_DEFAULT,
+    step_threads_max: int = THREADS_MAX_DEFAULT,
+    drain_seconds: float = DRAIN_SECONDS_DEFAULT,
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Offer an app to the nodes at `addresses` until `stop` is set; then finish what runs.
+
+    `code_hash` defaults to that of the handlers' own files, `deployment` to a name made of it.
+    Raises WorkerRefusedError when a node refuses the worker for good. Cancelling drops the
+    sessions at once.
+    """
+    if code_hash is None:
+        code_hash = code_hash_of(files := handler_files(app), files[0].parent if files else Path())
+    worker = Worker(
+        app,
+        deployment=deployment or deployment_of(code_hash),
+        code_hash=code_hash,
+        name=name or f"{socket.gethostname()}:{os.getpid()}",
+        transport=transport,
+        clock=clock,
+        random=random,
+        attempts_max=attempts_max,
+        step_threads_max=step_threads_max,
+        drain_seconds=drain_seconds,
+    )
+    logger.info(
+        "deployment %s offers %s to %s",
+        deployment or deployment_of(code_hash),
+        ", ".join(app.services),
+        ", ".join(addresses),
+    )
+    await worker.run(addresses, stop)
+
+
+def serve_app(
+    path: str | Path,
+    addresses: Sequence[str],
+    deployment: str | None = None,
+    transport: Transport | None = None,
+) -> int:
+    """Load an app file and serve it until SIGTERM or SIGINT; the whole life of a worker process.
+
+    Returns the process's exit status, 0. Logs to stderr unless logging has been set up. Raises what `load_app` and `run_worker` raise.
+    """
+    if not logging.getLogger().handlers:
+        logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+        logger.setLevel(logging.INFO)
+    loaded = load_app(path)
+    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        chosen = transport if transport is not None else _grpc_transport()
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*COLLECTOR_THRESHOLDS)
+        await run_worker(
+            loaded.app,
+            addresses,
+            deployment=deployment,
+            code_hash=loaded.code_hash,
+            transport=chosen,
+            clock=SystemClock(),
+            random=SystemRandom(),
+            stop=stop,
+        )
+
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(main())
+    logger.info("worker has ended")
+    return 0
+
+
+def _grpc_transport() -> Transport:
+    from ..core.net.grpc import GrpcTransport
+
+    return GrpcTransport()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    # Faster where it is installed; not among the SDK's own dependencies.
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Any = uvloop.new_event_loop
+    return factory  # type: ignore[no-any-return]

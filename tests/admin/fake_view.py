@@ -1,0 +1,25 @@
+"""A node with two partitions, as admin REST sees it."""
+
+from perdure.partition_processor.status import PartitionDetail, PartitionStatus
+
+STATUSES = [
+    PartitionStatus(0, "node-1", "leader", 4, 9, 10, 0, {"running": 2, "completed": 5}),
+    PartitionStatus(1, "node-1", "stopped", 4, 6, 10, 3, {}, "PD0901: parked at 7"),
+]
+
+
+class FakeView:
+    """Looks like a node."""
+
+    node_name = "node-1"
+    cluster = "perdure"
+
+    def partitions(self) -> list[PartitionStatus]:
+        """Both."""
+        return STATUSES
+
+    def partition(self, partition: int) -> PartitionDetail | None:
+        """One of the two."""
+        if partition >= len(STATUSES):
+            return None
+        return PartitionDetail(STATUSES[partition], 0, 2**64 - 1, "ab12", 1, 2)
