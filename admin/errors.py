@@ -8,13 +8,13 @@ from ..core.errors import PerdureError
 class NoSuchResourceError(PerdureError):
     """The path names nothing that this node has."""
 
-    code = "PD0601"
+    code = "PD1001"
 
 
 class AdminMethodError(PerdureError):
     """An HTTP method that the resource does not take."""
 
-    code = "PD0602"
+    code = "PD1002"
 
 
 HTTP_STATUS: Final[dict[type[PerdureError], int]] = {

@@ -7,6 +7,7 @@ read as a little-endian integer, fixed width, no checksum.
 
 import base64
 import hashlib
+from functools import lru_cache
 from typing import Final, NewType
 
 from .errors import PerdureError
@@ -26,6 +27,11 @@ INVOCATION_ID_BYTES: Final = 24
 _INVOCATION_PREFIX: Final = "inv_1"
 _ALPHABET: Final = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _DIGITS: Final = {digit: value for value, digit in enumerate(_ALPHABET)}
+# Two digits at a time: every answer at the front doors carries an id.
+_PAIRS: Final = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
+_PAIR_BASE: Final = len(_PAIRS)
+_HALF_PAIRS: Final = 5
+_HALF: Final = _PAIR_BASE**_HALF_PAIRS
 _PARTITION_KEY_CHARS: Final = 11
 _UUID_CHARS: Final = 22
 
@@ -39,12 +45,21 @@ class MalformedIdError(PerdureError):
 def base62(raw: bytes, width: int) -> str:
     """`raw`, read little-endian, as `width` base62 digits, most significant first."""
     number = int.from_bytes(raw, "little")
-    digits: list[str] = []
+    pairs: list[str] = []
+    append = pairs.append
+    # Halves of 64 bits keep the divisions to machine words as long as possible.
+    if number >= _HALF:
+        number, low = divmod(number, _HALF)
+        for _ in range(_HALF_PAIRS):
+            low, rest = divmod(low, _PAIR_BASE)
+            append(_PAIRS[rest])
     while number:
-        number, rest = divmod(number, 62)
-        digits.append(_ALPHABET[rest])
-    digits.reverse()
-    return "".join(digits).rjust(width, "0")
+        number, rest = divmod(number, _PAIR_BASE)
+        append(_PAIRS[rest])
+    pairs.reverse()
+    text = "".join(pairs)
+    # An odd number of digits came out with a zero in front.
+    return text.rjust(width, "0") if len(text) <= width else text[-width:]
 
 
 def _unbase62(text: str, size: int) -> bytes:
@@ -56,11 +71,13 @@ def _unbase62(text: str, size: int) -> bytes:
 
 def invocation_id_text(invocation_id: InvocationId) -> str:
     """The text form, ``inv_1`` and 33 base62 digits."""
-    return (
-        _INVOCATION_PREFIX
-        + base62(invocation_id[:8], _PARTITION_KEY_CHARS)
-        + base62(invocation_id[8:], _UUID_CHARS)
-    )
+    return _id_start_text(invocation_id[:8]) + base62(invocation_id[8:], _UUID_CHARS)
+
+
+@lru_cache(maxsize=4096)
+def _id_start_text(partition_key: bytes) -> str:
+    """The part of an id's text that all ids of one partition key share."""
+    return _INVOCATION_PREFIX + base62(partition_key, _PARTITION_KEY_CHARS)
 
 
 def parse_invocation_id(text: str) -> InvocationId:

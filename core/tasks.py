@@ -87,7 +87,8 @@ class TaskScope:
 
         Cancelling cancels the tasks, waits for them, and goes on.
         """
-        if error is not None:
+        if error is not None and self._failure is None:
+            # After a failure they are cancelled already; again would break into their clean-up.
             self.cancel()
         try:
             await self._drain()

@@ -132,6 +132,9 @@ class Dispatcher:
         self._body_bytes_max = body_bytes_max
         self._in_flight_max = in_flight_max_per_partition
         self._unkeyed: dict[str, list[bytes]] = {}
+        self._unkeyed_bucket = 0
+        self._unkeyed_left = 0
+        self._headers = EncodedHeaders()
         self.closing = False
 
     def call(
@@ -202,7 +205,7 @@ class Dispatcher:
             target.handler,
             request.key,
             target.target_kind,
-            input_frame(request.headers, request.body),
+            input_frame(self._headers.encode(request.headers), request.body),
             request.idempotency_key,
         )
 
@@ -252,7 +255,10 @@ class Dispatcher:
         )
 
     def _unkeyed_routing(self, service: str) -> bytes:
-        """A random bucket's partition key; the few there are are computed once per service."""
+        """A random bucket's partition key; the few there are are computed once per service.
+
+        Neighbours share a bucket, so that what arrives together goes into one partition's batch.
+        """
         buckets = self._unkeyed.get(service)
         if buckets is None:
             buckets = [
@@ -260,7 +266,11 @@ class Dispatcher:
                 for bucket in range(UNKEYED_BUCKETS)
             ]
             self._unkeyed[service] = buckets
-        return buckets[self._random.bits(9)]
+        if not self._unkeyed_left:
+            self._unkeyed_left = UNKEYED_RUN
+            self._unkeyed_bucket = self._random.bits(9)
+        self._unkeyed_left -= 1
+        return buckets[self._unkeyed_bucket]
 
     def service_names(self) -> list[str]:
         """The services that can be called now, sorted."""
@@ -271,12 +281,42 @@ KEY_BYTES_MAX: Final = 2048
 """The longest key of a virtual object: it is part of every row of the object."""
 
 
-def input_frame(headers: tuple[tuple[str, str], ...], body: bytes) -> bytes:
-    """The INPUT command as a frame."""
-    message = wire.InputCommand(value=wire.Value(content=body))
-    for key, value in headers:
-        message.headers.add(key=key, value=value)
-    return messages.frame(messages.INPUT_COMMAND, message.SerializeToString())
+UNKEYED_RUN: Final = 32
+"""How many unkeyed invocations in a row share a bucket."""
+
+
+class EncodedHeaders:
+    """The headers part of INPUT commands, remembered: clients repeat themselves."""
+
+    ENTRIES_MAX: Final = 1024
+    ENTRY_BYTES_MAX: Final = 2048
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._known: dict[tuple[tuple[str, str], ...], bytes] = {}
+
+    def encode(self, headers: tuple[tuple[str, str], ...]) -> bytes:
+        """An INPUT command with these headers and nothing else, encoded."""
+        encoded = self._known.get(headers)
+        if encoded is None:
+            message = wire.InputCommand()
+            for key, value in headers:
+                message.headers.add(key=key, value=value)
+            encoded = message.SerializeToString()
+            if len(encoded) <= self.ENTRY_BYTES_MAX:
+                if len(self._known) >= self.ENTRIES_MAX:
+                    self._known.clear()
+                self._known[headers] = encoded
+        return encoded
+
+
+def input_frame(headers: bytes, body: bytes) -> bytes:
+    """The INPUT command as a frame; `headers` are from `EncodedHeaders.encode`.
+
+    Encoded messages of one type may be joined end to end: that is how protobuf merges them.
+    """
+    value = wire.InputCommand(value=wire.Value(content=body)).SerializeToString()
+    return messages.frame(messages.INPUT_COMMAND, headers + value)
 
 
 def _completed(invocation_id: InvocationId, invocation: Invocation) -> Completed:

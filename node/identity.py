@@ -17,13 +17,13 @@ BASE_FORMAT: Final = 1
 class WrongClusterError(PerdureError):
     """The base directory belongs to another cluster or node."""
 
-    code = "PD1001"
+    code = "PD1101"
 
 
 class PartitionCountError(PerdureError):
     """The partition count is not the one the cluster was set up with."""
 
-    code = "PD1002"
+    code = "PD1102"
 
 
 class Identity(msgspec.Struct, frozen=True):

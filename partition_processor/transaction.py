@@ -5,6 +5,7 @@ digest takes them in, in their order. A record that fails leaves nothing behind.
 held locks and the state of objects in use are kept decoded in bounded caches.
 """
 
+import struct
 from typing import Final, Generic, TypeVar
 
 import xxhash
@@ -25,6 +26,8 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 _ABSENT: Final = object()
+_LENGTHS: Final = struct.Struct(">II").pack
+_DELETED: Final = (1 << 32) - 1
 
 
 class BoundedCache(Generic[Key, Value]):
@@ -181,15 +184,13 @@ class Transaction:
         """Keep the record's writes; give the digest that follows `digest` by them."""
         if not self._record:
             return digest
+        # Lengths go in as well, so that no two lists of operations read alike.
         parts = [digest]
         for key, value in self._record.items():
             if value is None:
-                parts.append(b"-%d;" % len(key))
-                parts.append(key)
+                parts += (_LENGTHS(len(key), _DELETED), key)
             else:
-                parts.append(b"+%d,%d;" % (len(key), len(value)))
-                parts.append(key)
-                parts.append(value)
+                parts += (_LENGTHS(len(key), len(value)), key, value)
         self._batch.update(self._record)
         self._record = {}
         self._refresh_caches()

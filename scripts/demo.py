@@ -78,6 +78,7 @@ class Demo:
     def __init__(self) -> None:
         """Choose addresses and make the directory."""
         self.addresses = choose_addresses()
+        self.name = f"demo-{os.getpid()}"
         self.directory = Path(tempfile.mkdtemp(prefix="perdure-demo-"))
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._step = 0
@@ -122,13 +123,28 @@ class Demo:
 
     def start_node(self) -> float:
         """Start the node and wait for its listeners; gives the seconds it took."""
-        arguments = ["server", "--base-dir", str(self.directory / "data"), *self.flags(*DEFAULTS)]
+        arguments = ["server", "--base-dir", str(self.directory / "data")]
+        arguments += ["--set", f"node.name={self.name}", *self.flags(*DEFAULTS)]
         self.step(f"$ {shlex.join(['perdure', *arguments])}")
         began = time.monotonic()
         self.start("node", arguments)
         for address in self.addresses.values():
             self.wait_for(f"the node to listen on {address}", lambda at=address: listens(at))
+        self.wait_for("every partition to have a leader", self.leads)
         return time.monotonic() - began
+
+    def leads(self) -> bool:
+        """Whether the node that answers is ours, and not one that had the port before it."""
+        host, port = self.addresses["admin"].split(":")
+        connection = http.client.HTTPConnection(host, int(port), timeout=5)
+        try:
+            connection.request("GET", "/partitions")
+            rows = json.loads(connection.getresponse().read())["partitions"]
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+        return all((row["node"], row["role"]) == (self.name, "leader") for row in rows)
 
     def start_worker(self, name: str) -> None:
         """Start a worker that runs one of the examples."""
@@ -313,7 +329,7 @@ def show_partitions(demo: Demo) -> None:
     deadline = time.monotonic() + ANSWER_SECONDS_MAX
     while True:
         listed = json.loads(demo.command("partitions", "list", *where, "-o", "json", show=False))
-        rows = listed["partitions"] if isinstance(listed, dict) else listed
+        rows = listed["partitions"]
         settled = all(row["role"] == "leader" and row["lag"] == 0 for row in rows)
         if settled or time.monotonic() > deadline:
             break
@@ -373,7 +389,7 @@ def main() -> int:
         print(f"\nFAILED: {error}", file=sys.stderr)
         demo.show_logs()
         return 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError):
         print("\nstopped", file=sys.stderr)
         return 1
     finally:

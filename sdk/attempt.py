@@ -5,7 +5,6 @@ the handler until it is blocked and every notification that arrived is used up, 
 frames to send: the commands of one turn go out together.
 """
 
-import contextlib
 import contextvars
 import logging
 import traceback
@@ -20,7 +19,7 @@ from ..proto.generated import service_protocol_pb2 as pb
 from . import vm, wire
 from .context import CONTEXT_CLASSES
 from .durable_loop import DurableLoop, new_loop
-from .durable_tasks import DurableFuture
+from .durable_tasks import DurableFuture, DurableTask
 from .errors import (
     AttemptEnded,
     HandlerDeadlockedError,
@@ -52,7 +51,6 @@ class Attempt:
 
     __slots__ = (
         "__weakref__",
-        "_context",
         "_handler",
         "_host",
         "_pending",
@@ -77,7 +75,6 @@ class Attempt:
         self.loop: DurableLoop | None = None
         self.ended = False
         self._root: Any = None
-        self._context: Any = None
         # Completion id to the future that waits for it and how to read its value.
         self._pending: dict[int, tuple[DurableFuture[Any], Callable[[bytes], Any]]] = {}
         self._steps: dict[int, Step] = {}
@@ -169,16 +166,21 @@ class Attempt:
         machine = self.machine
         loop = self.loop
         if loop is None:
-            loop = self._begin()
-            if loop is None:
+            if not self._host.admit(self):
+                self.abort()
                 return
+            self.loop = loop = new_loop(machine.start.random_seed)
+            loop.time_ns = machine.input_time_ns
         loop.enter()
         try:
+            root = self._root
+            if root is None:
+                root = self._begin(loop)
             while True:
                 loop.run_ready()
                 if machine.closed:
                     break
-                if self._root.done():
+                if root.done():
                     self._handler_ended()
                     break
                 following = machine.next_notification()
@@ -198,35 +200,25 @@ class Attempt:
             machine.fail(vm.CODE_INTERNAL, f"the handler left with {leaving!r}")
         finally:
             if machine.closed:
-                self._unwind(loop)
+                if not loop.only_task_is_done:
+                    self._warn_of_tasks_left(loop)
+                loop.unwind()
             loop.leave()
         if machine.closed:
             self._end()
         elif self._steps:
             self._start_steps()
 
-    def _begin(self) -> DurableLoop | None:
+    def _begin(self, loop: DurableLoop) -> DurableTask[Any]:
         machine = self.machine
         handler = self._handler
-        if not self._host.admit(self):
-            self.abort()
-            return None
-        self.loop = loop = new_loop(machine.start.random_seed)
-        loop.time_ns = machine.input_time_ns
-        self._context = context = CONTEXT_CLASSES[handler.kind](self)
         try:
-            coroutine = handler.call(context, machine.input)
+            coroutine = handler.call(CONTEXT_CLASSES[handler.kind](self), machine.input)
         except TerminalError as malformed:
-            with contextlib.suppress(AttemptEnded):
-                machine.fail_terminally(malformed.status_code, malformed.message)
-            self._end()
-            return None
-        loop.enter()
-        try:
-            self._root = loop.start(coroutine, handler.target)
-        finally:
-            loop.leave()
-        return loop
+            machine.fail_terminally(malformed.status_code, malformed.message)
+            raise AttemptEnded("the input is malformed") from malformed
+        self._root = root = loop.start(coroutine, handler.target)
+        return root
 
     def _deliver(self, notification: pb.Notification) -> None:
         machine = self.machine
@@ -290,25 +282,27 @@ class Attempt:
 
     def _handler_ended(self) -> None:
         machine = self.machine
-        root = self._root
         if machine.replaying and not machine.journal_left.startswith("Output"):
             # Whatever the handler returned, it left out something that it did before.
             machine.blocked_before_journal_end()
-        if root.cancelled():
-            machine.fail(vm.CODE_INTERNAL, "the handler cancelled its own task")
+        try:
+            value = self._root.result()
+        except BaseException as error:
+            self._handler_raised(error)
             return
-        error = root.exception()
-        if error is None:
-            try:
-                body = self._handler.output_serde.serialize(root.result())
-                if len(body) > messages.ENTRY_BYTES_MAX:
-                    raise SerializationError(
-                        f"the result has {len(body)} bytes; {messages.ENTRY_BYTES_MAX} may be given"
-                    )
-                machine.succeed(body)
-            except SerializationError as unwritable:
-                machine.fail(vm.CODE_INTERNAL, f"{self._handler.target}: {unwritable}")
+        try:
+            body = self._handler.output_serde.serialize(value)
+            if len(body) > messages.ENTRY_BYTES_MAX:
+                raise SerializationError(
+                    f"the result has {len(body)} bytes; {messages.ENTRY_BYTES_MAX} may be given"
+                )
+        except SerializationError as unwritable:
+            machine.fail(vm.CODE_INTERNAL, f"{self._handler.target}: {unwritable}")
             return
+        machine.succeed(body)
+
+    def _handler_raised(self, error: BaseException) -> None:
+        machine = self.machine
         terminal = _terminal_of(error)
         if terminal is not None:
             machine.fail_terminally(terminal.status_code, terminal.message, terminal.metadata)
@@ -322,50 +316,45 @@ class Attempt:
         else:
             machine.fail(vm.CODE_INTERNAL, _message_of(error), _stacktrace_of(error))
 
-    def _unwind(self, loop: DurableLoop) -> None:
+    def _warn_of_tasks_left(self, loop: DurableLoop) -> None:
         root = self._root
-        if root is not None and root.done():
-            left = [task for task in loop.unfinished() if task is not root]
-            if left:
-                logger.warning(
-                    "handler %s ended before its tasks, which are cancelled: %s",
-                    self._handler.target,
-                    ", ".join(
-                        f"{task.get_name()} at {waiting_line(task.get_coro())}" for task in left
-                    ),
-                )
-        loop.unwind()
+        left = [task for task in loop.unfinished() if task is not root]
+        if left and root is not None and root.done():
+            logger.warning(
+                "handler %s ended before its tasks, which are cancelled: %s",
+                self._handler.target,
+                ", ".join(f"{task.get_name()} at {waiting_line(task.get_coro())}" for task in left),
+            )
 
     def _end(self) -> None:
         if self.ended:
             return
         self.ended = True
         loop = self.loop
-        if loop is not None and self._root is not None and not loop.halted:
+        if loop is not None and not loop.halted:
             loop.enter()
             try:
                 loop.unwind()
             finally:
                 loop.leave()
-        for step in self._steps.values():
-            if step.started:
-                self._host.cancel_step(step)
         # Cut the circles, so that an attempt goes when it ends and not when the collector comes.
-        self._steps.clear()
-        self._pending.clear()
         self._root = None
-        self._context = None
+        if self._steps:
+            for step in self._steps.values():
+                if step.started:
+                    self._host.cancel_step(step)
+            self._steps.clear()
+        if self._pending:
+            self._pending.clear()
 
     # For the context
 
-    def check_running(self) -> None:
-        """Raise OutsideHandlerError unless the handler of this attempt is being stepped."""
-        loop = self.loop
-        if loop is None or not loop.running:
-            raise OutsideHandlerError(
-                f"the context of {self._handler.target} was used in a step, a thread, a finalizer "
-                "or after the end; only the handler's own tasks may use it"
-            )
+    def refuse_outsider(self) -> None:
+        """Raise OutsideHandlerError: something used the context while its handler did not run."""
+        raise OutsideHandlerError(
+            f"the context of {self._handler.target} was used in a step, a thread, a finalizer or "
+            "after the end; only the handler's own tasks may use it"
+        )
 
     def expect(self, completion_id: int, read: Callable[[bytes], Any]) -> DurableFuture[Any]:
         """A future for a completion."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import events
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast, overload
@@ -23,6 +24,7 @@ P = ParamSpec("P")
 RestateDurableFuture = DurableFuture
 """What `run` and lazy reads give: a future that can be awaited, gathered and given to tasks."""
 
+_get_running_loop = events._get_running_loop
 _DEFAULT_OPTIONS: Final[RunOptions[Any]] = RunOptions()
 
 
@@ -148,7 +150,8 @@ class Context:
         keywords: dict[str, Any],
     ) -> RestateDurableFuture[Any]:
         attempt = self._attempt
-        attempt.check_running()
+        if _get_running_loop() is not attempt.loop:
+            attempt.refuse_outsider()
         if not callable(action):
             raise TypeError(
                 f"step {name!r} needs a function to call, not {type(action).__name__}; give the "
@@ -181,7 +184,8 @@ class ObjectSharedContext(Context):
     ) -> Awaitable[T | None]:
         """The value of one state, None when there is none; JSON unless `type_hint` says more."""
         attempt = self._attempt
-        attempt.check_running()
+        if _get_running_loop() is not attempt.loop:
+            attempt.refuse_outsider()
         chosen: Serde[Any] = serde
         if isinstance(serde, DefaultSerde):
             hint = serde.type_hint if type_hint is None else type_hint
@@ -202,7 +206,8 @@ class ObjectContext(ObjectSharedContext):
     ) -> None:
         """Set one state: bytes as they are, anything else as JSON."""
         attempt = self._attempt
-        attempt.check_running()
+        if _get_running_loop() is not attempt.loop:
+            attempt.refuse_outsider()
         if isinstance(value, bytes) and isinstance(serde, DefaultSerde):
             body = bytes(value)
         else:
@@ -212,7 +217,8 @@ class ObjectContext(ObjectSharedContext):
     def clear(self, name: str, entry_name: str | None = None) -> None:
         """Remove one state."""
         attempt = self._attempt
-        attempt.check_running()
+        if _get_running_loop() is not attempt.loop:
+            attempt.refuse_outsider()
         attempt.machine.clear_state(name.encode(), entry_name)
 
 

@@ -18,7 +18,7 @@ from contextvars import Context
 from typing import Any, Final, TypeVar, cast
 
 from ..core.protocol.session import LOOP_SEMANTICS
-from .durable_tasks import DurableFuture, DurableTask, await_result
+from .durable_tasks import DurableFuture, DurableTask, await_result, make_future, make_task
 from .errors import ForbiddenCallError, OutsideHandlerError
 from .forbidden import ReplayableCallsOnly
 from .source_lines import caller_line, waiting_line
@@ -120,20 +120,25 @@ class DurableLoop(ReplayableCallsOnly):
 
         The caller has made sure that nothing durable can be done any more.
         """
-        unfinished = self.unfinished()
-        if unfinished or self._generators:
+        if not self.only_task_is_done:
             self.halted = False
-            for task in unfinished:
+            for task in self.unfinished():
                 task.cancel()
             self.run_ready(UNWIND_CALLBACKS_MAX)
             for generator in self._generators:
                 _close_generator(generator)
             for task in self.unfinished():
                 task.forget()
-        self._ready.clear()
+            self._generators.clear()
+            self._ready.clear()
         self._tasks.clear()
-        self._generators.clear()
         self.halted = True
+
+    @property
+    def only_task_is_done(self) -> bool:
+        """Whether nothing is left to unwind, as is so for most handlers."""
+        tasks = self._tasks
+        return len(tasks) == 1 and not self._generators and not self._ready and tasks[0].done()
 
     # What handlers and asyncio call
 
@@ -162,7 +167,7 @@ class DurableLoop(ReplayableCallsOnly):
         """As `create_future`, for the SDK itself."""
         stable_hash = self._next_hash
         self._next_hash = stable_hash + 1
-        return DurableFuture(loop=self, stable_hash=stable_hash)
+        return make_future(self, stable_hash)
 
     def create_task(
         self, coro: Any, *, name: object = None, context: Context | None = None, **options: Any
@@ -188,12 +193,8 @@ class DurableLoop(ReplayableCallsOnly):
         tasks = self._tasks
         if len(tasks) >= _KEPT_BEFORE_PRUNING:
             tasks[:] = self.unfinished()
-        task: DurableTask[Any] = DurableTask(
-            coro,
-            loop=self,
-            name=f"task-{self._created}" if name is None else name,
-            context=context,
-            stable_hash=stable_hash,
+        task = make_task(
+            self, coro, f"task-{self._created}" if name is None else name, context, stable_hash
         )
         tasks.append(task)
         return task
@@ -233,9 +234,8 @@ class DurableLoop(ReplayableCallsOnly):
         generators.append(generator)
 
 
-def new_loop(seed: int) -> DurableLoop:
-    """The loop for one attempt; `forbidden` defines what type checkers miss in the class."""
-    return DurableLoop(seed)  # type: ignore[abstract]
+new_loop: Callable[[int], DurableLoop] = DurableLoop
+"""Makes the loop of one attempt from its seed; a type checker misses what `forbidden` defines."""
 
 
 def _leave_generator_alone(_generator: AsyncGenerator[Any, Any]) -> None:

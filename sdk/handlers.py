@@ -4,6 +4,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Final, Literal
 
+import msgspec
+
 from ..core.protocol.session import HandlerKind, HandlerManifest
 from .errors import HandlerSignatureError, SerializationError, TerminalError, UnsupportedOptionError
 from .serde import BYTES, JSON_CONTENT_TYPE, DefaultSerde, Serde, content_type_of, serde_of
@@ -127,6 +129,8 @@ def _content_type(given: str, serde: Serde[Any]) -> str | None:
 
 
 def _first_sentence(error: Exception) -> str:
+    if isinstance(error, msgspec.DecodeError) and not isinstance(error, msgspec.ValidationError):
+        return f"not JSON: {error}"
     errors = getattr(error, "errors", None)
     if callable(errors):  # pydantic: one line for the first of what it found
         try:

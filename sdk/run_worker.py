@@ -79,7 +79,8 @@ def serve_app(
 ) -> int:
     """Load an app file and serve it until SIGTERM or SIGINT; the whole life of a worker process.
 
-    Returns the process's exit status, 0. Logs to stderr unless logging has been set up. Raises what `load_app` and `run_worker` raise.
+    Returns the process's exit status, 0. Logs to stderr unless logging has been set up. Raises
+    what `load_app` and `run_worker` raise.
     """
     if not logging.getLogger().handlers:
         logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")

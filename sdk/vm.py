@@ -97,16 +97,14 @@ class Machine:
                     f"frame of type {message_type:#06x} says {length} bytes, "
                     f"{end - body_start} are there"
                 )
+            if message_type == messages.START:
+                self._take_start(data[body_start:position])
+                continue
             self._take(message_type, data[body_start:position], record_time_ns)
 
     def _take(self, message_type: int, body: bytes, record_time_ns: int) -> None:
-        if message_type >= messages.NOTIFICATION_FIRST:
-            if message_type > messages.NOTIFICATION_LAST:
-                raise ProtocolViolationError(f"unknown message type {message_type:#06x}")
+        if messages.NOTIFICATION_FIRST <= message_type <= messages.NOTIFICATION_LAST:
             self._notifications.append((record_time_ns, body))
-        elif message_type == messages.START:
-            self._take_start(body)
-            return
         elif message_type == messages.INPUT_COMMAND:
             self._input_command = command = pb.InputCommand.FromString(body)
             self.input = command.value.content

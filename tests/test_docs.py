@@ -2,12 +2,15 @@
 
 import ast
 import re
+import runpy
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+from perdure.sdk import Service, VirtualObject
 
 from .tree import TREE, product_sources
 
@@ -132,9 +135,13 @@ def test_error_codes_are_unique() -> None:
 def test_error_codes_are_explained() -> None:
     """Every code of the product has a row, under the name of its class."""
     rows = dict(documented_errors())
-    missing = [error for error in error_classes() if rows.get(error.code) != error.name]
+    missing = [
+        f"{error.code} {error.name} ({error.where})"
+        for error in error_classes()
+        if rows.get(error.code) != error.name
+    ]
 
-    assert missing == [], "write a row (code, name, meaning, what to do) into docs/errors.md"
+    assert missing == [], "no row in docs/errors.md for " + ", ".join(missing)
 
 
 def test_explained_error_codes_exist() -> None:
@@ -144,3 +151,20 @@ def test_explained_error_codes_exist() -> None:
 
     assert [row for row in rows if row not in known] == []
     assert rows == sorted(set(rows)), "one row per code, in order"
+
+
+def test_the_example_of_the_readme_is_an_app(tmp_path: Path) -> None:
+    """What a reader copies from the first page defines the services that the page calls."""
+    text = (TREE / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "app.py").write_text(example, encoding="utf-8")
+    namespace = runpy.run_path(str(tmp_path / "app.py"))
+    services = {
+        value.name: sorted(value.handlers)
+        for value in namespace.values()
+        if isinstance(value, Service | VirtualObject)
+    }
+
+    assert services == {"Greeter": ["greet"], "Counter": ["add"]}
+    assert "perdure call Greeter/greet" in text
+    assert "/Counter/ann/add" in text

@@ -26,7 +26,7 @@ _NEXT_STEPS: Final = {
     "PD0504": "leave the key out of the target: Service/handler",
     "PD0508": "try again in a moment",
     "PD0509": "try again in a moment, or another node with --ingress HOST:PORT",
-    "PD0601": "list what there is with: perdure partitions list",
+    "PD1001": "list what there is with: perdure partitions list",
 }
 
 

@@ -35,6 +35,9 @@ _LOG = logging.getLogger(__name__)
 # How long handlers may take to end by themselves after their connections were dropped.
 _HANDLER_END_SECONDS: Final = 1.0
 _PORT_MAX: Final = 65_535
+# Metadata that an accepted call starts with. A refused one has metadata, too, and may be told from
+# it a moment later only, so their arrival alone proves nothing.
+_ACCEPTED: Final = "perdure-service"
 
 CHANNEL_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX + 1024),
@@ -68,7 +71,12 @@ _CLIENT_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
 _Read: TypeAlias = Callable[[], Awaitable[Any]]
 _Write: TypeAlias = Callable[[bytes], Awaitable[None]]
 # What grpc.aio raises from reads and writes once a call is over.
-_CALL_OVER: Final = (grpc.RpcError, asyncio.InvalidStateError, grpc.aio.UsageError)
+_CALL_OVER: Final = (
+    grpc.RpcError,
+    grpc.aio.InternalError,
+    grpc.aio.UsageError,
+    asyncio.InvalidStateError,
+)
 
 
 class GrpcConnection:
@@ -243,8 +251,7 @@ class GrpcService:
     async def _serve(
         self, service: str, handler: ConnectionHandler, _requests: Any, context: Any
     ) -> None:
-        # The client waits for this: it is the proof that the service is there.
-        await context.send_initial_metadata(())
+        await context.send_initial_metadata(((_ACCEPTED, service),))
         connection = GrpcConnection(context.peer(), context.read, context.write)
         self._scope.spawn(
             _run_handler(handler, connection), name=f"{service} from {connection.peer}"
@@ -341,15 +348,15 @@ class GrpcTransport:
         connected = False
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
-                await call.wait_for_connection()
+                metadata = await call.initial_metadata()
+                if _ACCEPTED not in metadata:
+                    raise _connect_error(address, service, await call.code(), await call.details())
             connected = True
         except TimeoutError:
             raise TransportError(
                 f"cannot connect to {address}: nobody answered in {CONNECT_TIMEOUT_SECONDS:g} "
                 "seconds; check the address and that the node is running"
             ) from None
-        except grpc.RpcError as error:
-            raise _connect_error(address, service, error) from error
         finally:
             if not connected:
                 call.cancel()
@@ -357,15 +364,14 @@ class GrpcTransport:
         return _ClientConnection(address, channel, call)
 
 
-def _connect_error(address: str, service: str, error: Any) -> TransportError:
-    if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+def _connect_error(address: str, service: str, code: Any, details: str) -> TransportError:
+    if code is grpc.StatusCode.UNIMPLEMENTED:
         return TransportError(
             f"{address} does not offer the service {service!r}: check that the address and port "
             "are those of a node, and use the same release on both sides"
         )
     return TransportError(
-        f"cannot connect to {address}: {error.details()}; check the address and that the node is "
-        "running"
+        f"cannot connect to {address}: {details}; check the address and that the node is running"
     )
 
 

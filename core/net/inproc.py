@@ -90,10 +90,9 @@ class InProcConnection:
 
     async def close(self) -> None:
         """Close both directions; the other end still receives what was sent. Never waits."""
-        if self._open:
-            self._open = self._other._open = False
-            self._inbox.end(drop=True)
-            self._other._inbox.end()
+        self._open = self._other._open = False
+        self._inbox.end(drop=True)
+        self._other._inbox.end()
 
     def cut(self) -> None:
         """Lose the connection: both ends see its end and nothing that they did not receive yet."""

@@ -79,14 +79,14 @@ def test_metrics_are_there_for_scrapers() -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
-        ("GET", "/", 404, "PD0601"),
-        ("GET", "/nothing", 404, "PD0601"),
-        ("GET", "/partitions/9", 404, "PD0601"),
-        ("GET", "/partitions/x", 404, "PD0601"),
-        ("GET", "/partitions/-1", 404, "PD0601"),
-        ("GET", "/partitions/99999999999999999999", 404, "PD0601"),
-        ("GET", "/partitions/1/x", 404, "PD0601"),
-        ("POST", "/partitions", 405, "PD0602"),
+        ("GET", "/", 404, "PD1001"),
+        ("GET", "/nothing", 404, "PD1001"),
+        ("GET", "/partitions/9", 404, "PD1001"),
+        ("GET", "/partitions/x", 404, "PD1001"),
+        ("GET", "/partitions/-1", 404, "PD1001"),
+        ("GET", "/partitions/99999999999999999999", 404, "PD1001"),
+        ("GET", "/partitions/1/x", 404, "PD1001"),
+        ("POST", "/partitions", 405, "PD1002"),
     ],
 )
 def test_refusal_is_json(method: str, path: str, status: int, code: str) -> None:

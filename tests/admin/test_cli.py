@@ -250,7 +250,7 @@ def test_partition_is_inspected(command: Run) -> None:
     assert "0000000000000000-ffffffffffffffff" in table.out
     assert json.loads(as_json.out)["digest"] == "ab12"
     assert (missing.code, missing.out) == (1, "")
-    assert missing.err.startswith("error PD0601:")
+    assert missing.err.startswith("error PD1001:")
 
 
 @pytest.fixture

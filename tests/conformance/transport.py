@@ -86,9 +86,13 @@ class Ends:
 
 @asynccontextmanager
 async def listening(
-    harness: TransportHarness, handler: ConnectionHandler | None = None
+    harness: TransportHarness,
+    handler: ConnectionHandler | dict[str, ConnectionHandler] | None = None,
 ) -> AsyncIterator[Ends]:
-    """A listener with the service ``test``; without a handler, the test drives the far ends."""
+    """A listener with one service, ``test``, or several by name.
+
+    Without a handler, the far ends are `Ends.accepted` and live until the test is over.
+    """
     transport = harness.transport()
     done = asyncio.Event()
 
@@ -96,7 +100,8 @@ async def listening(
         ends.accepted.put_nowait(connection)
         await done.wait()
 
-    listener = await transport.listen(harness.free_address, {"test": handler or hand_over})
+    services = handler if isinstance(handler, dict) else {"test": handler or hand_over}
+    listener = await transport.listen(harness.free_address, services)
     ends = Ends(harness.transport(), listener)
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -337,34 +342,30 @@ class TransportSuite:
             connection.send(what)
 
         async def scenario() -> None:
-            transport = harness.transport()
-            listener = await transport.listen(
-                harness.free_address,
-                {"one": lambda end: name(b"one", end), "two": lambda end: name(b"two", end)},
-            )
-            for service in ("two", "one"):
-                connection = await transport.connect(listener.address, service)
-                assert await received(connection) == [service.encode()]
-                await connection.close()
-            with pytest.raises(TransportError, match="three"):
-                await transport.connect(listener.address, "three")
-            await listener.close()
+            services: dict[str, ConnectionHandler] = {
+                "one": lambda end: name(b"one", end),
+                "two": lambda end: name(b"two", end),
+            }
+            async with listening(harness, services) as ends:
+                for service in ("two", "one"):
+                    connection = await ends.connect(service)
+                    assert await received(connection) == [service.encode()]
+                with pytest.raises(TransportError, match="three"):
+                    await ends.connect("three")
 
         harness.run(scenario())
 
     def test_taken_address_is_refused(self, harness: TransportHarness) -> None:
         async def scenario() -> None:
-            transport = harness.transport()
-            listener = await transport.listen(harness.free_address, {"test": echo})
-            with pytest.raises(AddressInUseError, match=listener.address):
-                await harness.transport().listen(listener.address, {"test": echo})
-            # The one that has it goes on.
-            connection = await transport.connect(listener.address, "test")
-            connection.send(b"hello")
-            assert await connection.receive() == b"hello"
-            await connection.close()
-            await listener.close()
-            again = await transport.listen(listener.address, {"test": echo})
+            async with listening(harness, echo) as ends:
+                address = ends.listener.address
+                with pytest.raises(AddressInUseError, match=address):
+                    await harness.transport().listen(address, {"test": echo})
+                # The one that has it goes on.
+                connection = await ends.connect()
+                connection.send(b"hello")
+                assert await connection.receive() == b"hello"
+            again = await harness.transport().listen(address, {"test": echo})
             await again.close()
 
         harness.run(scenario())

@@ -335,10 +335,11 @@ def test_stop_does_not_wait_for_half_a_request(head: bytes) -> None:
     async def run() -> bytes:
         ingress = HttpIngress(FakeDispatcher(), stop_grace_seconds=0.05)
         address = await ingress.start("127.0.0.1:0")
+        before = len(asyncio.all_tasks())
         host, port = address.rsplit(":", 1)
         with socket.create_connection((host, int(port)), timeout=10) as client:
             client.sendall(b"POST /Greeter/echo HTTP/1.1\r\nhost: a\r\n" + head + b"\r\n\r\n")
-            await until(lambda: len(asyncio.all_tasks()) > 4)
+            await until(lambda: len(asyncio.all_tasks()) > before)
             await ingress.stop()
             return await asyncio.to_thread(client.recv, 4096)
 

@@ -97,13 +97,13 @@ def identity(number: int, key: str | None = None) -> InvocationId:
 
 def greet(number: int, body: bytes = b'"Ann"') -> Invoke:
     """A call of a plain service."""
-    frames = input_frame((), body)
+    frames = input_frame(b"", body)
     return Invoke(identity(number), "Greeter", "greet", None, KIND_SERVICE, frames)
 
 
 def add(number: int, key: str = "k", kind: int = KIND_OBJECT_EXCLUSIVE) -> Invoke:
     """A call of a virtual object."""
-    return Invoke(identity(number, key), "Counter", "add", key, kind, input_frame((), b"1"))
+    return Invoke(identity(number, key), "Counter", "add", key, kind, input_frame(b"", b"1"))
 
 
 def frames(*items: tuple[int, bytes]) -> bytes:

@@ -179,9 +179,9 @@ def to_the_end(
     sent = attempt.feed(journal.opening())
     everything = sent
     for _ in range(1000):
+        notes = journal.take(sent)
         if attempt.ended:
             return frames_of(everything)
-        notes = journal.take(sent)
         if notes:
             journal.entries.extend(notes)
             sent = attempt.feed(b"".join(notes))
