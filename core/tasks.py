@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from types import TracebackType
 from typing import Any, TypeAlias, TypeVar
 
 T = TypeVar("T")
@@ -15,9 +14,8 @@ class TaskScope:
     """Owns tasks: when the scope is left, all of them have ended.
 
     With `on_failure`, each task's exception goes there and the others run on. Without, the first
-    exception cancels the other tasks and the body of the ``async with``, and is raised at its end
-    (by `close`, when there is no body); later ones are the consequence of it and are dropped.
-    A cancelled task is no failure.
+    one cancels the other tasks and the body of the ``async with``, and is raised at its end (or by
+    `close`); later ones follow from it and are dropped. A cancelled task is no failure.
     """
 
     __slots__ = ("_body", "_body_cancelled", "_children", "_closed", "_failure", "_name", "_report")
@@ -68,8 +66,8 @@ class TaskScope:
         self._closed = True
         self.cancel()
         await self._drain()
-        failure, self._failure = self._failure, None
-        if failure is not None:
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
             raise failure
 
     async def __aenter__(self) -> "TaskScope":
@@ -77,15 +75,10 @@ class TaskScope:
         self._body = asyncio.current_task()
         return self
 
-    async def __aexit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Wait for the tasks; cancel them first when the body failed. Raises the first failure.
+    async def __aexit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
+        """Wait for the tasks, cancelled first when the body failed. Raises the first failure.
 
-        Cancelling cancels the tasks, waits for them, and goes on.
+        Cancelling is safe: the tasks have ended all the same when the cancellation goes on.
         """
         if error is not None and self._failure is None:
             # After a failure they are cancelled already; again would break into their clean-up.
@@ -104,23 +97,18 @@ class TaskScope:
                 raise error from failure
 
     async def _drain(self) -> None:
-        interrupted: asyncio.CancelledError | None = None
         waiting = asyncio.current_task()
         while others := [task for task in self._children if task is not waiting]:
             try:
                 await asyncio.wait(others)
-            except asyncio.CancelledError as cancelled:
-                interrupted = cancelled
+            except asyncio.CancelledError:
                 self.cancel()
-        if interrupted is not None:
-            raise interrupted
+                await self._drain()
+                raise
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._children.discard(task)
-        if task.cancelled():
-            return
-        failure = task.exception()
-        if failure is None:
+        if task.cancelled() or (failure := task.exception()) is None:
             return
         if self._report is not None:
             self._report(failure)

@@ -19,7 +19,7 @@ from ..proto.generated import service_protocol_pb2 as pb
 from . import vm, wire
 from .context import CONTEXT_CLASSES
 from .durable_loop import DurableLoop, new_loop
-from .durable_tasks import DurableFuture, DurableTask
+from .durable_tasks import DurableFuture, DurableTask, set_exception, set_result
 from .errors import (
     AttemptEnded,
     HandlerDeadlockedError,
@@ -199,9 +199,8 @@ class Attempt:
         except SystemExit as leaving:
             machine.fail(vm.CODE_INTERNAL, f"the handler left with {leaving!r}")
         finally:
-            if machine.closed:
-                if not loop.only_task_is_done:
-                    self._warn_of_tasks_left(loop)
+            if machine.closed and not loop.settle():
+                self._warn_of_tasks_left(loop)
                 loop.unwind()
             loop.leave()
         if machine.closed:
@@ -240,17 +239,17 @@ class Attempt:
         result = notification.WhichOneof("result")
         if result == "value":
             try:
-                future.set_result(read(notification.value.content))
+                set_result(future, read(notification.value.content))
             except Exception as error:
-                future.set_exception(
-                    SerializationError(f"a stored value cannot be read any more: {error}")
+                set_exception(
+                    future, SerializationError(f"a stored value cannot be read any more: {error}")
                 )
         elif result == "failure":
             failure = notification.failure
             metadata = {pair.key: pair.value for pair in failure.metadata}
-            future.set_exception(TerminalError(failure.message, failure.code, metadata or None))
+            set_exception(future, TerminalError(failure.message, failure.code, metadata or None))
         else:
-            future.set_result(None)
+            set_result(future, None)
 
     def _check_blocked(self, loop: DurableLoop) -> None:
         machine = self.machine
@@ -347,6 +346,13 @@ class Attempt:
         if self._pending:
             self._pending.clear()
 
+    @property
+    def place(self) -> str:
+        """The handler and where its tasks are now, for warnings."""
+        tasks = [] if self.loop is None else self.loop.unfinished()
+        lines = ", ".join(waiting_line(task.get_coro()) for task in tasks)
+        return f"{self._handler.target} (now at {lines})" if lines else self._handler.target
+
     # For the context
 
     def refuse_outsider(self) -> None:
@@ -367,7 +373,7 @@ class Attempt:
         """A future that has its value."""
         assert self.loop is not None
         future = self.loop.make_future()
-        future.set_result(value)
+        set_result(future, value)
         return future
 
     def run(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from asyncio import events
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
 
 import msgspec
 
@@ -175,24 +175,36 @@ class ObjectSharedContext(Context):
         """The object's key."""
         return self._attempt.machine.key
 
+    @overload
+    def get(self, name: str, *, entry_name: str | None = None) -> Awaitable[Any]: ...
+
+    @overload
     def get(
         self,
         name: str,
         serde: Serde[T] = DEFAULT,
         type_hint: type[T] | None = None,
         entry_name: str | None = None,
-    ) -> Awaitable[T | None]:
+    ) -> Awaitable[T | None]: ...
+
+    def get(
+        self,
+        name: str,
+        serde: Serde[Any] = DEFAULT,
+        type_hint: type[Any] | None = None,
+        entry_name: str | None = None,
+    ) -> Awaitable[Any]:
         """The value of one state, None when there is none; JSON unless `type_hint` says more."""
         attempt = self._attempt
         if _get_running_loop() is not attempt.loop:
             attempt.refuse_outsider()
-        chosen: Serde[Any] = serde
+        chosen = serde
         if isinstance(serde, DefaultSerde):
             hint = serde.type_hint if type_hint is None else type_hint
             chosen = JSON if hint is None else serde_of(hint)
         completion_id, value = attempt.machine.get_state(name.encode(), entry_name)
         if completion_id:
-            return cast("Awaitable[T | None]", attempt.expect(completion_id, chosen.deserialize))
+            return attempt.expect(completion_id, chosen.deserialize)
         return attempt.known(None if value is None else chosen.deserialize(value))
 
 

@@ -18,7 +18,14 @@ from contextvars import Context
 from typing import Any, Final, TypeVar, cast
 
 from ..core.protocol.session import LOOP_SEMANTICS
-from .durable_tasks import DurableFuture, DurableTask, await_result, make_future, make_task
+from .durable_tasks import (
+    DurableFuture,
+    DurableTask,
+    await_result,
+    make_future,
+    make_task,
+    refuse_outsiders,
+)
 from .errors import ForbiddenCallError, OutsideHandlerError
 from .forbidden import ReplayableCallsOnly
 from .source_lines import caller_line, waiting_line
@@ -120,7 +127,7 @@ class DurableLoop(ReplayableCallsOnly):
 
         The caller has made sure that nothing durable can be done any more.
         """
-        if not self.only_task_is_done:
+        if not self.settle():
             self.halted = False
             for task in self.unfinished():
                 task.cancel()
@@ -131,14 +138,17 @@ class DurableLoop(ReplayableCallsOnly):
                 task.forget()
             self._generators.clear()
             self._ready.clear()
-        self._tasks.clear()
+            self._tasks.clear()
         self.halted = True
 
-    @property
-    def only_task_is_done(self) -> bool:
-        """Whether nothing is left to unwind, as is so for most handlers."""
+    def settle(self) -> bool:
+        """End at once where nothing is left to unwind, as is so for most handlers."""
         tasks = self._tasks
-        return len(tasks) == 1 and not self._generators and not self._ready and tasks[0].done()
+        if self._ready or self._generators or len(tasks) != 1 or not tasks[0].done():
+            return False
+        tasks.clear()
+        self.halted = True
+        return True
 
     # What handlers and asyncio call
 
@@ -151,10 +161,7 @@ class DurableLoop(ReplayableCallsOnly):
     ) -> asyncio.Handle:
         """Run a callback before the handler counts as blocked."""
         if _get_running_loop() is not self:
-            raise OutsideHandlerError(
-                f"{caller_line(sys._getframe(1))}: a handler's tasks, futures and events cannot be "
-                "touched from a step, a thread or a finalizer; return the value from the step"
-            )
+            refuse_outsiders(self)
         handle = asyncio.Handle(callback, args, self, context)
         self._ready.append(handle)
         return handle

@@ -6,15 +6,24 @@ invocation and the order of creation decide.
 """
 
 import asyncio
+import sys
+from asyncio import events
 from collections.abc import Coroutine
 from contextvars import Context
 from typing import Any, Final, TypeVar
+
+from .errors import OutsideHandlerError
+from .source_lines import caller_line
 
 T = TypeVar("T")
 
 
 class DurableFuture(asyncio.Future[T]):
-    """A future of the durable loop; see `make_future`."""
+    """A future of the durable loop; see `make_future`.
+
+    What ends it is refused from outside of the handler before it has changed anything: the base
+    would mark itself as done first and only then find that nobody can be woken.
+    """
 
     __slots__ = ("stable_hash",)
 
@@ -22,6 +31,21 @@ class DurableFuture(asyncio.Future[T]):
 
     def __hash__(self) -> int:
         return self.stable_hash
+
+    def set_result(self, result: T, /) -> None:
+        """End with a result. Raises OutsideHandlerError."""
+        refuse_outsiders(self.get_loop())
+        super().set_result(result)
+
+    def set_exception(self, exception: type | BaseException, /) -> None:
+        """End with an exception. Raises OutsideHandlerError."""
+        refuse_outsiders(self.get_loop())
+        super().set_exception(exception)
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """End by cancelling. Raises OutsideHandlerError."""
+        refuse_outsiders(self.get_loop())
+        return super().cancel(msg)
 
 
 class DurableTask(asyncio.Task[T]):
@@ -39,6 +63,11 @@ class DurableTask(asyncio.Task[T]):
         self._log_destroy_pending = False
 
 
+# For the SDK itself, which ends futures between `enter` and `leave` only.
+set_result: Final = asyncio.Future.set_result
+set_exception: Final = asyncio.Future.set_exception
+
+_get_running_loop = events._get_running_loop
 _new_future: Final = DurableFuture.__new__
 _init_future: Final = asyncio.Future.__init__
 _new_task: Final = DurableTask.__new__
@@ -66,6 +95,15 @@ def make_task(
     task.stable_hash = stable_hash
     _init_task(task, coroutine, loop=loop, name=name, context=context)
     return task
+
+
+def refuse_outsiders(loop: asyncio.AbstractEventLoop) -> None:
+    """Raise OutsideHandlerError unless `loop` is the one that runs in this thread now."""
+    if _get_running_loop() is not loop:
+        raise OutsideHandlerError(
+            f"{caller_line(sys._getframe(1))}: a handler's tasks, futures and events cannot be "
+            "touched from a step, a thread or a finalizer; return the value from the step"
+        )
 
 
 async def await_result(awaitable: Any) -> Any:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 CODE_NOT_FOUND: Final = 404
 # The receiving task lets the loop work off this many messages before it takes more.
 MESSAGES_PER_TURN_MAX: Final = 64
+HANDLER_TURN_WARN_NS: Final = 1_000_000_000
 
 logger = logging.getLogger("perdure.sdk")
 
@@ -141,6 +142,8 @@ class Session:
             return False
         attempts = self.attempts
         add = self._writer.add
+        now_ns = self._worker.clock.monotonic_ns
+        before_ns = now_ns()
         try:
             for stream, record_time_ns, frames in segments:
                 attempt = attempts.get(stream)
@@ -155,6 +158,15 @@ class Session:
                     attempt, answer = opened
                 if answer:
                     add(stream, 0, answer)
+                after_ns = now_ns()
+                if after_ns - before_ns > HANDLER_TURN_WARN_NS:
+                    logger.warning(
+                        "handler %s ran %.1f s without waiting for anything; meanwhile no other "
+                        "handler of this worker ran: put long work into steps",
+                        attempt.place,
+                        (after_ns - before_ns) / 1e9,
+                    )
+                before_ns = after_ns
                 if attempt.ended:
                     self._forget(attempt)
         except (PerdureError, msgspec.DecodeError) as error:

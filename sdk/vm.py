@@ -247,7 +247,7 @@ class Machine:
         Every read takes a completion id, so that eager and lazy attempts number alike.
         """
         self.completions += 1
-        if not self.replaying:
+        if self.command_index >= len(self._replayed):
             if self._partial_state and key not in self._state:
                 body = wire.get_lazy_state(key, self.completions, name)
                 self.command(messages.GET_LAZY_STATE_COMMAND, body, name)
@@ -300,17 +300,26 @@ class Machine:
 
     def succeed(self, value: bytes) -> None:
         """The handler returned. Raises as `command`."""
-        self.command(messages.OUTPUT_COMMAND, wire.output_value(value))
-        self._output.append(wire.END_FRAME)
-        self.closed = True
+        self._end_with(wire.output_value(value))
 
     def fail_terminally(
         self, code: int, message: str, metadata: Mapping[str, str] | None = None
     ) -> None:
         """The handler failed for good. Raises as `command`."""
         failure = wire.failure(code, message, metadata)
-        self.command(messages.OUTPUT_COMMAND, wire.output_failure(failure))
-        self._output.append(wire.END_FRAME)
+        self._end_with(wire.output_failure(failure))
+
+    def _end_with(self, body: bytes) -> None:
+        if self.closed:
+            raise AttemptEnded("the attempt has ended")
+        output = self._output
+        if self.command_index >= len(self._replayed):
+            header = _pack_header(messages.OUTPUT_COMMAND, 0, len(body))
+            self.command_index += 1
+            output.append(header + body + wire.END_FRAME)
+        else:
+            self.command(messages.OUTPUT_COMMAND, body)
+            output.append(wire.END_FRAME)
         self.closed = True
 
     def fail(
@@ -349,7 +358,7 @@ class Machine:
         output = self._output
         if not output:
             return b""
-        frames = b"".join(output)
+        frames = output[0] if len(output) == 1 else b"".join(output)
         output.clear()
         return frames
 

@@ -50,6 +50,9 @@ def _value(tag: bytes, content: bytes) -> bytes:
 
 def output_value(content: bytes) -> bytes:
     """Body of an Output command with a value."""
+    if content and len(content) < 126:  # both lengths take one byte: most answers
+        length = len(content)
+        return b"\x72%c\x0a%c%b" % (length + 2, length, content)
     return _value(b"\x72", content)
 
 
@@ -66,6 +69,9 @@ def output_failure(what: pb.Failure) -> bytes:
 
 def get_eager_state(key: bytes, content: bytes | None, name: str | None) -> bytes:
     """Body of a GetEagerState command with the value that was there, None for absent."""
+    if content and not name and len(key) < 128 and len(content) < 126:
+        length = len(content)
+        return b"\x0a%c%b\x72%c\x0a%c%b" % (len(key), key, length + 2, length, content)
     answer = b"\x6a\x00" if content is None else _value(b"\x72", content)
     return _field(b"\x0a", key) + _name(name) + answer
 
@@ -77,6 +83,9 @@ def get_lazy_state(key: bytes, completion_id: int, name: str | None) -> bytes:
 
 def set_state(key: bytes, content: bytes, name: str | None) -> bytes:
     """Body of a SetState command."""
+    if content and not name and len(key) < 128 and len(content) < 126:
+        length = len(content)
+        return b"\x0a%c%b\x1a%c\x0a%c%b" % (len(key), key, length + 2, length, content)
     return _field(b"\x0a", key) + _value(b"\x1a", content) + _name(name)
 
 

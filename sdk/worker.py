@@ -38,6 +38,7 @@ class Worker:
         handlers: by service and handler name.
         hello: the greeting, encoded.
         steps: runs closures.
+        clock: tells time.
         attempts_max: bound on the attempts of one session.
         offset_ns: node's time minus ours, as the last greeting told.
     """
@@ -58,7 +59,7 @@ class Worker:
     ) -> None:
         """Take the app and the ports; `run` connects."""
         self._transport = transport
-        self._clock = clock
+        self.clock = clock
         self._random = random
         self._step_threads_max = step_threads_max
         self._drain_seconds = drain_seconds
@@ -95,7 +96,7 @@ class Worker:
             self._stopping = stop
         async with TaskScope("worker steps", on_failure=_log_failure) as step_scope:
             self._steps = StepRunner(
-                asyncio.get_running_loop(), step_scope, self._clock, self._step_threads_max
+                asyncio.get_running_loop(), step_scope, self.clock, self._step_threads_max
             )
             try:
                 async with TaskScope("worker sessions") as scope:
@@ -149,7 +150,7 @@ class Worker:
     def connected(self, session: Session, welcome: Welcome) -> None:
         """A node has taken this worker."""
         self._sessions.append(session)
-        self.offset_ns = welcome.time_ns - self._clock.time_ns()
+        self.offset_ns = welcome.time_ns - self.clock.time_ns()
         logger.info("connected to node %s of cluster %s", welcome.node, welcome.cluster)
         if self._stopping.is_set():
             session.drain()

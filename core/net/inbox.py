@@ -3,6 +3,9 @@
 import asyncio
 from collections import deque
 
+MESSAGE_OVERHEAD_BYTES = 64
+"""What a message counts for besides its own bytes: empty ones fill an inbox, too."""
+
 
 class Inbox:
     """A queue of messages with one receiver, an end, and a bound that the deliverer can wait on."""
@@ -10,7 +13,7 @@ class Inbox:
     __slots__ = ("_bytes", "_bytes_max", "_dropped", "_ended", "_messages", "_receiver", "_room")
 
     def __init__(self, bytes_max: int) -> None:
-        """Start empty; `wait_for_room` waits while `bytes_max` or more is waiting."""
+        """Start empty; `wait_for_room` waits while about `bytes_max` or more is waiting."""
         self._messages: deque[bytes] = deque()
         self._bytes = 0
         self._bytes_max = bytes_max
@@ -27,7 +30,8 @@ class Inbox:
     @property
     def is_full(self) -> bool:
         """Whether `wait_for_room` would wait."""
-        return self._bytes >= self._bytes_max and not self._ended
+        cost = self._bytes + len(self._messages) * MESSAGE_OVERHEAD_BYTES
+        return cost >= self._bytes_max and not self._ended
 
     @property
     def is_dropped(self) -> bool:
@@ -68,7 +72,7 @@ class Inbox:
                 self._receiver = None
         message = messages.popleft()
         self._bytes -= len(message)
-        if self._room is not None and self._bytes < self._bytes_max:
+        if self._room is not None and not self.is_full:
             _wake(self._room)
         return message
 

@@ -9,7 +9,8 @@ measured time of the last syncs decides, see `SyncPolicy`.
 import queue
 import threading
 from asyncio import AbstractEventLoop
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, Literal, Protocol
 
 from ...core.clock import Clock
@@ -125,6 +126,24 @@ class LogWriter:
 
     def _flush(self) -> None:
         self._scheduled = False
+        with self._stopping_on_bugs():
+            self._write_ready()
+
+    @contextmanager
+    def _stopping_on_bugs(self) -> Iterator[None]:
+        """An exception from above or in here leaves state half changed: nothing may go on."""
+        try:
+            yield
+        except Exception as error:
+            self._fail(
+                StorageError(
+                    f"the log's writer met {type(error).__name__}: {error}; what was acknowledged "
+                    "is durable, restart the node and report this"
+                )
+            )
+            raise
+
+    def _write_ready(self) -> None:
         if self._syncing or self.failure is not None or not self._ready:
             return
         ready, self._ready = self._ready, []
@@ -183,7 +202,8 @@ class LogWriter:
             self._fail(result)
             return
         batches, started_ns = self._in_flight
-        self._commit(batches, started_ns, result)
+        with self._stopping_on_bugs():
+            self._commit(batches, started_ns, result)
         if self._ready and not self._scheduled:
             self._flush()
 

@@ -4,6 +4,7 @@ A test file derives a class from `KvStoreSuite` and gives it a fixture ``harness
 """
 
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -251,11 +252,12 @@ class KvStoreSuite:
         with harness.failing_writes(store), pytest.raises(StorageError):
             store.write([(b"c", b"3" * 1024 * 1024), (b"d", b"4" * 1024 * 1024)])
 
-        for use in (
+        uses: list[Callable[[], None]] = [
             lambda: store.write([(b"e", b"5")]),
             lambda: store.delete_range(b"a", b"b"),
             store.sync,
-        ):
+        ]
+        for use in uses:
             with pytest.raises(StorageError):
                 use()
         # The cause is gone and the store opens: what was synced is there, the failed batch is not.

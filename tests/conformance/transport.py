@@ -183,7 +183,10 @@ class TransportSuite:
                 end.send(message)
             return [await end.receive() for _ in messages]
 
-        assert await asyncio.gather(talk(near), talk(far)) == [messages, messages]
+        to_near, to_far = await asyncio.gather(talk(near), talk(far))
+
+        assert to_near == messages
+        assert to_far == messages
         await until(lambda: near.queued_bytes == far.queued_bytes == 0)
 
     @with_ends(echo)

@@ -8,6 +8,7 @@ from perdure.core.storage.kv import KvStore
 from perdure.log.local.loglet import LocalLoglet
 from perdure.log.local.writer import LogWriter, SyncMode, SyncPolicy
 from perdure.log.log_store import KvLogStore
+from perdure.log.loglet import CommitListener
 from perdure.log.types import Batch, Record
 
 
@@ -51,7 +52,9 @@ class LogOnStore:
     def _turn(self) -> None:
         self.turns += 1
 
-    def loglet(self, loglet: int = 1, epoch: int = 1) -> LocalLoglet:
+    def loglet(
+        self, loglet: int = 1, epoch: int = 1, listener: CommitListener | None = None
+    ) -> LocalLoglet:
         batches = self.committed.setdefault(loglet, [])
         return LocalLoglet(
             loglet,
@@ -59,7 +62,7 @@ class LogOnStore:
             writer=self.writer,
             clock=self.clock,
             epoch=epoch,
-            listener=batches.append,
+            listener=listener or batches.append,
         )
 
 

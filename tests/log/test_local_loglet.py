@@ -224,3 +224,23 @@ def test_damage_is_reported_with_its_place_and_never_returned() -> None:
         log.writer.close()
 
     asyncio.run(scenario())
+
+
+def test_a_bug_above_the_log_stops_it() -> None:
+    async def scenario() -> None:
+        noticed: list[str] = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _loop, context: noticed.append(str(context.get("exception")))
+        )
+        log = LogOnStore(MemoryStore())
+        loglet = log.loglet(listener=lambda batch: numbers([batch])[99])
+        loglet.enqueue(record(1))
+        await turns()
+
+        assert noticed == ["list index out of range"]
+        assert "IndexError" in str(log.failures[0])
+        with pytest.raises(LogClosedError):
+            loglet.enqueue(record(2))
+        log.writer.close()
+
+    asyncio.run(scenario())

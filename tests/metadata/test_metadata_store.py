@@ -141,7 +141,7 @@ def test_read_modify_write_tries_again_after_conflicts() -> None:
     seen: list[bytes | None] = []
 
     def change(current: VersionedValue | None) -> bytes:
-        seen.append(current and current.value)
+        seen.append(current.value if current else None)
         return b"mine"
 
     store = Contended(conflicts=2)

@@ -1,8 +1,7 @@
 """A scripted node: builds the frames that a node sends and reads the worker's answers."""
 
-import asyncio
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -191,25 +190,24 @@ def to_the_end(
     raise AssertionError("the invocation does not end")
 
 
-def on_a_loop(scenario: Callable[[], Any]) -> Any:
-    """Call a plain function as a callback of a real event loop, outside of every task."""
-    outcome: list[Any] = []
+def handler_of(function: Callable[..., Coroutine[Any, Any, Any]]) -> Service:
+    """A service with one handler named ``it``."""
+    service = Service("Service")
+    service.handler("it")(function)
+    return service
 
-    async def main() -> None:
-        done = asyncio.Event()
 
-        def callback() -> None:
-            try:
-                outcome.append((scenario(), None))
-            except BaseException as error:
-                outcome.append((None, error))
-            done.set()
-
-        asyncio.get_running_loop().call_soon(callback)
-        await done.wait()
-
-    asyncio.run(main())
-    value, error = outcome[0]
-    if error is not None:
-        raise error
+def output_of(function: Callable[..., Coroutine[Any, Any, Any]], **options: Any) -> bytes:
+    """What a handler returns when its steps are run."""
+    sent = to_the_end(handler_of(function), "it", Journal(), **options)
+    assert types_of(sent)[-2:] == [messages.OUTPUT_COMMAND, messages.END], sent
+    value: bytes = parsed(sent[-2]).value.content
     return value
+
+
+def error_of(function: Callable[..., Coroutine[Any, Any, Any]]) -> str:
+    """The message of the Error that a handler ends with."""
+    sent = to_the_end(handler_of(function), "it", Journal())
+    assert types_of(sent)[-1] == messages.ERROR, sent
+    message: str = parsed(sent[-1]).message
+    return message

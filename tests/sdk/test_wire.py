@@ -7,7 +7,7 @@ from perdure.proto.generated import service_protocol_pb2 as pb
 from perdure.sdk import wire
 
 NUMBERS = [0, 1, 127, 128, 300, 2**31]
-CONTENTS = [b"", b"x", b'"abc"', b"y" * 127, b"z" * 128, b"w" * 70_000]
+CONTENTS = [b"", b"x", b'"abc"', b"v" * 125, b"u" * 126, b"y" * 127, b"z" * 128, b"w" * 70_000]
 
 
 @pytest.mark.parametrize("content", CONTENTS)

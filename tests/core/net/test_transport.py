@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine
@@ -15,6 +16,7 @@ import uvloop
 
 from perdure.core.errors import AddressInUseError, TransportError
 from perdure.core.net.grpc import GrpcTransport
+from perdure.core.net.inbox import Inbox
 from perdure.core.net.inproc import InProcNetwork, InProcTransport
 from perdure.core.net.transport import Connection, Transport
 
@@ -191,6 +193,35 @@ def test_killed_connecting_process_ends_the_connection_and_not_its_handler() -> 
                 assert await outcome == [b"hello"]
             await client.wait()
             await listener.close()
+
+    asyncio.run(scenario())
+
+
+def test_listener_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perdure.core.net.grpc.CONNECT_TIMEOUT_SECONDS", 0.1)
+
+    async def scenario() -> None:
+        # The system takes the connection; nobody ever answers on it.
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            address = f"127.0.0.1:{silent.getsockname()[1]}"
+            with pytest.raises(TransportError, match="nobody answered"):
+                await GrpcTransport().connect(address, "test")
+
+    asyncio.run(scenario())
+
+
+def test_empty_messages_fill_an_inbox_too() -> None:
+    async def scenario() -> None:
+        inbox = Inbox(bytes_max=1024)
+        while not inbox.is_full:
+            inbox.deliver(b"")
+        waiting = asyncio.create_task(inbox.wait_for_room())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        assert await inbox.receive() == b""
+        await waiting
+
+        assert not inbox.is_full
 
     asyncio.run(scenario())
 

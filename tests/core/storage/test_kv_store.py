@@ -1,7 +1,7 @@
 """Every KvStore keeps the contract."""
 
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -140,7 +140,12 @@ def test_failed_sync_poisons_and_may_lose_all_that_was_not_durable() -> None:
     store.fail_next_sync()
     with pytest.raises(StorageError, match="cannot sync"):
         store.sync()
-    for use in (lambda: store.write([]), store.sync, lambda: store.delete_range(b"a", b"b")):
+    uses: list[Callable[[], None]] = [
+        lambda: store.write([]),
+        lambda: store.delete_range(b"a", b"b"),
+        store.sync,
+    ]
+    for use in uses:
         with pytest.raises(StorageError):
             use()
 

@@ -1,0 +1,3 @@
+"""An app file that offers nothing."""
+
+ANSWER = 42

@@ -1,0 +1,120 @@
+"""The log of each partition, applied to an empty store, gives the node's own store again."""
+
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from perdure.core.ids import LogletId
+from perdure.core.random import SeededRandom
+from perdure.core.storage.memory import MemoryStore
+from perdure.core.storage.rocks import RocksStore
+from perdure.log.log_store import KvLogStore
+from perdure.partition_processor.machine import Machine
+from perdure.partition_processor.tables import keys
+from perdure.partition_processor.tables.progress import (
+    Progress,
+    decode_progress,
+    encode_progress,
+)
+from perdure.partition_processor.transaction import Transaction
+
+from .cluster import Cluster
+from .load import Load, check_counts
+from .test_sigkill import chosen_seed
+
+PARTITIONS = 8
+KILLS = 3
+READ_BYTES = 1024 * 1024
+BASE_LSN = 1
+
+
+def progress_row(partition: int) -> bytes:
+    """The key of a partition's progress: the first partition key of its range."""
+    return keys.PROGRESS + keys.PARTITION_KEY.pack(-(-(partition << 64) // PARTITIONS))
+
+
+def replay(log: KvLogStore, partition: int, store: MemoryStore, last_lsn: int) -> Progress:
+    """Apply a partition's log up to `last_lsn` to `store`, batch by batch, and give the progress.
+
+    Raises AssertionError when the log ends before.
+    """
+    loglet = LogletId((partition + 1) << 32 | 1)
+    tail, _ = log.tail(loglet)
+    transaction = Transaction(store)
+    machine = Machine(transaction, Progress())
+    while (progress := machine.progress()).applied_lsn < last_lsn:
+        batches = log.read(loglet, progress.applied_lsn + 1, tail, READ_BYTES)
+        assert batches, f"the log of partition {partition} ends at {progress.applied_lsn}"
+        for batch in batches:
+            if batch.first_offset > last_lsn:
+                break
+            machine.apply_batch(batch, BASE_LSN)
+            operations = transaction.take()
+            operations.append((progress_row(partition), encode_progress(machine.progress())))
+            store.write(operations)
+            machine.take_effects()
+    return progress
+
+
+def make_history(cluster: Cluster, seed: int) -> None:
+    """Load with kills of both processes in between, so that attempts fail and start again."""
+    random = SeededRandom(seed)
+    cluster.start("--set", f"partitions.count={PARTITIONS}")
+    with Load(cluster, seed) as load:
+        for _ in range(KILLS):
+            time.sleep(0.1 + random.fraction() * 0.3)
+            cluster.workers["worker"].kill()
+            cluster.start_worker()
+            time.sleep(random.fraction() * 0.3)
+            assert cluster.node is not None
+            cluster.node.kill()
+            load.wait_for_acks(cluster.spawn_node().started)
+    check_counts(cluster, load.accounts)
+
+
+@pytest.mark.parametrize("ending", ["stopped", "killed"])
+def test_the_log_gives_the_store_again(tmp_path: Path, ending: str) -> None:
+    """Digest and every row, of a node that was stopped in order and of one that was killed."""
+    seed = chosen_seed()
+    print(f"PERDURE_E2E_SEED={seed}")
+    with Cluster(tmp_path) as cluster:
+        make_history(cluster, seed)
+        assert cluster.node is not None
+        if ending == "stopped":
+            digests = [cluster.admin(f"/partitions/{n}")["digest"] for n in range(PARTITIONS)]
+            assert cluster.node.stop() == 0
+        else:
+            digests = []
+            cluster.node.kill()
+        copy = tmp_path / "copy"
+        shutil.copytree(cluster.base_dir, copy)
+        node_store = RocksStore.open(copy / "store")
+        log_store = RocksStore.open(copy / "log")
+        try:
+            _compare(node_store, KvLogStore(log_store), digests)
+        finally:
+            log_store.close()
+            node_store.close()
+
+
+def _compare(node_store: RocksStore, log: KvLogStore, digests: list[str]) -> None:
+    replayed = MemoryStore()
+    records = 0
+    for partition in range(PARTITIONS):
+        row = node_store.get(progress_row(partition))
+        assert row is not None, f"partition {partition} has no progress"
+        stored = decode_progress(row)
+        progress = replay(log, partition, replayed, stored.applied_lsn)
+        records += progress.applied_lsn
+        assert progress.digest == stored.digest, f"digest of partition {partition}"
+        assert progress == stored, f"progress of partition {partition}"
+        if digests:
+            assert progress.digest.hex() == digests[partition]
+            assert log.tail(LogletId((partition + 1) << 32 | 1))[0] == stored.applied_lsn + 1
+    rows = dict(node_store.scan(b"", b"\xff"))
+    assert dict(replayed.scan(b"", b"\xff")) == rows
+    assert {key[:1] for key in rows} >= {keys.INVOCATIONS, keys.STATE, keys.PROGRESS}
+    print(f"{records} records, {len(rows)} rows")
+    replayed.close()
