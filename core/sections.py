@@ -114,7 +114,7 @@ class RetrySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Meta(description="No wait is longer.", extra={"min": parse_duration("1ms")}),
     ] = parse_duration("60s")
     max_attempts: Annotated[
-        int, Meta(ge=1, le=1_000_000, description="Attempts before the invocation is paused.")
+        int, Meta(ge=1, le=1_000_000, description="Attempts before the invocation fails.")
     ] = 70
     jitter: Annotated[
         float, Meta(ge=0.0, le=1.0, description="The share of a wait that chance may add.")

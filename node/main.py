@@ -4,6 +4,7 @@ import asyncio
 import gc
 import signal
 import sys
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -23,6 +24,20 @@ With CPython's default of 5 ms a commit that is through waits 5.5 ms beside a bu
 
 YOUNG_OBJECTS_MAX: Final = 50_000
 """Objects made between two collections of the youngest generation."""
+
+
+PARTS: Final = (
+    "admin",
+    "core",
+    "ingress",
+    "log",
+    "metadata",
+    "node",
+    "partition_processor",
+    "proto",
+    "sdk",
+    "testing",
+)
 
 
 def run_server(options: NodeOptions) -> int:
@@ -52,10 +67,11 @@ async def _run(options: NodeOptions) -> None:
 
 def _refuse_bare_names() -> None:
     """Our folders must never be imported under their bare names: each module would exist twice."""
-    for name in ("core", "metadata", "log", "partition_processor", "ingress", "admin", "node"):
-        module = sys.modules.get(name)
-        if module is not None and "perdure" in str(getattr(module, "__file__", "")):
+    ours = Path(__file__).resolve().parent.parent
+    for name in PARTS:
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if file is not None and Path(file).resolve().is_relative_to(ours / name):
             raise PerdureError(
                 f"{name!r} of Perdure was imported as a top-level module: start with the "
-                "'perdure' command or 'python -m perdure'"
+                "'perdure' command"
             )

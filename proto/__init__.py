@@ -1,1 +1,1 @@
-"""The wire: every ``.proto`` and, in ``generated``, what is made of them. Imports nothing of ours."""
+"""The wire: every ``.proto`` and, in ``generated``, what is made of them. Imports only protobuf."""

@@ -7,7 +7,7 @@ SUSPENSION or ERROR. ABORT, either way and with no body, ends a stream without a
 The bodies here are MessagePack (JSON-like objects), because they are ours alone and not hot.
 """
 
-from enum import Enum
+from enum import StrEnum
 from typing import Final
 
 import msgspec
@@ -19,14 +19,14 @@ LOOP_SEMANTICS: Final = 1
 """The durable loop's semantics number: raised when replay of the same journal would differ."""
 
 
-class ServiceKind(str, Enum):
+class ServiceKind(StrEnum):
     """What kind of service: how its handlers are keyed."""
 
     SERVICE = "SERVICE"
     VIRTUAL_OBJECT = "VIRTUAL_OBJECT"
 
 
-class HandlerKind(str, Enum):
+class HandlerKind(StrEnum):
     """How invocations of a handler exclude one another; None for plain services."""
 
     EXCLUSIVE = "EXCLUSIVE"

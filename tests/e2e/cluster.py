@@ -140,13 +140,22 @@ class Cluster:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Kill what runs; after a failure show what the processes wrote."""
+        """Kill what runs; after a failure show what the node says and what all have written."""
+        if kind is not None:
+            self._show_partitions()
         for process in self._processes:
             process.kill()
         if kind is not None:
             # Processes of one name share their files.
             for process in {item.name: item for item in self._processes}.values():
                 print(process.tail())
+
+    def _show_partitions(self) -> None:
+        try:
+            for row in self.partitions():
+                print({**row, **self.admin(f"/partitions/{row['partition']}")})
+        except (*LOST, ValueError) as error:
+            print(f"the node tells nothing: {error!r}")
 
     # Processes
 

@@ -56,7 +56,7 @@ def test_partition_count_changed(tmp_path: Path) -> None:
     with Cluster(tmp_path) as cluster:
         set_up(cluster)
         ended = start_and_fail(cluster, "--set", "partitions.count=4")
-        refused(ended, "PD1002", "partitions.count=8", "--base-dir")
+        refused(ended, "PD1102", "partitions.count=8", "--base-dir")
         still_starts(cluster)
 
 
@@ -66,7 +66,7 @@ def test_base_dir_of_another(tmp_path: Path, option: str) -> None:
     with Cluster(tmp_path) as cluster:
         set_up(cluster)
         ended = start_and_fail(cluster, "--set", f"{option}=other")
-        refused(ended, "PD1001", "--base-dir", f"set {option}")
+        refused(ended, "PD1101", "--base-dir", f"set {option}")
         still_starts(cluster)
 
 

@@ -110,8 +110,9 @@ def test_greet_answers_with_output_and_end() -> None:
 def test_start_of_the_transcript_is_understood() -> None:
     """A Start and an Input as another program wrote them."""
     start = bytes.fromhex(
-        "00000000000000530a188c0d8e6908223ab7853f7c0fbccf1dfd74531a28611bc3c11226696e765f31664a6a71"
-        "567a5663313634355443476d6c536e7556556d704f593230486530336218012801400148a9d5c8adc0e688cce501"
+        "00000000000000530a188c0d8e6908223ab7853f7c0fbccf1dfd74531a28611bc3c11226696e765f"
+        "31664a6a71567a5663313634355443476d6c536e7556556d704f5932304865303362180128014001"
+        "48a9d5c8adc0e688cce501"
     )
     attempt, _host = attempt_of(service, "greet")
 
