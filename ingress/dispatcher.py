@@ -297,17 +297,23 @@ class EncodedHeaders:
 
     def encode(self, headers: tuple[tuple[str, str], ...]) -> bytes:
         """An INPUT command with these headers and nothing else, encoded."""
-        encoded = self._known.get(headers)
+        # The first one is the path when the request came over HTTP: a new one for each key.
+        rest = headers[1:]
+        encoded = self._known.get(rest)
         if encoded is None:
-            message = wire.InputCommand()
-            for key, value in headers:
-                message.headers.add(key=key, value=value)
-            encoded = message.SerializeToString()
+            encoded = _encode_headers(rest)
             if len(encoded) <= self.ENTRY_BYTES_MAX:
                 if len(self._known) >= self.ENTRIES_MAX:
                     self._known.clear()
-                self._known[headers] = encoded
-        return encoded
+                self._known[rest] = encoded
+        return _encode_headers(headers[:1]) + encoded
+
+
+def _encode_headers(headers: tuple[tuple[str, str], ...]) -> bytes:
+    message = wire.InputCommand()
+    for key, value in headers:
+        message.headers.add(key=key, value=value)
+    return message.SerializeToString()
 
 
 def input_frame(headers: bytes, body: bytes) -> bytes:

@@ -30,10 +30,9 @@ SILENCE_SECONDS_MAX: Final = 15.0
 
 _BACKLOG: Final = 1024
 # The start of Linux's `struct tcp_info`: the third byte counts the repetitions that were not
-# answered, the fourth the probes for room, and the last of the words after the eight bytes is how
+# answered, the fourth the probes for room; the thirteenth word after the first eight bytes is how
 # many milliseconds ago the peer's kernel was last heard.
-_TCP_INFO: Final = struct.Struct("=2xBB4x12xI28x")
-_TCP_INFO_WORDS: Final = struct.Struct("=2xBB4x36xI")
+_TCP_INFO: Final = struct.Struct("=2xBB4x48xI")
 
 
 def prepare(sock: Any) -> None:
@@ -53,3 +52,78 @@ def prepare(sock: Any) -> None:
             if option is not None:
                 sock.setsockopt(socket.IPPROTO_TCP, option, value)
                 break
+
+
+def is_silent(sock: Any) -> bool:
+    """Whether repetitions to the peer's kernel are unanswered and it was not heard for 15 seconds.
+
+    A probe that is on its way just now counts as unanswered, too: ask again before acting on it.
+    False where the platform does not tell. Raises OSError when the connection is lost already.
+    """
+    if sys.platform != "linux":
+        return False
+    return _says_silence(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size))
+
+
+def _says_silence(tcp_info: bytes) -> bool:
+    if len(tcp_info) < _TCP_INFO.size:
+        return False
+    repetitions, probes, heard_ms_ago = _TCP_INFO.unpack(tcp_info)
+    return bool(repetitions or probes) and heard_ms_ago >= SILENCE_SECONDS_MAX * 1000
+
+
+async def bind(address: str) -> list[socket.socket]:
+    """Listening sockets for every address that the host of ``host:port`` has, all on one port.
+
+    Raises AddressInUseError when the port is taken and TransportError when the address cannot be
+    bound for another reason. Cancelling is safe.
+    """
+    try:
+        host, port = parse_address(address)
+    except ValueError as wrong:
+        raise TransportError(f"cannot listen on {address!r}: {wrong}") from None
+    sockets: list[socket.socket] = []
+    bound = False
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        # A host may be listed more than once.
+        for family, _, _, _, target in dict.fromkeys(found):
+            listening = _listening_socket(family, (target[0], port, *target[2:]))
+            sockets.append(listening)
+            # The others take the port that the first one got where any was asked for.
+            port = listening.getsockname()[1]
+        bound = True
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise AddressInUseError(
+                f"cannot listen on {address}: another process has the port; "
+                "stop it or use another port"
+            ) from error
+        raise TransportError(
+            f"cannot listen on {address}: {error.strerror or error}; use an address of this machine"
+        ) from error
+    finally:
+        if not bound:
+            for listening in sockets:
+                listening.close()
+    return sockets
+
+
+def _listening_socket(family: int, target: tuple[Any, ...]) -> socket.socket:
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if sys.platform != "win32":
+            # Connections of an earlier process that linger do not keep a restarted one out. (On
+            # Windows the option would let two processes share a port.)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listening.setblocking(False)
+        listening.bind(target)
+        listening.listen(_BACKLOG)
+    except BaseException:
+        listening.close()
+        raise
+    return listening

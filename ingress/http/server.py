@@ -49,6 +49,7 @@ class _Head:
         "limit_key",
         "origin",
         "passed",
+        "path",
         "traceparent",
     )
 
@@ -58,7 +59,10 @@ class _Head:
         self.limit_key: str | None = None
         self.origin = False
         self.traceparent: str | None = None
-        path = scope.path if _plain_path(scope.path) else quote(scope.path, safe="/!$&'()*+,;=:@~")
+        # Each attribute of the scope is made anew when it is asked for.
+        self.path = path = scope.path
+        if not _plain_path(path):
+            path = quote(path, safe="/!$&'()*+,;=:@~")
         if scope.query_string:
             path = f"{path}?{scope.query_string}"
         self.passed = [(_INGRESS_PATH, path)]
@@ -129,12 +133,14 @@ class HttpIngress:
         """Answer one request; called by the server as a task of its own."""
         head = _Head(scope)
         try:
-            response = self._answer_at_once(scope, head)
-            if response is None:
+            targets = self._targets(scope, head)
+            if isinstance(targets, responses.Response):
+                response = targets
+            else:
                 body = b""
                 if head.content_length != "0":
                     body = await self._read_body(protocol, head.content_length)
-                reply = await self._invoke(parse_path(scope.path), protocol, head, body)
+                reply = await self._invoke(targets, protocol, head, body)
                 if reply is None:
                     return
                 response = responses.of_reply(reply)
@@ -147,15 +153,15 @@ class HttpIngress:
             response.headers.extend(responses.CORS_HEADERS)
         protocol.response_bytes(response.status, response.headers, response.body)
 
-    def _answer_at_once(self, scope: HttpScope, head: _Head) -> responses.Response | None:
-        """The answer to what is no invocation; None when the request is a good one."""
+    def _targets(self, scope: HttpScope, head: _Head) -> tuple[Target, ...] | responses.Response:
+        """What is to be invoked, or the answer to what is no invocation."""
         method = scope.method
         if method not in ("GET", "POST"):
             if method == "OPTIONS":
                 requested = dict(head.passed).get("access-control-request-headers")
                 return responses.of_preflight(requested)
             raise MethodNotAllowedError(f"{method} is not taken here; use GET or POST")
-        targets = parse_path(scope.path)
+        targets = parse_path(head.path)
         if not targets:
             return responses.of_health(self._dispatcher.service_names())
         if scope.query_string:
@@ -164,7 +170,7 @@ class HttpIngress:
             raise BadRequestError(
                 f"{_LIMIT_KEY} is taken with a scope only, and there are none yet"
             )
-        return None
+        return targets
 
     async def _invoke(
         self, targets: tuple[Target, ...], protocol: HttpProtocol, head: _Head, body: bytes

@@ -17,6 +17,8 @@ from .attempt_frames import AttemptError, read_reply
 _encode: Final = msgspec.msgpack.Encoder().encode
 _ABORT_FRAME: Final = messages.frame(messages.ABORT, b"")
 
+STREAM_MAX: Final = (1 << 32) - 1
+
 WORKER_LOST: Final = 503
 """Failure code of attempts whose worker went away."""
 
@@ -69,7 +71,10 @@ class WorkerSession:
     def open(self, attempt: Attempt) -> None:
         """Start an attempt on the worker; it leaves with everything else of this turn."""
         stream = self._next_stream
-        self._next_stream = stream + 1
+        # A long life uses all 32 bits up; by then the first streams ended days ago, or nearly all.
+        self._next_stream = stream + 1 if stream < STREAM_MAX else SESSION_STREAM + 1
+        while self._next_stream in self.attempts:
+            self._next_stream += 1
         attempt.session = self
         attempt.stream = stream
         self.attempts[stream] = attempt
