@@ -37,6 +37,13 @@ class ListenSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     )
     admin: Annotated[str, Meta(description="Admin REST and `/metrics`.")] = "127.0.0.1:9070"
     node: Annotated[str, Meta(description="Workers and other nodes.")] = "127.0.0.1:5122"
+    node_transport: Annotated[
+        Literal["tcp", "grpc"],
+        Meta(
+            description="What `listen.node` speaks; workers say the same with `--transport`. "
+            "`grpc` costs more and passes where only HTTP/2 does."
+        ),
+    ] = "tcp"
     insecure: Annotated[
         bool,
         Meta(

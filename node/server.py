@@ -10,7 +10,7 @@ from ..core.clock import Clock, SystemClock
 from ..core.errors import PerdureError
 from ..core.loop_lag import LoopLag
 from ..core.metrics import Metrics
-from ..core.net.grpc import GrpcTransport
+from ..core.net.choice import make_transport
 from ..core.net.transport import Listener
 from ..core.protocol.session import SESSION_SERVICE
 from ..core.random import Random, SystemRandom
@@ -123,7 +123,7 @@ class NodeServer:
     async def _open_doors(self, engine: NodeEngine) -> None:
         listen = self._options.listen
         body_bytes_max = self._options.limits.body_bytes_max
-        self._node_listener = await GrpcTransport().listen(
+        self._node_listener = await make_transport(listen.node_transport).listen(
             listen.node, {SESSION_SERVICE: engine.reception.serve}
         )
         self.addresses["node"] = self._node_listener.address

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..core.clock import Clock, SystemClock
+from ..core.net.choice import make_transport
 from ..core.net.transport import Transport
 from ..core.random import Random, SystemRandom
 from .loading import code_hash_of, deployment_of, handler_files, load_app
@@ -93,7 +94,7 @@ def serve_app(
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        chosen = transport if transport is not None else _grpc_transport()
+        chosen = transport if transport is not None else make_transport()
         gc.collect()
         gc.freeze()
         gc.set_threshold(*COLLECTOR_THRESHOLDS)
@@ -112,12 +113,6 @@ def serve_app(
         runner.run(main())
     logger.info("worker has ended")
     return 0
-
-
-def _grpc_transport() -> Transport:
-    from ..core.net.grpc import GrpcTransport
-
-    return GrpcTransport()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -1,6 +1,6 @@
 """``perdure worker``: run an app's handlers in this process."""
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import typer
 
@@ -29,6 +29,10 @@ def worker(
             help="Identity of this code; derived from it by default.",
         ),
     ] = None,
+    transport: Annotated[
+        Literal["tcp", "grpc"],
+        typer.Option("--transport", help="What the nodes speak: their listen.node_transport."),
+    ] = "tcp",
 ) -> None:
     """Run the command."""
     addresses = [address.strip() for address in connect.split(",") if address.strip()]
@@ -39,6 +43,7 @@ def worker(
             parse_address(address)
         except ValueError as error:
             raise typer.BadParameter(f"{address!r}: {error}", param_hint="--connect") from None
+    from ...core.net.choice import make_transport
     from ...sdk.run_worker import serve_app
 
-    raise typer.Exit(serve_app(app, addresses, deployment))
+    raise typer.Exit(serve_app(app, addresses, deployment, make_transport(transport)))

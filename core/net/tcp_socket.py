@@ -29,6 +29,7 @@ SILENCE_SECONDS_MAX: Final = 15.0
 """How long a kernel may leave our kernel's repetitions unanswered."""
 
 _BACKLOG: Final = 1024
+_REPETITIONS_MIN: Final = 2
 # The start of Linux's `struct tcp_info`: the third byte counts the repetitions that were not
 # answered, the fourth the probes for room; the thirteenth word after the first eight bytes is how
 # many milliseconds ago the peer's kernel was last heard.
@@ -55,9 +56,8 @@ def prepare(sock: Any) -> None:
 
 
 def is_silent(sock: Any) -> bool:
-    """Whether repetitions to the peer's kernel are unanswered and it was not heard for 15 seconds.
+    """Whether the peer's kernel was not heard for 15 seconds though we said something repeatedly.
 
-    A probe that is on its way just now counts as unanswered, too: ask again before acting on it.
     False where the platform does not tell. Raises OSError when the connection is lost already.
     """
     if sys.platform != "linux":
@@ -69,7 +69,10 @@ def _says_silence(tcp_info: bytes) -> bool:
     if len(tcp_info) < _TCP_INFO.size:
         return False
     repetitions, probes, heard_ms_ago = _TCP_INFO.unpack(tcp_info)
-    return bool(repetitions or probes) and heard_ms_ago >= SILENCE_SECONDS_MAX * 1000
+    # One may be on its way just now: a peer without room is asked more and more rarely.
+    return (
+        max(repetitions, probes) >= _REPETITIONS_MIN and heard_ms_ago >= SILENCE_SECONDS_MAX * 1000
+    )
 
 
 async def bind(address: str) -> list[socket.socket]:

@@ -5,11 +5,12 @@ A message is one version byte and any number of segments, big-endian::
     message  = version u8 | segment *
     segment  = stream u32 | length u32 | record time u64 | frames (length bytes)
 
-``stream`` names one attempt of one invocation, chosen by the node, not reused on a connection until
-all 32 bits are used up; stream 0 is the session itself. ``frames`` are whole frames of `messages`. ``record time`` is the
-time, in nanoseconds, that the log gave the record the frames come from; 0 from workers. Its top
-bit, `CONTINUED`, says that the next segment of the same stream goes on inside the same frames:
-frames longer than `SEGMENT_BYTES_MAX` are cut there, so that no invocation holds the line for long.
+``stream`` names one attempt of one invocation, chosen by the node, not reused on a connection
+until all 32 bits are used up; stream 0 is the session itself. ``frames`` are whole frames of
+`messages`. ``record time`` is the time, in nanoseconds, that the log gave the record the frames
+come from; 0 from workers. Its top bit, `CONTINUED`, says that the next segment of the same stream
+goes on inside the same frames: frames longer than `SEGMENT_BYTES_MAX` are cut there, so that no
+invocation holds the line for long.
 """
 
 import struct

@@ -17,6 +17,7 @@ from perdure.admin.http import AdminServer
 from perdure.core.errors import StorageError
 from perdure.core.ids import invocation_id_text
 from perdure.core.metrics import Metrics
+from perdure.core.net.tcp import TcpTransport
 from perdure.ingress.grpc import GrpcIngress
 from perdure.node.options import NodeOptions
 
@@ -308,7 +309,10 @@ def test_server_that_cannot_start_is_one_line(command: Run, started: list[NodeOp
 def test_worker_serves_an_app(command: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     served: list[tuple[str, list[str], str | None]] = []
 
-    def serve_app(path: str, addresses: list[str], deployment: str | None) -> int:
+    def serve_app(
+        path: str, addresses: list[str], deployment: str | None, transport: object
+    ) -> int:
+        assert isinstance(transport, TcpTransport)
         served.append((path, addresses, deployment))
         return 4
 

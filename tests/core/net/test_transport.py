@@ -18,6 +18,7 @@ from perdure.core.errors import AddressInUseError, TransportError
 from perdure.core.net.grpc import GrpcTransport
 from perdure.core.net.inbox import Inbox
 from perdure.core.net.inproc import InProcNetwork, InProcTransport
+from perdure.core.net.tcp import TcpTransport
 from perdure.core.net.transport import Connection, Transport
 
 from ...conformance.transport import PATIENCE_SECONDS, TransportSuite, echo, listening, received
@@ -49,6 +50,14 @@ class GrpcHarness:
         return GrpcTransport()
 
 
+class TcpHarness(GrpcHarness):
+    """Real sockets, too."""
+
+    def transport(self) -> Transport:
+        """A transport."""
+        return TcpTransport()
+
+
 class InProcHarness:
     """One network within the process."""
 
@@ -75,6 +84,15 @@ class TestGrpcTransport(TransportSuite):
     def harness(self, request: pytest.FixtureRequest) -> GrpcHarness:
         """A harness per kind of loop."""
         return GrpcHarness(LOOPS[request.param])
+
+
+class TestTcpTransport(TransportSuite):
+    """Over TCP, on both kinds of loop."""
+
+    @pytest.fixture(params=LOOPS)
+    def harness(self, request: pytest.FixtureRequest) -> TcpHarness:
+        """A harness per kind of loop."""
+        return TcpHarness(LOOPS[request.param])
 
 
 class TestInProcTransport(TransportSuite):
