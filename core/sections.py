@@ -94,6 +94,15 @@ class LimitsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int,
         Meta(ge=1, le=1_000_000, description="Requests a partition takes before it answers 429."),
     ] = 2000
+    active_max_per_partition: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=10_000_000,
+            description="Invocations of a partition that have not completed, before it answers "
+            "429; each takes some memory.",
+        ),
+    ] = 250_000
     stop_grace: Annotated[
         Duration,
         Meta(

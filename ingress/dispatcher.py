@@ -17,21 +17,18 @@ from ..core.ids import (
     InvocationId,
     PartitionKey,
     idempotent_part,
+    invocation_id_text,
     partition_key_of,
     unique_part,
 )
 from ..core.protocol import messages
 from ..core.random import Random
 from ..log.errors import LogClosedError, RecordTooLargeError
+from ..partition_processor.clients import Clients, InvokeOutcome, InvokeReply
 from ..partition_processor.deployments import Target, Targets
 from ..partition_processor.effects import Accepted as AcceptedEffect
 from ..partition_processor.effects import Answer
-from ..partition_processor.processor import (
-    InvokeOutcome,
-    InvokeReply,
-    NotLeadingError,
-    PartitionProcessor,
-)
+from ..partition_processor.processor import NotLeadingError, PartitionProcessor
 from ..partition_processor.records import KIND_SERVICE, Invoke
 from ..partition_processor.tables.invocations import Invocation
 from ..proto.generated import service_protocol_pb2 as wire
@@ -124,6 +121,7 @@ class Dispatcher:
         random: Random,
         body_bytes_max: int,
         in_flight_max_per_partition: int,
+        active_max_per_partition: int,
     ) -> None:
         """Serve requests from `gateway`'s partitions within the limits."""
         self._gateway = gateway
@@ -131,6 +129,7 @@ class Dispatcher:
         self._random = random
         self._body_bytes_max = body_bytes_max
         self._in_flight_max = in_flight_max_per_partition
+        self._active_max = active_max_per_partition
         self._unkeyed: dict[str, list[bytes]] = {}
         self._unkeyed_bucket = 0
         self._unkeyed_left = 0
@@ -139,55 +138,63 @@ class Dispatcher:
 
     def call(
         self, request: InvocationRequest, on_reply: Callable[[CallReply], None]
-    ) -> InvocationId:
+    ) -> "PendingReply":
         """Start the invocation and have `on_reply` called once, on the loop, with its result.
 
         Raises UnknownServiceError, UnknownHandlerError, KeyMissingError, KeyNotWantedError,
-        BodyTooLargeError, OverloadedError or NotLeaderError before anything was logged.
+        BodyTooLargeError, BadRequestError, OverloadedError or NotLeaderError before anything was
+        logged.
         """
+        command = self._command(request)
+        invocation_id = command.invocation_id
 
         def reply(outcome: InvokeOutcome) -> None:
             if type(outcome) is Answer:
                 on_reply(_completed(outcome.invocation_id, outcome.invocation))
             else:
                 assert isinstance(outcome, PerdureError), outcome
-                on_reply(Rejected(command.invocation_id, _refusal(outcome)))
+                on_reply(Rejected(invocation_id, _refusal(outcome)))
 
-        command = self._command(request)
-        self._submit(request, command, reply, wait=True)
-        return command.invocation_id
+        return self._submit(request, command, reply, wait=True)
 
     def send(
         self, request: InvocationRequest, on_reply: Callable[[SendReply], None]
-    ) -> InvocationId:
+    ) -> "PendingReply":
         """Start the invocation and have `on_reply` called once it is durable; raises as `call`."""
+        command = self._command(request)
+        invocation_id = command.invocation_id
 
         def reply(outcome: InvokeOutcome) -> None:
             if type(outcome) is AcceptedEffect:
                 on_reply(Accepted(outcome.invocation_id, outcome.known is None))
             else:
                 assert isinstance(outcome, PerdureError), outcome
-                on_reply(Rejected(command.invocation_id, _refusal(outcome)))
+                on_reply(Rejected(invocation_id, _refusal(outcome)))
 
-        command = self._command(request)
-        self._submit(request, command, reply, wait=False)
-        return command.invocation_id
+        return self._submit(request, command, reply, wait=False)
 
     def _submit(
         self, request: InvocationRequest, command: Invoke, reply: InvokeReply, *, wait: bool
-    ) -> None:
+    ) -> "PendingReply":
         if self.closing:
             raise NotLeaderError("this node is shutting down: try another one")
         processor = self._gateway.processor_for(partition_key_of(command.invocation_id))
-        if processor.in_flight >= self._in_flight_max:
+        if len(processor.clients) >= self._in_flight_max:
             raise OverloadedError(
                 f"partition {processor.partition} has {self._in_flight_max} requests in flight, "
                 "its limit (limits.in_flight_max_per_partition): try again shortly"
+            )
+        if processor.active >= self._active_max:
+            raise OverloadedError(
+                f"partition {processor.partition} has {self._active_max} invocations that have not "
+                "completed, its limit (limits.active_max_per_partition): try again later, or start "
+                "workers"
             )
         try:
             processor.invoke(command, request.traceparent, reply, wait=wait)
         except PerdureError as error:
             raise _refusal(error) from None
+        return PendingReply(processor.clients, command.invocation_id, reply)
 
     def _command(self, request: InvocationRequest) -> Invoke:
         target = self._target(request)
@@ -196,9 +203,13 @@ class Dispatcher:
                 f"the body has {len(request.body)} bytes, the limit is {self._body_bytes_max} "
                 "(limits.body_bytes_max): pass large data by reference"
             )
+        if request.idempotency_key == "":
+            raise BadRequestError("the idempotency key is empty: give one, or leave it out")
         invocation_id = request.invocation_id
         if invocation_id is None:
             invocation_id = self._mint(request)
+        else:
+            _check_id(request, invocation_id)
         return Invoke(
             invocation_id,
             target.service,
@@ -281,6 +292,22 @@ KEY_BYTES_MAX: Final = 2048
 """The longest key of a virtual object: it is part of every row of the object."""
 
 
+class PendingReply:
+    """A request that waits for its reply."""
+
+    __slots__ = ("_clients", "_reply", "invocation_id")
+
+    def __init__(self, clients: Clients, invocation_id: InvocationId, reply: InvokeReply) -> None:
+        """The reply to `invocation_id` that is owed to one of `clients`."""
+        self._clients = clients
+        self._reply = reply
+        self.invocation_id = invocation_id
+
+    def forget(self) -> None:
+        """The client is gone: want no reply any more. The invocation itself goes on."""
+        self._clients.forget(self.invocation_id, self._reply)
+
+
 UNKEYED_RUN: Final = 32
 """How many unkeyed invocations in a row share a bucket."""
 
@@ -323,6 +350,21 @@ def input_frame(headers: bytes, body: bytes) -> bytes:
     """
     value = wire.InputCommand(value=wire.Value(content=body)).SerializeToString()
     return messages.frame(messages.INPUT_COMMAND, headers + value)
+
+
+def _check_id(request: InvocationRequest, invocation_id: InvocationId) -> None:
+    """Refuse an id that would put an object's invocation anywhere but where its object is."""
+    if request.idempotency_key is not None:
+        raise BadRequestError(
+            "an idempotency key decides the invocation id: give one of the two, not both"
+        )
+    if request.key is not None and partition_key_of(invocation_id) != keyed_partition_key(
+        request.key
+    ):
+        raise BadRequestError(
+            f"invocation id {invocation_id_text(invocation_id)} does not belong to key "
+            f"{request.key[:64]!r}: its first 8 bytes must be the key's hash"
+        )
 
 
 def _completed(invocation_id: InvocationId, invocation: Invocation) -> Completed:

@@ -4,6 +4,7 @@ from typing import Final
 
 from ..core.errors import MessageTooLargeError, PerdureError
 from ..core.ids import MalformedIdError
+from ..partition_processor.clients import InvocationIdInUseError
 
 
 class UnknownServiceError(PerdureError):
@@ -72,6 +73,7 @@ HTTP_STATUS: Final[dict[type[PerdureError], int]] = {
     MethodNotAllowedError: 405,
     OverloadedError: 429,
     NotLeaderError: 503,
+    InvocationIdInUseError: 409,
     MalformedIdError: 400,
 }
 """The HTTP status of each error; 500 for any other."""
@@ -85,6 +87,7 @@ GRPC_STATUS_NAME: Final[dict[type[PerdureError], str]] = {
     BadRequestError: "INVALID_ARGUMENT",
     OverloadedError: "RESOURCE_EXHAUSTED",
     NotLeaderError: "UNAVAILABLE",
+    InvocationIdInUseError: "ALREADY_EXISTS",
     MalformedIdError: "INVALID_ARGUMENT",
 }
 """The name of the gRPC status of each error; INTERNAL for any other."""

@@ -117,6 +117,7 @@ class NodeEngine:
             random=random,
             body_bytes_max=options.limits.body_bytes_max,
             in_flight_max_per_partition=options.limits.in_flight_max_per_partition,
+            active_max_per_partition=options.limits.active_max_per_partition,
         )
 
     async def start(self) -> None:

@@ -29,7 +29,7 @@ class ParsedChunk(msgspec.Struct, gc=False):
     """What the frames of one message come to.
 
     Attributes:
-        stored: frames for the journal; a run proposal has become the run's completion.
+        stored: frames for the journal.
         entries: how many frames `stored` has.
         notifications: the part of `stored` that the attempt waits for.
         state: changes in order; None clears.
@@ -53,24 +53,12 @@ def failure_of(message: wire.Failure) -> Failure:
     return Failure(message.code, message.message, metadata)
 
 
-def run_completion(proposal: wire.ProposeRunCompletion) -> bytes:
-    """The completion that a proposal becomes, as a frame."""
-    notification = wire.Notification(completion_id=proposal.result_completion_id)
-    if proposal.HasField("failure"):
-        notification.failure.CopyFrom(proposal.failure)
-    else:
-        notification.value.content = proposal.value
-    return messages.frame(messages.RUN_COMPLETION, notification.SerializeToString())
-
-
 def parse_chunk(frames: bytes, target_kind: int) -> ParsedChunk:
     """Read all frames of a chunk. Raises ProtocolViolationError; nothing is applied in that case.
 
     Deterministic: the same bytes give the same answer or the same error on every replica.
     """
     chunk = ParsedChunk(state=[])
-    rewritten: list[bytes] | None = None
-    copied_to = 0
     try:
         for message_type, start, end in messages.split_frames(frames):
             if chunk.ended:
@@ -79,27 +67,18 @@ def parse_chunk(frames: bytes, target_kind: int) -> ParsedChunk:
                 chunk.ended = True
                 continue
             chunk.entries += 1
-            if message_type == messages.PROPOSE_RUN_COMPLETION:
-                if rewritten is None:
-                    rewritten = []
-                rewritten.append(frames[copied_to : start - messages.FRAME_HEADER_BYTES])
-                copied_to = end
-                proposal = wire.ProposeRunCompletion.FromString(frames[start:end])
-                completion = run_completion(proposal)
-                rewritten.append(completion)
-                chunk.notifications += completion
+            if message_type == messages.RUN_COMPLETION:
+                chunk.notifications += frames[start - messages.FRAME_HEADER_BYTES : end]
             else:
                 _read_command(chunk, message_type, frames[start:end], target_kind)
-    except (DecodeError, MalformedMessageError) as error:
+    except DecodeError:
+        # The library's own words differ from release to release, and this text is stored.
+        raise ProtocolViolationError("the attempt sent a body that does not parse") from None
+    except MalformedMessageError as error:
         raise ProtocolViolationError(
             f"the attempt sent frames that do not parse: {error}"
         ) from None
-    stored_end = len(frames) - (len(_END_FRAME) if chunk.ended else 0)
-    if rewritten is None:
-        chunk.stored = frames[:stored_end]
-    else:
-        rewritten.append(frames[copied_to:stored_end])
-        chunk.stored = b"".join(rewritten)
+    chunk.stored = frames[: -len(_END_FRAME)] if chunk.ended else frames
     return chunk
 
 

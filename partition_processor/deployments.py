@@ -1,5 +1,7 @@
 """Which code offers which services: pure values, kept in the metadata store."""
 
+import re
+from collections.abc import Collection
 from typing import Final
 
 import msgspec
@@ -22,6 +24,16 @@ class ServiceKindChangedError(PerdureError):
     """A service changed between plain service and virtual object."""
 
     code = "PD0904"
+
+
+class MalformedNameError(PerdureError):
+    """A service or handler has a name that cannot be served."""
+
+    code = "PD0908"
+
+
+_SERVICE_NAME: Final = re.compile(r"([a-zA-Z]|_[a-zA-Z0-9])[a-zA-Z0-9._-]{0,254}")
+_HANDLER_NAME: Final = re.compile(r"([a-zA-Z]|_[a-zA-Z0-9])[a-zA-Z0-9_]{0,254}")
 
 
 class Deployment(msgspec.Struct, frozen=True):
@@ -62,6 +74,7 @@ class Schema(msgspec.Struct, frozen=True):
                     "deployment never changes, so start the worker with a new --deployment name "
                     "or without one, which derives the name from the code"
                 )
+        _check_names(deployment)
         targets = Targets(self)
         for service in deployment.services:
             known_kind = targets.kind(service.name)
@@ -85,13 +98,17 @@ class Target(msgspec.Struct, frozen=True, gc=False):
 
 
 class Targets:
-    """What a Schema offers, ready to be looked up: the newest deployment of a service decides."""
+    """What a Schema offers, ready to be looked up.
 
-    def __init__(self, schema: Schema) -> None:
-        """Index the schema."""
+    The newest connected deployment of a service decides, as it is the one that runs what is new;
+    while none is connected, the newest of all does.
+    """
+
+    def __init__(self, schema: Schema, connected: Collection[str] = ()) -> None:
+        """Index the schema; `connected` are the names of deployments that have a worker now."""
         self._kinds: dict[str, ServiceKind] = {}
         self._handlers: dict[str, dict[str, Target]] = {}
-        for deployment in schema.deployments:
+        for deployment in sorted(schema.deployments, key=lambda item: item.name in connected):
             for service in deployment.services:
                 self._kinds[service.name] = service.ty
                 self._handlers[service.name] = {
@@ -109,6 +126,27 @@ class Targets:
     def service_names(self) -> list[str]:
         """All services, sorted."""
         return sorted(self._kinds)
+
+
+def _check_names(deployment: Deployment) -> None:
+    """Raise MalformedNameError for names that do not fit into paths and keys."""
+    services = [service.name for service in deployment.services]
+    for name in services:
+        if _SERVICE_NAME.fullmatch(name) is None or services.count(name) > 1:
+            raise MalformedNameError(
+                f"service {name[:64]!r} cannot be offered: a service's name begins with a letter, "
+                "goes on with letters, digits, '.', '_' and '-', has 255 characters at most and "
+                "occurs once per deployment"
+            )
+    for service in deployment.services:
+        handlers = [handler.name for handler in service.handlers]
+        for name in handlers:
+            if _HANDLER_NAME.fullmatch(name) is None or handlers.count(name) > 1:
+                raise MalformedNameError(
+                    f"handler {name[:64]!r} of {service.name!r} cannot be offered: a handler's "
+                    "name begins with a letter, goes on with letters, digits and '_', has 255 "
+                    "characters at most and occurs once per service"
+                )
 
 
 def _target(service: ServiceManifest, handler: HandlerManifest) -> Target:

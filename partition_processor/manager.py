@@ -59,8 +59,9 @@ class PartitionManager:
         self._on_failure = on_failure
         self._dirty: list[PartitionProcessor] = []
         self._failed = False
-        self.invoker = Invoker()
-        self.targets = Targets(Schema())
+        self._schema = Schema()
+        self.invoker = Invoker(self._find_targets)
+        self.targets = Targets(self._schema)
 
         def make_timers(fire: Callable[[InvocationId, int], None]) -> Timers:
             return Timers(loop, clock, fire)
@@ -133,7 +134,7 @@ class PartitionManager:
             self._failed = True
             for processor in self.processors:
                 processor.stop()
-                processor.fail_clients(error)
+                processor.clients.fail(error)
             self._on_failure(error)
 
     def processor_for(self, partition_key: PartitionKey) -> PartitionProcessor:
@@ -147,8 +148,13 @@ class PartitionManager:
         self._use_schema(Schema() if value is None else decode_schema(value.value))
 
     def _use_schema(self, schema: Schema) -> None:
-        self.targets = Targets(schema)
+        self._schema = schema
         self.invoker.set_schema(schema)
+        self._find_targets()
+
+    def _find_targets(self) -> None:
+        connected = {session.deployment for session in self.invoker.sessions}
+        self.targets = Targets(self._schema, connected)
 
     async def register(self, deployment: Deployment) -> None:
         """Make a deployment known, durably.
@@ -181,13 +187,13 @@ class PartitionManager:
 
     def in_flight(self) -> int:
         """Requests taken and not answered yet."""
-        return sum(processor.in_flight for processor in self.processors)
+        return sum(len(processor.clients) for processor in self.processors)
 
     def stop(self, error: PerdureError) -> None:
         """Take and do nothing more; whoever still waits is told `error`."""
         for processor in self.processors:
             processor.stop()
-            processor.fail_clients(error)
+            processor.clients.fail(error)
 
 
 def _range_start(number: int, count: int) -> int:

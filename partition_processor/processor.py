@@ -6,20 +6,23 @@ event loop and nothing waits; the log's writer calls in with commits.
 """
 
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Final
 
+import msgspec
 import structlog
 
 from ..core.clock import Clock
-from ..core.errors import PerdureError
+from ..core.errors import PerdureError, StorageCorruptError
 from ..core.ids import InvocationId, PartitionId, invocation_id_text
 from ..core.random import Random
 from ..core.retry import RetryPolicy
 from ..core.storage.kv import KvStore, PutOrDelete
+from ..log.errors import LogClosedError, RecordTooLargeError
 from ..log.loglet import Loglet
 from ..log.types import Batch, Record
 from . import effects as effect
-from .invoker.attempt import Attempt
+from .clients import Clients, InvokeReply, Proposed
+from .invoker.attempt import Attempt, WorkerLoss
 from .invoker.attempt_frames import AttemptError, journal_segments, start_frames
 from .invoker.invoker import Invoker
 from .machine import Machine, RecordFailedError
@@ -48,12 +51,6 @@ from .timers import Timers
 from .transaction import Transaction
 
 _log = structlog.get_logger("partition")
-
-InvokeOutcome: TypeAlias = effect.Accepted | effect.Answer | PerdureError
-"""What became of a proposed Invoke."""
-
-InvokeReply: TypeAlias = Callable[[InvokeOutcome], None]
-"""Told once, on the loop, what became of it; must not raise."""
 
 BASE_LSN: Final = 1
 """LSN of the first record; the log has one segment so far."""
@@ -118,14 +115,20 @@ class PartitionProcessor:
         self._loglet: Loglet | None = None
         self._sequence = 0
         self._dirty = False
-        self._proposed: dict[int, tuple[InvokeReply, bool]] = {}
-        self._waiters: dict[InvocationId, list[InvokeReply]] = {}
-        self._waiting_clients = 0
+        self.clients = Clients()
 
     # Start ---------------------------------------------------------------------------------------
 
     def open(self, loglet: Loglet, epoch: int) -> None:
         """Take the log; `epoch` is the one that was claimed for this node."""
+        context = self._machine.context
+        tail = loglet.find_tail().offset
+        if tail <= context.lsn or epoch <= context.epoch:
+            raise StorageCorruptError(
+                f"partition {self.partition}: the store has applied LSN {context.lsn} of leader "
+                f"epoch {context.epoch}, but the log ends before LSN {tail} and the epoch claimed "
+                f"is {epoch}: log, store and metadata are not of one time; restore them together"
+            )
         self._loglet = loglet
         self.epoch = epoch
 
@@ -183,7 +186,7 @@ class PartitionProcessor:
                 if type(item) is effect.LeaderAnnounced and item.epoch == self.epoch:
                     self._become_leader()
         if self.role == "stopped":
-            self.fail_clients(NotLeadingError(f"partition {self.partition} stopped: {self.error}"))
+            self.clients.fail(NotLeadingError(f"partition {self.partition} stopped: {self.error}"))
 
     def _become_leader(self) -> None:
         self.role = "leader"
@@ -195,17 +198,10 @@ class PartitionProcessor:
     # Effects -------------------------------------------------------------------------------------
 
     def _run_accepted(self, item: effect.Accepted) -> None:
-        proposed = self._proposed.pop(item.lsn, None)
-        if proposed is None:
-            return
-        reply, wait = proposed
-        if not wait:
-            reply(item)
-        elif item.known is not None and item.known.status == STATUS_COMPLETED:
-            reply(effect.Answer(item.invocation_id, item.known))
-        else:
-            self._waiting_clients += 1
-            self._waiters.setdefault(item.invocation_id, []).append(reply)
+        self.clients.accepted(item)
+
+    def _run_answer(self, item: effect.Answer) -> None:
+        self.clients.answered(item)
 
     def _run_start_attempt(self, item: effect.StartAttempt) -> None:
         attempt = Attempt(self, item.invocation_id, item.invocation)
@@ -226,15 +222,9 @@ class PartitionProcessor:
             del self.attempts[item.invocation_id]
             self._invoker.end(attempt, abort=item.abort)
 
-    def _run_answer(self, item: effect.Answer) -> None:
-        replies = self._waiters.pop(item.invocation_id, None)
-        if replies is not None:
-            self._waiting_clients -= len(replies)
-            for reply in replies:
-                reply(item)
-
     def _run_arm_retry(self, item: effect.ArmRetry) -> None:
-        self._timers.add(item.due_ns, item.invocation_id, item.attempt)
+        record_time_ns = self._machine.context.record_time_ns
+        self._timers.add(item.due_ns, record_time_ns, item.invocation_id, item.attempt)
 
     def _run_leader_announced(self, item: effect.LeaderAnnounced) -> None:
         assert item.epoch <= self.epoch, "another leader announced itself on a log of one node"
@@ -260,23 +250,21 @@ class PartitionProcessor:
         traceparent: str | None = None,
     ) -> int:
         assert self._loglet is not None
-        self._sequence += 1
+        sequence = self._sequence + 1
         record = Record(
             kind,
             encode_command(command),
             record_keys,
             self.epoch,
             None,
-            self._sequence,
+            sequence,
             attempt,
             traceparent,
         )
-        return BASE_LSN + self._loglet.enqueue(record) - 1
-
-    @property
-    def in_flight(self) -> int:
-        """Requests taken and not answered yet."""
-        return len(self._proposed) + self._waiting_clients
+        lsn = BASE_LSN + self._loglet.enqueue(record) - 1
+        # Only now: a record that was refused must not leave a gap.
+        self._sequence = sequence
+        return lsn
 
     def invoke(
         self, command: Invoke, traceparent: str | None, reply: InvokeReply, *, wait: bool
@@ -289,33 +277,44 @@ class PartitionProcessor:
             raise NotLeadingError(
                 f"partition {self.partition} is {self.role} on this node: try again shortly"
             )
-        touched = _touched(command.invocation_id, command.service, command.key)
+        touched: tuple[bytes, ...] = (attempt_key(command.invocation_id),)
+        if command.key is not None:
+            touched = (*touched, object_key(command.service, command.key))
         lsn = self._propose(INVOKE, command, touched, 0, traceparent)
-        self._proposed[lsn] = (reply, wait)
+        target = (command.service, command.handler, command.key)
+        self.clients.proposed(lsn, Proposed(reply, wait, command.invocation_id, target))
 
-    def propose_chunk(self, attempt: Attempt, deployment: str, frames: bytes) -> None:
+    def propose_chunk(
+        self, attempt: Attempt, deployment: str, frames: bytes, *, ended: bool
+    ) -> None:
         """The worker sent frames; they count once they are in the log."""
         if attempt.over or self.role != "leader":
             return
         command = AttemptChunk(attempt.invocation_id, attempt.attempt, deployment, frames)
-        self._try_propose(ATTEMPT_CHUNK, command, attempt)
+        try:
+            self._try_propose(ATTEMPT_CHUNK, command, attempt, gives_attempt=ended)
+        except RecordTooLargeError as error:
+            too_large = AttemptError(413, error.message, give_up=True)
+            self.propose_failure(attempt, too_large, lost=None)
 
-    def propose_failure(self, attempt: Attempt, error: AttemptError, *, worker_lost: bool) -> None:
+    def propose_failure(
+        self, attempt: Attempt, error: AttemptError, *, lost: WorkerLoss | None
+    ) -> None:
         """The attempt ended without an answer: have the next one follow by the policy."""
         if attempt.over or self.role != "leader":
             return
         attempt.over = True
-        counts = error.delay_ns is None
+        invocation = attempt.invocation
+        counts = error.delay_ns is None and lost is not WorkerLoss.WITH_OTHERS
+        delay_ns: int | None
         if error.give_up:
             delay_ns = None
         elif error.delay_ns is not None:
             delay_ns = error.delay_ns
+        elif lost is not None:
+            delay_ns = self._delay_after_loss(invocation, counts=counts)
         else:
-            delay_ns = self._policy.delay_ns(attempt.invocation.failed_attempts + 1, self._random)
-            # A worker that went away says nothing about the code: the next one may start at once,
-            # but not for ever, as it may be this very invocation that brings workers down.
-            if worker_lost and attempt.invocation.failed_attempts == 0 and delay_ns is not None:
-                delay_ns = 0
+            delay_ns = self._policy.delay_ns(invocation.failed_attempts + 1, self._random)
         command = AttemptFailed(
             attempt.invocation_id, attempt.attempt, error.code, error.message, delay_ns, counts
         )
@@ -327,7 +326,19 @@ class PartitionProcessor:
             error=error.message,
             retry_in_ms=None if delay_ns is None else delay_ns // 1_000_000,
         )
-        self._try_propose(ATTEMPT_FAILED, command, attempt)
+        self._try_propose(ATTEMPT_FAILED, command, attempt, gives_attempt=True)
+
+    def _delay_after_loss(self, invocation: Invocation, *, counts: bool) -> int | None:
+        """A worker that went away says little about the code: the next attempt may start at once.
+
+        But not for ever, as it may be this very invocation that brings workers down.
+        """
+        if counts and self._policy.delay_ns(invocation.failed_attempts + 1, self._random) is None:
+            return None
+        if invocation.failures_since_entry == 0:
+            return 0
+        endless = msgspec.structs.replace(self._policy, attempts_max=None)
+        return endless.delay_ns(invocation.failures_since_entry, self._random)
 
     def _retry_due(self, invocation_id: InvocationId, failed_attempt: int) -> None:
         invocation = self._transaction.invocation(invocation_id)
@@ -340,20 +351,32 @@ class PartitionProcessor:
             return
         attempt = Attempt(self, invocation_id, invocation)
         attempt.attempt = failed_attempt + 1
-        self._try_propose(ATTEMPT_STARTED, AttemptStarted(invocation_id, attempt.attempt), attempt)
+        started = AttemptStarted(invocation_id, attempt.attempt)
+        self._try_propose(ATTEMPT_STARTED, started, attempt, gives_attempt=True)
 
-    def _try_propose(self, kind: int, command: Command, attempt: Attempt) -> None:
-        """Propose for an attempt; on a log that failed there is nobody to tell: the node stops."""
+    def _try_propose(
+        self, kind: int, command: Command, attempt: Attempt, *, gives_attempt: bool
+    ) -> None:
+        """Propose for an attempt; `gives_attempt` when the record gives or takes the attempt.
+
+        On a log that failed there is nobody to tell: the node stops. Raises RecordTooLargeError.
+        """
         invocation = attempt.invocation
-        touched = _touched(attempt.invocation_id, invocation.service, invocation.key)
+        touched: tuple[bytes, ...] = ()
+        if gives_attempt:
+            touched = (attempt_key(attempt.invocation_id),)
+        if invocation.key is not None:
+            touched = (*touched, object_key(invocation.service, invocation.key))
         try:
             self._propose(kind, command, touched, attempt.attempt)
-        except PerdureError as error:
+        except LogClosedError as error:
             _log.warning("an attempt's record was not taken", code=error.code, reason=str(error))
 
     def start_segments(self, attempt: Attempt) -> list[tuple[int, bytes]]:
         """What opens the attempt on a worker: (record time in ns, frames), in order."""
-        invocation = attempt.invocation
+        # A waiting attempt has let go of its input; the store has it.
+        invocation = self._transaction.invocation(attempt.invocation_id)
+        assert invocation is not None
         state: dict[bytes, bytes] = {}
         if invocation.key is not None:
             object_name = keys.object_suffix(invocation.service, invocation.key)
@@ -372,17 +395,6 @@ class PartitionProcessor:
 
     # The rest ------------------------------------------------------------------------------------
 
-    def fail_clients(self, error: PerdureError) -> None:
-        """Tell everybody who waits that no answer comes from here; their work may still run."""
-        proposed, self._proposed = self._proposed, {}
-        waiters, self._waiters = self._waiters, {}
-        self._waiting_clients = 0
-        for reply, _ in proposed.values():
-            reply(error)
-        for replies in waiters.values():
-            for reply in replies:
-                reply(error)
-
     def stop(self) -> None:
         """Take and do nothing more."""
         self._timers.close()
@@ -393,6 +405,12 @@ class PartitionProcessor:
     def invocation(self, invocation_id: InvocationId) -> Invocation | None:
         """An invocation as applied so far."""
         return self._transaction.invocation(invocation_id)
+
+    @property
+    def active(self) -> int:
+        """Invocations that have not completed."""
+        counts = self._machine.context.counts
+        return sum(counts) - counts[STATUS_COMPLETED]
 
     def status(self) -> PartitionStatus:
         """How the partition is."""
@@ -423,10 +441,3 @@ class PartitionProcessor:
             running=len(self.attempts) - waiting,
             waiting_for_worker=waiting,
         )
-
-
-def _touched(invocation_id: InvocationId, service: str, key: str | None) -> tuple[bytes, ...]:
-    """The record keys of everything that a command of one invocation touches."""
-    if key is None:
-        return (attempt_key(invocation_id),)
-    return (attempt_key(invocation_id), object_key(service, key))

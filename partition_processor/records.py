@@ -12,6 +12,9 @@ import msgspec
 from ..core.hashing import key_hash
 from ..core.ids import InvocationId
 
+DELAY_NS_MAX: Final = 366 * 24 * 3600 * 10**9
+"""No back-off is longer; apply cuts what is, so that no due time leaves 64 bits."""
+
 KIND_SERVICE: Final = 0
 KIND_OBJECT_EXCLUSIVE: Final = 1
 KIND_OBJECT_SHARED: Final = 2
@@ -39,7 +42,7 @@ class AttemptChunk(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     Attributes:
         deployment: what the attempt runs on; the first chunk pins the invocation to it.
-        frames: whole frames of commands, run proposals and END.
+        frames: whole frames of commands, run completions and END.
     """
 
     invocation_id: InvocationId
@@ -52,7 +55,8 @@ class AttemptFailed(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The attempt ended without an answer.
 
     Attributes:
-        delay_ns: how long to wait before the next attempt; None ends the invocation with the error.
+        delay_ns: how long to wait before the next attempt, at most DELAY_NS_MAX; None ends the
+            invocation with the error.
         counts: whether the policy counts it; failures of the runtime's own making do not.
     """
 

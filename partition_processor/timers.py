@@ -1,4 +1,4 @@
-"""A due-queue: what must happen at a wall-clock time, and the one loop timer that waits for it."""
+"""A due-queue: what must happen at some time, and the one loop timer that waits for it."""
 
 import heapq
 from asyncio import AbstractEventLoop, TimerHandle
@@ -47,7 +47,7 @@ class Timers:
     """Drives a DueQueue: one loop timer for the first entry, bounded work each time it fires."""
 
     FIRED_PER_TURN_MAX: Final = 500
-    # The wall clock may be set while a timer waits; looking again now and then bounds the error.
+    # The loop's clock and ours may drift apart; looking again now and then bounds the error.
     LOOK_AGAIN_SECONDS: Final = 10.0
 
     def __init__(
@@ -64,10 +64,18 @@ class Timers:
         self._handle: TimerHandle | None = None
         self._armed_ns: int | None = None
 
-    def add(self, due_ns: int, invocation_id: InvocationId, attempt: int) -> None:
-        """Fire at `due_ns`, wall clock."""
-        self._queue.add(due_ns, invocation_id, attempt)
-        if self._armed_ns is None or due_ns < self._armed_ns:
+    def add(
+        self, due_ns: int, record_time_ns: int, invocation_id: InvocationId, attempt: int
+    ) -> None:
+        """Fire at `due_ns`, as told by a clock that shows at least `record_time_ns` now.
+
+        Record time never goes back, the wall clock may: measured against it alone, a wait would
+        grow by whatever the clock was set back. So the wait is fixed here, on the monotonic clock.
+        """
+        wait_ns = max(0, due_ns - max(record_time_ns, self._clock.time_ns()))
+        deadline_ns = self._clock.monotonic_ns() + wait_ns
+        self._queue.add(deadline_ns, invocation_id, attempt)
+        if self._armed_ns is None or deadline_ns < self._armed_ns:
             self._arm()
 
     def _arm(self) -> None:
@@ -77,16 +85,20 @@ class Timers:
         if due_ns is None:
             self._handle = None
             return
-        wait_seconds = max(0.0, (due_ns - self._clock.time_ns()) / 1e9)
+        wait_seconds = max(0.0, (due_ns - self._clock.monotonic_ns()) / 1e9)
         self._handle = self._loop.call_later(min(wait_seconds, self.LOOK_AGAIN_SECONDS), self._look)
 
     def _look(self) -> None:
         self._handle = None
-        for invocation_id, attempt in self._queue.take(
-            self._clock.time_ns(), self.FIRED_PER_TURN_MAX
-        ):
-            self._fire(invocation_id, attempt)
-        self._arm()
+        try:
+            now_ns = self._clock.monotonic_ns()
+            for _ in range(self.FIRED_PER_TURN_MAX):
+                # One at a time: when firing one raises, the others are still in the queue.
+                if not (due := self._queue.take(now_ns, 1)):
+                    break
+                self._fire(*due[0])
+        finally:
+            self._arm()
 
     def close(self) -> None:
         """Fire nothing any more."""

@@ -60,7 +60,9 @@ class Transaction:
     """Reads through this batch's writes; collects the writes of one record at a time."""
 
     LIVE_INVOCATIONS_MAX: Final = 50_000
-    OBJECT_STATES_MAX: Final = 10_000
+    OBJECT_STATES_MAX: Final = 4_096
+    OBJECT_STATE_BYTES_MAX: Final = 16 * 1024
+    OBJECT_STATE_ENTRIES_MAX: Final = 64
 
     def __init__(self, store: KvStore) -> None:
         """Read from `store`; writing to it is the caller's, see `take`."""
@@ -158,8 +160,16 @@ class Transaction:
                         state.pop(key[start:], None)
                     else:
                         state[key[start:]] = value
-            self._states.put(row, state)
+            if self._is_small(state):
+                self._states.put(row, state)
         return state
+
+    def _is_small(self, state: dict[bytes, bytes]) -> bool:
+        """Whether an object's state may be kept in memory."""
+        return (
+            len(state) <= self.OBJECT_STATE_ENTRIES_MAX
+            and sum(map(len, state.values())) <= self.OBJECT_STATE_BYTES_MAX
+        )
 
     # Journal -------------------------------------------------------------------------------------
 
@@ -218,6 +228,8 @@ class Transaction:
                         state.pop(key, None)
                     else:
                         state[key] = value
+                        if not self._is_small(state):
+                            self._states.discard(row)
             self._record_states = []
 
     def rollback_record(self) -> None:

@@ -7,7 +7,6 @@ frames to send: the commands of one turn go out together.
 
 import contextvars
 import logging
-import traceback
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final
@@ -32,10 +31,9 @@ from .errors import (
 from .handlers import Handler
 from .source_lines import waiting_line
 from .steps import AttemptHost, Exhausted, RunOptions, Step, after_failure
+from .texts import message_of, short_text, stacktrace_of
 
 CODE_CANCELLED: Final = 409
-MESSAGE_CHARS_MAX: Final = 8 * 1024
-STACKTRACE_CHARS_MAX: Final = 32 * 1024
 
 logger = logging.getLogger("perdure.sdk")
 
@@ -96,6 +94,8 @@ class Attempt:
             code = vm.CODE_PROTOCOL_VIOLATION
             machine.fail(code, f"the node sent what this worker cannot read: {error}")
             self._end()
+        except (Exception, SystemExit) as error:
+            self._fail_unexpectedly(error)
         return machine.take_output()
 
     def take_output(self) -> bytes:
@@ -121,15 +121,23 @@ class Attempt:
             return
         if step.future.done():  # its task was cancelled meanwhile; nobody wants the result
             return
+        try:
+            self._step_ended(step, value, error, elapsed_ns)
+        except (Exception, SystemExit) as unexpected:
+            related = (step.command_index, step.name, messages.RUN_COMMAND)
+            self._fail_unexpectedly(unexpected, related)
+        self._host.output_ready(self)
+
+    def _step_ended(
+        self, step: Step, value: Any, error: BaseException | None, elapsed_ns: int
+    ) -> None:
         machine = self.machine
         if error is None:
             try:
                 body = step.serde.serialize(value)
                 if len(body) > messages.ENTRY_BYTES_MAX:
-                    raise SerializationError(
-                        f"the result has {len(body)} bytes; a step may return "
-                        f"{messages.ENTRY_BYTES_MAX}"
-                    )
+                    call = f"the result of ctx.run({short_text(step.name)})"
+                    raise wire.too_large(call, len(body))
                 machine.propose(step.completion_id, body)
             except Exception as unwritable:
                 error = unwritable
@@ -138,7 +146,6 @@ class Attempt:
             machine.propose_failure(step.completion_id, failure)
         elif error is not None:
             self._step_failed(step, error, elapsed_ns)
-        self._host.output_ready(self)
 
     def _step_failed(self, step: Step, error: BaseException, elapsed_ns: int) -> None:
         start = self.machine.start
@@ -153,8 +160,8 @@ class Attempt:
             return
         self.machine.fail(
             error.status_code if isinstance(error, RetryableError) else vm.CODE_INTERNAL,
-            _message_of(error),
-            _stacktrace_of(error),
+            message_of(error),
+            stacktrace_of(error),
             (step.command_index, step.name, messages.RUN_COMMAND),
             decision.delay,
         )
@@ -195,14 +202,16 @@ class Attempt:
             pass  # the machine has said why
         except Exception as error:
             logger.exception("the worker failed in handler %s", self._handler.target)
-            machine.fail(vm.CODE_INTERNAL, _message_of(error), _stacktrace_of(error))
+            machine.fail(vm.CODE_INTERNAL, message_of(error), stacktrace_of(error))
         except SystemExit as leaving:
             machine.fail(vm.CODE_INTERNAL, f"the handler left with {leaving!r}")
         finally:
-            if machine.closed and not loop.settle():
-                self._warn_of_tasks_left(loop)
-                loop.unwind()
-            loop.leave()
+            try:
+                if machine.closed and not loop.settle():
+                    self._warn_of_tasks_left(loop)
+                    loop.unwind()
+            finally:
+                loop.leave()
         if machine.closed:
             self._end()
         elif self._steps:
@@ -291,12 +300,13 @@ class Attempt:
             return
         try:
             body = self._handler.output_serde.serialize(value)
-            if len(body) > messages.ENTRY_BYTES_MAX:
-                raise SerializationError(
-                    f"the result has {len(body)} bytes; {messages.ENTRY_BYTES_MAX} may be given"
-                )
         except SerializationError as unwritable:
             machine.fail(vm.CODE_INTERNAL, f"{self._handler.target}: {unwritable}")
+            return
+        if len(body) > messages.ENTRY_BYTES_MAX:
+            self._handler_raised(
+                wire.too_large(f"the answer of {short_text(self._handler.target)}", len(body))
+            )
             return
         machine.succeed(body)
 
@@ -308,12 +318,20 @@ class Attempt:
         elif isinstance(error, RetryableError):
             machine.fail(
                 error.status_code,
-                _message_of(error),
-                _stacktrace_of(error),
+                message_of(error),
+                stacktrace_of(error),
                 retry_after=error.retry_after,
             )
         else:
-            machine.fail(vm.CODE_INTERNAL, _message_of(error), _stacktrace_of(error))
+            machine.fail(vm.CODE_INTERNAL, message_of(error), stacktrace_of(error))
+
+    def _fail_unexpectedly(
+        self, error: BaseException, related: tuple[int, str | None, int] | None = None
+    ) -> None:
+        # A mistake of the SDK, or of user code where none is expected: it ends this attempt only.
+        logger.error("the worker failed in handler %s", self._handler.target, exc_info=error)
+        self.machine.fail(vm.CODE_INTERNAL, message_of(error), stacktrace_of(error), related)
+        self._end()
 
     def _warn_of_tasks_left(self, loop: DurableLoop) -> None:
         root = self._root
@@ -334,6 +352,9 @@ class Attempt:
             loop.enter()
             try:
                 loop.unwind()
+            except (Exception, SystemExit):
+                logger.exception("handler %s could not be unwound", self._handler.target)
+                loop.halted = True
             finally:
                 loop.leave()
         # Cut the circles, so that an attempt goes when it ends and not when the collector comes.
@@ -414,13 +435,3 @@ def _terminal_of(error: BaseException) -> TerminalError | None:
         if all(leaf is not None for leaf in leaves):
             return leaves[0]
     return None
-
-
-def _message_of(error: BaseException) -> str:
-    if isinstance(error, RetryableError):
-        return error.message[:MESSAGE_CHARS_MAX]
-    return repr(error)[:MESSAGE_CHARS_MAX]
-
-
-def _stacktrace_of(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error))[-STACKTRACE_CHARS_MAX:]

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
 import msgspec
 
 from ..core.ids import invocation_id_text
+from ..core.protocol.messages import ENTRY_BYTES_MAX
 from ..core.protocol.session import HandlerKind
 from .durable_tasks import DurableFuture
 from .serde import DEFAULT, JSON, DefaultSerde, Serde, serde_of, serde_of_result
 from .steps import RunOptions
+from .texts import short_text
+from .wire import too_large
 
 if TYPE_CHECKING:
     from .attempt import Attempt
@@ -216,7 +219,10 @@ class ObjectContext(ObjectSharedContext):
     def set(
         self, name: str, value: T, serde: Serde[T] = DEFAULT, entry_name: str | None = None
     ) -> None:
-        """Set one state: bytes as they are, anything else as JSON."""
+        """Set one state: bytes as they are, anything else as JSON.
+
+        Raises TerminalError 413 for a value over 32 MiB.
+        """
         attempt = self._attempt
         if _get_running_loop() is not attempt.loop:
             attempt.refuse_outsider()
@@ -224,6 +230,8 @@ class ObjectContext(ObjectSharedContext):
             body = bytes(value)
         else:
             body = serde.serialize(value)
+        if len(body) > ENTRY_BYTES_MAX:
+            raise too_large(f"ctx.set({short_text(name)})", len(body))
         attempt.machine.set_state(name.encode(), body, entry_name)
 
     def clear(self, name: str, entry_name: str | None = None) -> None:

@@ -22,6 +22,7 @@ from . import wire
 from .attempt import Attempt
 from .errors import ProtocolViolationError, WorkerRefusedError
 from .steps import Step
+from .texts import CODE_INTERNAL, message_of
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -126,57 +127,81 @@ class Session:
     def _turn(self) -> None:
         self._turn_scheduled = False
         inbox, self._inbox = self._inbox, []
-        for message in inbox:
-            if not self._work_off(self._reader.read(message)):
-                break
-        self._flush()
-        if self._turn_over is not None:
-            if not self._turn_over.done():
-                self._turn_over.set_result(None)
-            self._turn_over = None
+        try:
+            for message in inbox:
+                if not self._work_off(self._reader.read(message)):
+                    break
+            self._flush()
+        finally:
+            if self._turn_over is not None:
+                if not self._turn_over.done():
+                    self._turn_over.set_result(None)
+                self._turn_over = None
 
     def _work_off(
         self, segments: "Iterator[tuple[int, int, bytes]] | list[tuple[int, int, bytes]]"
     ) -> bool:
         if self._lost or self._failure is not None:
             return False
-        attempts = self.attempts
-        add = self._writer.add
-        now_ns = self._worker.clock.monotonic_ns
-        before_ns = now_ns()
         try:
             for stream, record_time_ns, frames in segments:
-                attempt = attempts.get(stream)
-                if attempt is not None:
-                    answer = attempt.feed(frames, record_time_ns)
-                elif stream == SESSION_STREAM:
-                    continue  # nothing that a node says there after Welcome changes what we do
-                else:
-                    opened = self._open(stream, record_time_ns, frames)
-                    if opened is None:
-                        continue
-                    attempt, answer = opened
-                if answer:
-                    add(stream, 0, answer)
-                after_ns = now_ns()
-                if after_ns - before_ns > HANDLER_TURN_WARN_NS:
-                    logger.warning(
-                        "handler %s ran %.1f s without waiting for anything; meanwhile no other "
-                        "handler of this worker ran: put long work into steps",
-                        attempt.place,
-                        (after_ns - before_ns) / 1e9,
-                    )
-                before_ns = after_ns
-                if attempt.ended:
-                    self._forget(attempt)
-        except (PerdureError, msgspec.DecodeError) as error:
+                try:
+                    self._take(stream, record_time_ns, frames)
+                except (PerdureError, msgspec.DecodeError):
+                    raise
+                except Exception as unexpected:
+                    self._fail_attempt(stream, unexpected)
+        except Exception as error:
             # Nothing on this connection can be trusted from here on.
+            if not isinstance(error, PerdureError | msgspec.DecodeError):
+                logger.exception("%s: the worker failed on a message", self._connection.peer)
             self._failure = ProtocolViolationError(f"{self._connection.peer}: {error}")
             if self._task is not None:
                 self._task.cancel()
             return False
         self._schedule_turn()
         return True
+
+    def _take(self, stream: int, record_time_ns: int, frames: bytes) -> None:
+        now_ns = self._worker.clock.monotonic_ns
+        before_ns = now_ns()
+        attempt = self.attempts.get(stream)
+        if attempt is not None:
+            answer = attempt.feed(frames, record_time_ns)
+        elif stream == SESSION_STREAM:
+            return  # nothing that a node says there after Welcome changes what we do
+        else:
+            opened = self._open(stream, record_time_ns, frames)
+            if opened is None:
+                return
+            attempt, answer = opened
+        self._add(stream, answer)
+        if attempt.ended:
+            self._forget(attempt)
+        elapsed_ns = now_ns() - before_ns
+        if elapsed_ns > HANDLER_TURN_WARN_NS:
+            logger.warning(
+                "handler %s ran %.1f s without waiting for anything; meanwhile no other handler "
+                "of this worker ran: put long work into steps",
+                attempt.place,
+                elapsed_ns / 1e9,
+            )
+
+    def _add(self, stream: int, answer: bytes) -> None:
+        if len(answer) > wire.SEGMENT_FRAMES_BYTES_MAX:
+            for frames in wire.segments(answer):
+                self._writer.add(stream, 0, frames)
+        elif answer:
+            self._writer.add(stream, 0, answer)
+
+    def _fail_attempt(self, stream: int, error: Exception) -> None:
+        # Whatever went wrong, the node is told, and the other attempts go on.
+        logger.error("the worker failed on stream %d", stream, exc_info=error)
+        attempt = self.attempts.get(stream)
+        if attempt is not None:
+            attempt.abort()
+            self._forget(attempt)
+        self._add(stream, wire.error_frame(CODE_INTERNAL, message_of(error)))
 
     def _open(
         self, stream: int, record_time_ns: int, frames: bytes
@@ -188,14 +213,8 @@ class Session:
         opened = _decode_open(frames[FRAME_HEADER_BYTES:body_end])
         handler = self._worker.handlers.get((opened.service, opened.handler))
         if handler is None:
-            self._writer.add(
-                stream,
-                0,
-                wire.error_frame(
-                    CODE_NOT_FOUND,
-                    f"this deployment has no handler {opened.service}/{opened.handler}",
-                ),
-            )
+            sentence = f"this deployment has no handler {opened.service}/{opened.handler}"
+            self._add(stream, wire.error_frame(CODE_NOT_FOUND, sentence))
             return None
         attempts = self.attempts
         if len(attempts) >= self._worker.attempts_max:
@@ -220,14 +239,16 @@ class Session:
                     return  # `run` hears of it too
 
     def _lose(self, ended: "asyncio.Future[None]") -> None:
-        self._flush()
-        self._lost = True
-        for attempt in list(self.attempts.values()):
-            attempt.abort()
-            self._forget(attempt)
-        self._worker.disconnected(self)
-        if not ended.done():
-            ended.set_result(None)
+        try:
+            self._flush()
+            self._lost = True
+            for attempt in list(self.attempts.values()):
+                attempt.abort()
+                self._forget(attempt)
+            self._worker.disconnected(self)
+        finally:
+            if not ended.done():
+                ended.set_result(None)
 
     # What attempts and the worker ask for
 
@@ -259,9 +280,7 @@ class Session:
 
     def output_ready(self, attempt: Attempt) -> None:
         """Send what a step has brought about."""
-        frames = attempt.take_output()
-        if frames:
-            self._writer.add(attempt.stream, 0, frames)
+        self._add(attempt.stream, attempt.take_output())
         self._schedule_turn()
         if attempt.ended:
             self._forget(attempt)

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import logging
 import threading
 from collections import deque
 from collections.abc import Coroutine
@@ -13,6 +14,11 @@ from ..core.tasks import TaskScope
 from .steps import Step, is_async
 
 THREADS_MAX_DEFAULT: Final = 32
+
+_LEFT_OUT: Final = object()
+"""Stands for the value of a function that was not called, because nobody wanted its result."""
+
+logger = logging.getLogger("perdure.sdk")
 
 _Outcome = tuple[Step, Any, BaseException | None]
 
@@ -55,20 +61,24 @@ class StepRunner:
                 return
             self._run_coroutine(step, coroutine)
             return
-        self._in_threads += 1
-        if self._in_threads > self._threads < self._threads_max:
-            self._threads += 1
-            name = f"perdure-step-{self._threads}"
+        if self._in_threads >= self._threads < self._threads_max:
+            name = f"perdure-step-{self._threads + 1}"
             threading.Thread(target=self._work, name=name, daemon=True).start()
+            self._threads += 1
+        self._in_threads += 1
         self._jobs.put(step)
 
     def cancel(self, step: Step) -> None:
-        """Cancel a coroutine; a function in a thread runs on and its result is dropped."""
+        """Cancel a coroutine; a function waits no longer for its thread.
+
+        One that runs already runs on, and its result is dropped.
+        """
+        step.unwanted = True
         if isinstance(step.running, asyncio.Task):
             step.running.cancel()
 
     def close(self) -> None:
-        """Let idle threads end and drop what busy ones bring."""
+        """Let idle threads end, drop what busy ones bring, and begin nothing that waits."""
         self._closed = True
         for _ in range(self._threads):
             self._jobs.put(None)
@@ -100,7 +110,10 @@ class StepRunner:
             value: Any = None
             error: BaseException | None = None
             try:
-                value = step.variables.run(step.action, *step.arguments, **step.keywords)
+                if self._is_wanted(step):
+                    value = step.variables.run(step.action, *step.arguments, **step.keywords)
+                else:
+                    value = _LEFT_OUT
             except BaseException as raised:
                 error = raised
             self._outcomes.append((step, value, error))
@@ -114,6 +127,9 @@ class StepRunner:
             # Hold nothing while waiting for the next job.
             del step, value, error
 
+    def _is_wanted(self, step: Step) -> bool:
+        return not (step.unwanted or step.attempt.ended or self._closed)
+
     def _take_outcomes(self) -> None:
         with self._lock:
             self._woken = False
@@ -121,13 +137,21 @@ class StepRunner:
         while outcomes:
             step, value, error = outcomes.popleft()
             self._in_threads -= 1
-            if inspect.iscoroutine(value):  # a lambda around an async function
-                if step.attempt.ended or self._closed:
-                    value.close()
-                else:
-                    self._run_coroutine(step, value)
-            else:
-                self._finish(step, value, error)
+            if value is _LEFT_OUT:
+                continue
+            try:
+                self._take_outcome(step, value, error)
+            except Exception as unexpected:
+                logger.exception("the worker failed at the end of step %r", step.name)
+                self._finish(step, None, unexpected)
+
+    def _take_outcome(self, step: Step, value: Any, error: BaseException | None) -> None:
+        if not inspect.iscoroutine(value):
+            self._finish(step, value, error)
+        elif self._is_wanted(step):  # a lambda around an async function
+            self._run_coroutine(step, value)
+        else:
+            value.close()
 
     def _finish(self, step: Step, value: Any, error: BaseException | None) -> None:
         if not self._closed:

@@ -11,6 +11,8 @@ import msgspec
 from .durable_tasks import DurableFuture
 from .errors import RetryableError
 from .serde import DEFAULT, Serde
+from .texts import sentence_of
+from .wire import RETRY_DELAY_MAX
 
 if TYPE_CHECKING:
     from .attempt import Attempt
@@ -56,6 +58,7 @@ class Step(msgspec.Struct, eq=False):
         stored: its Run command was in the journal already, so a failed attempt may have been its.
         variables: context variables as they were when the handler asked.
         running: what the runner holds while the closure runs.
+        unwanted: nobody waits for the result any more; a closure not yet begun is left out.
     """
 
     attempt: "Attempt"
@@ -73,6 +76,7 @@ class Step(msgspec.Struct, eq=False):
     started: bool = False
     started_ns: int = 0
     running: Any = None
+    unwanted: bool = False
 
 
 class AttemptHost(Protocol):
@@ -120,7 +124,7 @@ def after_failure(
     out_of_tries = options.max_attempts is not None and tries >= options.max_attempts
     if out_of_tries or (max_duration is not None and elapsed >= max_duration):
         code = error.status_code if isinstance(error, RetryableError) else 500
-        return Exhausted(code, str(error) or repr(error))
+        return Exhausted(code, sentence_of(error))
     if isinstance(error, RetryableError) and error.retry_after is not None:
         return TryAgain(error.retry_after)
     limits = (options.max_attempts, max_duration, options.initial_retry_interval)
@@ -134,7 +138,9 @@ def after_failure(
         if interval >= longest or factor <= 1:
             break
         interval *= factor
-    return TryAgain(timedelta(seconds=min(interval, longest)))
+    # Zero stands first, so that it is also what comes of no number.
+    seconds = max(0.0, min(interval, longest))
+    return TryAgain(timedelta(seconds=min(seconds, RETRY_DELAY_MAX.total_seconds())))
 
 
 def is_async(action: Callable[..., Any]) -> bool:

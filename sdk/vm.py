@@ -16,13 +16,16 @@ from ..core.ids import InvocationId
 from ..core.protocol import messages
 from ..core.protocol.messages import FRAME_HEADER
 from ..proto.generated import service_protocol_pb2 as pb
-from . import wire
+from . import texts, wire
 from .errors import AttemptEnded, JournalMismatchError, ProtocolViolationError
 
-CODE_INTERNAL: Final = 500
+CODE_INTERNAL: Final = texts.CODE_INTERNAL
 CODE_JOURNAL_MISMATCH: Final = 570
 CODE_PROTOCOL_VIOLATION: Final = 571
 CODE_UNSUPPORTED: Final = 573
+
+# A value as long as values may be, with room for its key and its name.
+COMMAND_BYTES_MAX: Final = messages.ENTRY_BYTES_MAX + 64 * 1024
 
 _GET_STATE_FORMS: Final = (messages.GET_EAGER_STATE_COMMAND, messages.GET_LAZY_STATE_COMMAND)
 _pack_header: Final = FRAME_HEADER.pack
@@ -180,10 +183,12 @@ class Machine:
         """Issue one command; True when it was in the journal already and nothing is sent.
 
         Raises AttemptEnded when the machine is closed, and after closing it with an error when
-        the journal has another command here.
+        the journal has another command here; TerminalError for a body that is too long.
         """
         if self.closed:
             raise AttemptEnded("the attempt has ended")
+        if len(body) > COMMAND_BYTES_MAX:
+            raise wire.too_large(f"{wire.COMMAND_NAMES[message_type]} with its key", len(body))
         position = self.command_index
         self.command_index = position + 1
         replayed = self._replayed
@@ -333,15 +338,19 @@ class Machine:
         """This attempt failed and another may be made; `related` is (index, name, type)."""
         if self.closed:
             return
-        error = pb.Error(code=code, message=message, stacktrace=stacktrace)
+        error = pb.Error(
+            code=texts.status_code_of(code),
+            message=texts.message_text(message),
+            stacktrace=texts.stacktrace_text(stacktrace),
+        )
         if related is not None:
             index, name, message_type = related
             error.related_command_index = index
             error.related_command_type = message_type
             if name:
-                error.related_command_name = name
+                error.related_command_name = texts.message_text(name)
         if retry_after is not None:
-            error.next_retry_delay = max(0, round(retry_after.total_seconds() * 1000))
+            error.next_retry_delay = wire.delay_milliseconds(retry_after)
         self._add(messages.ERROR, error.SerializeToString())
         self.closed = True
 

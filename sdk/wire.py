@@ -4,11 +4,14 @@
 protobuf, which is faster at it than Python can be.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any, Final
 
 from ..core.protocol import messages
 from ..proto.generated import service_protocol_pb2 as pb
+from . import texts
+from .errors import TerminalError
 
 COMMAND_NAMES: Final[dict[int, str]] = {
     messages.INPUT_COMMAND: "Input",
@@ -19,6 +22,12 @@ COMMAND_NAMES: Final[dict[int, str]] = {
     messages.GET_EAGER_STATE_COMMAND: "GetEagerState",
     messages.RUN_COMMAND: "Run",
 }
+
+CODE_TOO_LARGE: Final = 413
+# The frames of one segment are put together again by the node, which bounds their length.
+SEGMENT_FRAMES_BYTES_MAX: Final = 16 * 1024 * 1024
+METADATA_BYTES_MAX: Final = 64 * 1024
+RETRY_DELAY_MAX: Final = timedelta(days=366)
 
 END_FRAME: Final = messages.frame(messages.END, b"")
 _ONE_BYTE: Final = tuple(bytes((number,)) for number in range(128))
@@ -41,7 +50,7 @@ def _field(tag: bytes, content: bytes) -> bytes:
 
 
 def _name(name: str | None) -> bytes:
-    return _field(b"\x62", name.encode()) if name else b""
+    return _field(b"\x62", texts.encode_text(name)) if name else b""
 
 
 def _value(tag: bytes, content: bytes) -> bytes:
@@ -57,9 +66,25 @@ def output_value(content: bytes) -> bytes:
 
 
 def failure(code: int, message: str, metadata: Mapping[str, str] | None = None) -> pb.Failure:
-    """A terminal failure."""
-    pairs = [pb.FailureMetadata(key=key, value=value) for key, value in (metadata or {}).items()]
-    return pb.Failure(code=code, message=message, metadata=pairs)
+    """A terminal failure; metadata that comes after its first 64 KiB is left out."""
+    what = pb.Failure(code=texts.status_code_of(code), message=texts.message_text(message))
+    bytes_left = METADATA_BYTES_MAX
+    for key, value in (metadata or {}).items():
+        pair = pb.FailureMetadata(key=texts.clean_text(key), value=texts.clean_text(value))
+        bytes_left -= pair.ByteSize()
+        if bytes_left < 0:
+            break
+        what.metadata.append(pair)
+    return what
+
+
+def too_large(call: str, size: int) -> TerminalError:
+    """What `call` raises for a value of `size` bytes, which no entry can hold."""
+    return TerminalError(
+        f"{call}: a value of {size} bytes is over the limit of {messages.ENTRY_BYTES_MAX} bytes "
+        f"({messages.ENTRY_BYTES_MAX >> 20} MiB); keep it elsewhere and record where",
+        CODE_TOO_LARGE,
+    )
 
 
 def output_failure(what: pb.Failure) -> bytes:
@@ -112,7 +137,24 @@ def propose_run_failure(completion_id: int, what: pb.Failure) -> bytes:
 
 def error_frame(code: int, message: str) -> bytes:
     """A whole Error frame: this attempt failed and another may be made."""
-    return messages.frame(messages.ERROR, pb.Error(code=code, message=message).SerializeToString())
+    error = pb.Error(code=texts.status_code_of(code), message=texts.message_text(message))
+    return messages.frame(messages.ERROR, error.SerializeToString())
+
+
+def delay_milliseconds(delay: timedelta) -> int:
+    """A delay before the next try, between none and 366 days."""
+    return round(min(max(delay, timedelta()), RETRY_DELAY_MAX).total_seconds() * 1000)
+
+
+def segments(frames: bytes) -> Iterator[bytes]:
+    """Frames in runs of up to 16 MiB; a frame that is longer makes a run of its own."""
+    begin = whole = 0
+    for _type, _start, end in messages.split_frames(frames):
+        if end - begin > SEGMENT_FRAMES_BYTES_MAX and whole > begin:
+            yield frames[begin:whole]
+            begin = whole
+        whole = end
+    yield frames[begin:]
 
 
 def describe_command(message_type: int, body: bytes) -> str:

@@ -24,6 +24,8 @@ is not taken for dead. Nothing is encrypted or authenticated.
 
 import asyncio
 import logging
+import os
+import socket
 import struct
 from collections.abc import Callable
 from functools import partial
@@ -50,6 +52,10 @@ _LOG = logging.getLogger(__name__)
 _HANDLER_END_SECONDS: Final = 1.0
 _NAME_BYTES_MAX: Final = 255
 
+_ADVICE: Final = (
+    "check that the address and port are those of a node, and use the same release on both sides"
+)
+
 _GREETING: Final = struct.Struct("!4sBB")
 _ANSWER: Final = struct.Struct("!4sBBH")
 
@@ -60,8 +66,8 @@ class _DialledConnection(TcpConnection):
     def __init__(self, peer: str, service: bytes) -> None:
         super().__init__(peer)
         self._service = service
-        self.answer: asyncio.Future[str] = self._loop.create_future()
-        """Empty when accepted, else what is wrong; never set when the connection is lost."""
+        self.answer: asyncio.Future[TransportError | None] = self._loop.create_future()
+        """None when accepted, else what is wrong; never set when the connection is lost."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -72,28 +78,29 @@ class _DialledConnection(TcpConnection):
     def _greet(self, received: bytes) -> int:
         if not received.startswith(MAGIC[: len(received)]):
             self._settle(
-                "it answers, but not as a Perdure listener; check that the address and port are "
-                "those of a node"
+                "it answers, but not as a Perdure listener",
+                "check that the address and port are those of a node",
             )
             self._drop()
             return 0
         if len(received) < _ANSWER.size:
             return 0
+        length: int
         _, version, status, length = _ANSWER.unpack_from(received)
         if len(received) < _ANSWER.size + length:
             return 0
         reason = received[_ANSWER.size : _ANSWER.size + length].decode("utf-8", "replace")
         if status != ACCEPTED or version != VERSION:
-            self._settle(reason or f"it speaks version {version} of the transport, not {VERSION}")
+            problem = reason or f"it speaks version {version} of the transport, not {VERSION}"
+            self._settle(problem, _ADVICE)
             self._drop()
             return 0
         self._begin()
-        self._settle("")
+        self.answer.set_result(None)
         return _ANSWER.size + length
 
-    def _settle(self, outcome: str) -> None:
-        if not self.answer.done():
-            self.answer.set_result(outcome)
+    def _settle(self, problem: str, advice: str) -> None:
+        self.answer.set_result(_connect_error(self._peer, problem, advice))
 
 
 class _AcceptedConnection(TcpConnection):
@@ -125,8 +132,7 @@ class _AcceptedConnection(TcpConnection):
         if len(received) > len(MAGIC) and (version := received[len(MAGIC)]) != VERSION:
             self._answer(
                 UNKNOWN_VERSION,
-                f"it speaks version {VERSION} of the transport, not {version}; "
-                "use the same release on both sides",
+                f"it speaks version {VERSION} of the transport, not {version}",
             )
             return 0
         if len(received) < _GREETING.size:
@@ -139,8 +145,7 @@ class _AcceptedConnection(TcpConnection):
         if handler is None:
             self._answer(
                 UNKNOWN_SERVICE,
-                f"it does not offer the service {service!r}; check that the address and port are "
-                "those of a node, and use the same release on both sides",
+                f"it does not offer the service {service!r}",
             )
             return 0
         self._transport.write(_ANSWER.pack(MAGIC, VERSION, ACCEPTED, 0))
@@ -180,7 +185,7 @@ class TcpListener:
     async def close(self, grace_seconds: float = 1.0) -> None:
         """Stop accepting, give open connections `grace_seconds` to end, then drop them.
 
-        Cancelling is safe: the connections are dropped at once.
+        Cancelling is safe: the connections are dropped and the handlers cancelled at once.
         """
         self._closing = True
         for server in self._servers:
@@ -190,18 +195,20 @@ class TcpListener:
                 connection._drop()
         try:
             await self._scope.wait(grace_seconds)
-        finally:
-            for connection in tuple(self._connections):
-                connection._drop()
-        try:
+            self._drop_all()
             await self._scope.wait(_HANDLER_END_SECONDS)
         finally:
+            self._drop_all()
             await self._scope.close()
         if waiting := [connection._gone for connection in self._connections]:
             # Set by the loop within its next turn.
             await asyncio.wait(waiting)
         for server in self._servers:
             await server.wait_closed()
+
+    def _drop_all(self) -> None:
+        for connection in tuple(self._connections):
+            connection._drop()
 
     def _run(
         self, service: str, handler: ConnectionHandler, connection: _AcceptedConnection
@@ -252,40 +259,58 @@ class TcpTransport:
         if len(name) > _NAME_BYTES_MAX:
             raise TransportError(f"a service's name has at most {_NAME_BYTES_MAX} bytes: {service}")
         connection = _DialledConnection(address, name)
-        connected = False
+        made = connected = False
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
                 await asyncio.get_running_loop().create_connection(lambda: connection, host, port)
+                made = True
                 await asyncio.wait(
                     (connection.answer, connection._gone), return_when=asyncio.FIRST_COMPLETED
                 )
             if not connection.answer.done():
                 raise _connect_error(address, "it closed the connection without an answer")
-            if problem := connection.answer.result():
-                raise _connect_error(address, problem)
+            if refused := connection.answer.result():
+                raise refused
             connected = True
         except TimeoutError:
             raise _connect_error(
                 address, f"nobody answered in {CONNECT_TIMEOUT_SECONDS:g} seconds"
             ) from None
         except OSError as error:
-            raise _connect_error(address, error.strerror or str(error)) from error
+            raise _connect_error(address, _reason(error)) from error
         finally:
             if not connected:
                 connection._drop()
+                if made:
+                    # Set by the loop within its next turn; a loop that was cancelled while it
+                    # made the connection lets go of it without a word.
+                    await asyncio.wait((connection._gone,))
         return connection
 
 
 async def _run_handler(handler: ConnectionHandler, connection: TcpConnection) -> None:
     try:
         await handler(connection)
+    except TransportError as error:
+        if not connection._ended:
+            raise
+        # It was about to send when the peer went away: no failure of the handler.
+        _LOG.debug("the handler of the connection to %s ended: %s", connection.peer, error)
     finally:
         await connection.close()
 
 
-def _connect_error(address: str, problem: str) -> TransportError:
-    advice = "" if ";" in problem else "; check the address and that the node is running"
-    return TransportError(f"cannot connect to {address}: {problem}{advice}")
+def _connect_error(
+    address: str, problem: str, advice: str = "check the address and that the node is running"
+) -> TransportError:
+    return TransportError(f"cannot connect to {address}: {problem}; {advice}")
+
+
+def _reason(error: OSError) -> str:
+    # What the loops say of a refused connection repeats the address; the kernel's word is clearer.
+    if error.errno and not isinstance(error, socket.gaierror):
+        return os.strerror(error.errno)
+    return error.strerror or str(error)
 
 
 def _log_failure(address: str, failure: BaseException) -> None:

@@ -68,11 +68,13 @@ def is_silent(sock: Any) -> bool:
 def _says_silence(tcp_info: bytes) -> bool:
     if len(tcp_info) < _TCP_INFO.size:
         return False
+    repetitions: int
+    probes: int
+    heard_ms_ago: int
     repetitions, probes, heard_ms_ago = _TCP_INFO.unpack(tcp_info)
     # One may be on its way just now: a peer without room is asked more and more rarely.
-    return (
-        max(repetitions, probes) >= _REPETITIONS_MIN and heard_ms_ago >= SILENCE_SECONDS_MAX * 1000
-    )
+    unanswered = max(repetitions, probes) >= _REPETITIONS_MIN
+    return unanswered and heard_ms_ago >= SILENCE_SECONDS_MAX * 1000
 
 
 async def bind(address: str) -> list[socket.socket]:

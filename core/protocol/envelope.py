@@ -44,6 +44,11 @@ class EnvelopeWriter:
         """Whether anything is waiting to be taken."""
         return bool(self._parts)
 
+    @property
+    def size(self) -> int:
+        """Bytes waiting to be taken."""
+        return self._size
+
     def add(self, stream: int, record_time_ns: int, frames: bytes) -> None:
         """Add whole frames of one stream."""
         length = len(frames)

@@ -33,11 +33,15 @@ class IngressService(IngressServicer):
         """Start an invocation and answer with its result, a terminal failure included."""
         waiter: asyncio.Future[CallReply] = asyncio.get_running_loop().create_future()
         try:
-            self._dispatcher.call(
+            pending = self._dispatcher.call(
                 _taken(request.invocation, request.HasField("invocation"), context),
                 partial(_settle, waiter),
             )
-            reply = await waiter
+            try:
+                reply = await waiter
+            except asyncio.CancelledError:
+                pending.forget()
+                raise
             if isinstance(reply, Rejected):
                 raise reply.error
         except PerdureError as error:

@@ -11,7 +11,14 @@ from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defi
 
 from ...core.errors import PerdureError
 from ...core.http_server import BodyFuture, HttpProtocol, HttpScope, HttpServer
-from ..dispatcher import Accepted, Completed, Dispatcher, InvocationRequest, Rejected
+from ..dispatcher import (
+    Accepted,
+    Completed,
+    Dispatcher,
+    InvocationRequest,
+    PendingReply,
+    Rejected,
+)
 from ..errors import (
     BadRequestError,
     BodyTooLargeError,
@@ -180,13 +187,15 @@ class HttpIngress:
         waiter: _Waiter = asyncio.get_running_loop().create_future()
         on_reply = partial(_settle, waiter)
         try:
-            self._start(targets[0], head, body, on_reply)
+            pending = self._start(targets[0], head, body, on_reply)
         except (KeyMissingError, UnknownHandlerError) as refused:
             if len(targets) == 1:
                 raise
             try:
-                self._start(targets[1], head, body, on_reply)
-            except PerdureError:
+                pending = self._start(targets[1], head, body, on_reply)
+            except PerdureError as error:
+                if error.retryable:
+                    raise
                 raise refused from None
         self._waiting[waiter] = protocol
         try:
@@ -194,13 +203,15 @@ class HttpIngress:
         finally:
             del self._waiting[waiter]
             self._watched.discard(waiter)
-        if isinstance(reply, PerdureError):
-            raise reply
+        if reply is None or isinstance(reply, PerdureError):
+            pending.forget()
+            if reply is not None:
+                raise reply
         return reply
 
     def _start(
         self, target: Target, head: _Head, body: bytes, on_reply: Callable[[_Reply], None]
-    ) -> None:
+    ) -> PendingReply:
         request = InvocationRequest(
             service=target.service,
             handler=target.handler,
@@ -211,9 +222,8 @@ class HttpIngress:
             traceparent=head.traceparent,
         )
         if target.one_way:
-            self._dispatcher.send(request, on_reply)
-        else:
-            self._dispatcher.call(request, on_reply)
+            return self._dispatcher.send(request, on_reply)
+        return self._dispatcher.call(request, on_reply)
 
     async def _read_body(self, protocol: HttpProtocol, content_length: str | None) -> bytes:
         """The whole body. Raises BodyTooLargeError without keeping more than the limit."""

@@ -191,6 +191,9 @@ class LogWriter:
                 result: int | StorageError = self._sync()
             except StorageError as error:
                 result = error
+            except BaseException as error:
+                # Whatever it is, the loop must hear of it: it waits for this sync.
+                result = StorageError(f"the log could not be synced: {error!r}; restart the node")
             try:
                 self._loop.call_soon_threadsafe(self._synced_behind, result)
             except RuntimeError:

@@ -6,7 +6,7 @@ from ...core.ids import InvocationId
 from ...log.types import Record
 from ..context import ApplyContext, complete
 from ..effects import ArmRetry, EndAttempt
-from ..records import AttemptFailed
+from ..records import DELAY_NS_MAX, AttemptFailed
 from ..tables.invocations import STATUS_BACKING_OFF, Failure, Invocation
 
 
@@ -47,7 +47,7 @@ def fail_attempt(
     if delay_ns is None:
         complete(context, invocation_id, failed, None, Failure(code, message))
         return
-    due_ns = context.record_time_ns + delay_ns
+    due_ns = context.record_time_ns + max(0, min(delay_ns, DELAY_NS_MAX))
     waiting = msgspec.structs.replace(failed, status=STATUS_BACKING_OFF, retry_at_ns=due_ns)
     context.move(invocation.status, STATUS_BACKING_OFF)
     context.transaction.put_invocation(invocation_id, waiting)

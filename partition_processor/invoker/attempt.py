@@ -1,5 +1,6 @@
 """One attempt of one invocation, between the partition that owns it and the worker that runs it."""
 
+from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 from ...core.ids import InvocationId
@@ -10,6 +11,13 @@ if TYPE_CHECKING:
     from .session import WorkerSession
 
 
+class WorkerLoss(Enum):
+    """How an attempt lost its worker: whether this very attempt may have been the cause."""
+
+    ALONE = "alone"
+    WITH_OTHERS = "with others"
+
+
 class AttemptOwner(Protocol):
     """The partition, as the invoker sees it."""
 
@@ -17,14 +25,16 @@ class AttemptOwner(Protocol):
         """What opens the attempt on a worker: (record time in ns, frames), in order."""
         ...
 
-    def propose_chunk(self, attempt: "Attempt", deployment: str, frames: bytes) -> None:
-        """The worker sent frames; they count once they are in the log."""
+    def propose_chunk(
+        self, attempt: "Attempt", deployment: str, frames: bytes, *, ended: bool
+    ) -> None:
+        """The worker sent frames, END last when `ended`; they count once they are in the log."""
         ...
 
     def propose_failure(
-        self, attempt: "Attempt", error: AttemptError, *, worker_lost: bool
+        self, attempt: "Attempt", error: AttemptError, *, lost: WorkerLoss | None
     ) -> None:
-        """The attempt ended without an answer."""
+        """The attempt ended without an answer; `lost` when that is because the worker went."""
         ...
 
 

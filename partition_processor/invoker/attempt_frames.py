@@ -10,7 +10,7 @@ from ...core.ids import InvocationId
 from ...core.protocol import messages
 from ...core.protocol.session import Open
 from ...proto.generated import service_protocol_pb2 as wire
-from ..records import KIND_SERVICE
+from ..records import DELAY_NS_MAX, KIND_SERVICE
 from ..tables.invocations import Invocation
 from ..tables.journal import Chunk
 
@@ -78,7 +78,7 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     """What one segment from a worker comes to.
 
     Attributes:
-        frames: to be stored, END included; may be empty.
+        frames: to be stored, END included, run proposals turned into completions; may be empty.
         ended: END is the last of `frames`.
         error: the attempt failed after `frames`.
     """
@@ -95,34 +95,59 @@ _TAKEN_FROM_CODE: Final = frozenset(
         messages.SET_STATE_COMMAND,
         messages.CLEAR_STATE_COMMAND,
         messages.GET_EAGER_STATE_COMMAND,
-        messages.PROPOSE_RUN_COMPLETION,
     )
 )
 
 PROTOCOL_VIOLATION: Final = 571
 
+MESSAGE_CHARACTERS_MAX: Final = 8 * 1024
+"""Longer error texts are cut; they are stored with every failed attempt."""
+
 
 def read_reply(frames: bytes) -> Reply:
     """Look over the frames of one segment: where the attempt ends, whether all types are known.
 
-    Bodies are read once, by apply. What breaks the protocol becomes the attempt's error.
+    Other bodies are read once, by apply. What breaks the protocol becomes the attempt's error.
     """
+    # A proposal becomes its completion here, before the log: what is stored must not depend on how
+    # some release of a library serialises.
+    rewritten: list[bytes] = []
+    copied_to = 0
+
+    def stored(end: int) -> bytes:
+        return b"".join((*rewritten, frames[copied_to:end])) if rewritten else frames[:end]
+
     try:
         for message_type, start, end in messages.split_frames(frames):
             if message_type in _TAKEN_FROM_CODE:
                 continue
             header = start - messages.FRAME_HEADER_BYTES
-            if message_type == messages.END:
+            if message_type == messages.PROPOSE_RUN_COMPLETION:
+                proposal = wire.ProposeRunCompletion.FromString(frames[start:end])
+                rewritten += (frames[copied_to:header], run_completion(proposal))
+                copied_to = end
+            elif message_type == messages.END:
                 if end != len(frames):
-                    return _violation(frames[:header], "frames after END")
-                return Reply(frames, True, None)
-            if message_type == messages.ERROR:
+                    return _violation(stored(header), "frames after END")
+                return Reply(stored(end), True, None)
+            elif message_type == messages.ERROR:
                 error = wire.Error.FromString(frames[start:end])
-                return Reply(frames[:header], False, _attempt_error(error))
-            return _violation(frames[:header], f"a frame of type {message_type:#06x}")
+                return Reply(stored(header), False, _attempt_error(error))
+            else:
+                return _violation(stored(header), f"a frame of type {message_type:#06x}")
     except (MalformedMessageError, DecodeError) as error:
         return _violation(b"", f"frames that do not parse: {error}")
-    return Reply(frames, False, None)
+    return Reply(stored(len(frames)), False, None)
+
+
+def run_completion(proposal: wire.ProposeRunCompletion) -> bytes:
+    """The completion that a proposal becomes, as a frame."""
+    notification = wire.Notification(completion_id=proposal.result_completion_id)
+    if proposal.HasField("failure"):
+        notification.failure.CopyFrom(proposal.failure)
+    else:
+        notification.value.content = proposal.value
+    return messages.frame(messages.RUN_COMPLETION, notification.SerializeToString())
 
 
 def _violation(frames: bytes, what: str) -> Reply:
@@ -132,8 +157,8 @@ def _violation(frames: bytes, what: str) -> Reply:
 def _attempt_error(error: wire.Error) -> AttemptError:
     delay_ns: int | None = None
     if error.HasField("next_retry_delay"):
-        delay_ns = error.next_retry_delay * 1_000_000
-    text = error.message
+        delay_ns = min(error.next_retry_delay * 1_000_000, DELAY_NS_MAX)
+    text = error.message[:MESSAGE_CHARACTERS_MAX]
     if error.HasField("related_command_name") and error.related_command_name:
-        text = f"{text} (in {error.related_command_name!r})"
+        text = f"{text} (in {error.related_command_name[:MESSAGE_CHARACTERS_MAX]!r})"
     return AttemptError(error.code or 500, text, delay_ns, error.behavior == wire.Error.FAIL)

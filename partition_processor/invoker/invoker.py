@@ -1,6 +1,9 @@
 """Which attempt runs on which worker."""
 
 from collections import deque
+from collections.abc import Callable
+
+import msgspec
 
 from ..deployments import Schema
 from .attempt import Attempt
@@ -15,8 +18,9 @@ class Invoker:
     deployment back and takes the newer one away, needs no word to the server.
     """
 
-    def __init__(self) -> None:
-        """Start without workers."""
+    def __init__(self, on_workers: Callable[[], None]) -> None:
+        """Start without workers; `on_workers` is called when they come and go."""
+        self._on_workers = on_workers
         self.sessions: list[WorkerSession] = []
         self._ranks: dict[str, int] = {}
         self._routes: dict[str, list[WorkerSession]] = {}
@@ -29,6 +33,9 @@ class Invoker:
         """Open the attempt on a worker now, or as soon as one can take it."""
         session = self._choose(attempt)
         if session is None:
+            # Input and output stay in the store while nobody can take them: a long queue is short
+            # in memory.
+            attempt.invocation = msgspec.structs.replace(attempt.invocation, head=(), output=None)
             self._waiting.setdefault(self._queue_of(attempt), deque()).append(attempt)
         else:
             session.open(attempt)
@@ -65,12 +72,11 @@ class Invoker:
             candidates = self._pinned_routes.get(deployment)
         if not candidates:
             return None
-        best = candidates[0]
-        if len(candidates) > 1:
-            for session in candidates:
-                if len(session.attempts) < len(best.attempts):
-                    best = session
-        return best if best.has_room() else None
+        best: WorkerSession | None = None
+        for session in candidates:
+            if session.has_room() and (best is None or len(session.attempts) < len(best.attempts)):
+                best = session
+        return best
 
     # Sessions ------------------------------------------------------------------------------------
 
@@ -83,6 +89,7 @@ class Invoker:
         """A worker has connected."""
         self.sessions.append(session)
         self._route()
+        self._on_workers()
         self.drain_waiting()
 
     def remove(self, session: WorkerSession) -> None:
@@ -90,6 +97,7 @@ class Invoker:
         if session in self.sessions:
             self.sessions.remove(session)
             self._route()
+            self._on_workers()
 
     def _route(self) -> None:
         routes: dict[str, list[WorkerSession]] = {}

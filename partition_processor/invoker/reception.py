@@ -100,6 +100,10 @@ class WorkerReception:
                 f"the worker speaks protocol version {hello.protocol_version}, this node "
                 f"{messages.PROTOCOL_VERSION}: use the same release on both sides"
             )
+        if hello.attempts_max < 1:
+            raise MalformedMessageError(
+                f"the worker takes {hello.attempts_max} attempts at once; let it take at least one"
+            )
         await self._register(
             Deployment(hello.deployment, hello.code_hash, hello.services, self._clock.time_ns())
         )
@@ -113,7 +117,7 @@ def _read_hello(message: bytes) -> Hello:
                 if message_type == messages.HELLO:
                     try:
                         return _decode_hello(frames[start:end])
-                    except msgspec.MsgspecError as error:
+                    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                         raise MalformedMessageError(f"a worker's greeting: {error}") from None
     raise MalformedMessageError("the first message of a worker must be its greeting")
 

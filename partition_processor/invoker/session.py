@@ -9,13 +9,21 @@ import msgspec
 from ...core.errors import PerdureError, TransportError
 from ...core.net.transport import Connection
 from ...core.protocol import messages
-from ...core.protocol.envelope import SESSION_STREAM, EnvelopeReader, EnvelopeWriter
+from ...core.protocol.envelope import (
+    REASSEMBLED_BYTES_MAX,
+    SESSION_STREAM,
+    EnvelopeReader,
+    EnvelopeWriter,
+)
 from ...core.protocol.session import Hello, Welcome
-from .attempt import Attempt
+from .attempt import Attempt, WorkerLoss
 from .attempt_frames import AttemptError, read_reply
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _ABORT_FRAME: Final = messages.frame(messages.ABORT, b"")
+
+TOO_LARGE: Final = 413
+"""Failure code of attempts that no worker can be given."""
 
 STREAM_MAX: Final = (1 << 32) - 1
 
@@ -65,11 +73,22 @@ class WorkerSession:
             len(self.attempts) < self._attempts_max
             and not self.draining
             and not self._closed
-            and self._connection.queued_bytes < self.QUEUED_BYTES_MAX
+            and self._writer.size + self._connection.queued_bytes < self.QUEUED_BYTES_MAX
         )
 
     def open(self, attempt: Attempt) -> None:
         """Start an attempt on the worker; it leaves with everything else of this turn."""
+        segments = attempt.owner.start_segments(attempt)
+        if max(len(frames) for _, frames in segments) > REASSEMBLED_BYTES_MAX:
+            # The worker would have to drop the connection, and every other attempt with it.
+            error = AttemptError(
+                TOO_LARGE,
+                f"state and input together are over {REASSEMBLED_BYTES_MAX} bytes: keep large "
+                "values elsewhere and their names in the state",
+                give_up=True,
+            )
+            attempt.owner.propose_failure(attempt, error, lost=None)
+            return
         stream = self._next_stream
         # A long life uses all 32 bits up; by then the first streams ended days ago, or nearly all.
         self._next_stream = stream + 1 if stream < STREAM_MAX else SESSION_STREAM + 1
@@ -78,7 +97,7 @@ class WorkerSession:
         attempt.session = self
         attempt.stream = stream
         self.attempts[stream] = attempt
-        for record_time_ns, frames in attempt.owner.start_segments(attempt):
+        for record_time_ns, frames in segments:
             self._writer.add(stream, record_time_ns, frames)
         self._schedule()
 
@@ -130,16 +149,16 @@ class WorkerSession:
         if len(frames) == len(_ABORT_FRAME) and frames == _ABORT_FRAME:
             del self.attempts[attempt.stream]
             error = AttemptError(WORKER_LOST, f"worker {self.worker} gave the attempt back")
-            attempt.owner.propose_failure(attempt, error, worker_lost=True)
+            attempt.owner.propose_failure(attempt, error, lost=WorkerLoss.WITH_OTHERS)
             self._on_room()
             return
         reply = read_reply(frames)
         if reply.frames:
-            attempt.owner.propose_chunk(attempt, self.deployment, reply.frames)
+            attempt.owner.propose_chunk(attempt, self.deployment, reply.frames, ended=reply.ended)
         if reply.ended or reply.error is not None:
             del self.attempts[attempt.stream]
             if reply.error is not None:
-                attempt.owner.propose_failure(attempt, reply.error, worker_lost=False)
+                attempt.owner.propose_failure(attempt, reply.error, lost=None)
             self._on_room()
 
     def _control(self, frames: bytes) -> None:
@@ -154,6 +173,7 @@ class WorkerSession:
         failure = AttemptError(WORKER_LOST, f"the connection to worker {self.worker} ended{reason}")
         attempts = list(self.attempts.values())
         self.attempts.clear()
+        lost = WorkerLoss.ALONE if len(attempts) == 1 else WorkerLoss.WITH_OTHERS
         for attempt in attempts:
             attempt.session = None
-            attempt.owner.propose_failure(attempt, failure, worker_lost=True)
+            attempt.owner.propose_failure(attempt, failure, lost=lost)

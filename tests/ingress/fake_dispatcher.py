@@ -12,6 +12,7 @@ from perdure.ingress.dispatcher import (
     Dispatcher,
     InvocationFailure,
     InvocationRequest,
+    PendingReply,
     Rejected,
     SendReply,
 )
@@ -24,6 +25,7 @@ from perdure.ingress.errors import (
     UnknownHandlerError,
     UnknownServiceError,
 )
+from perdure.partition_processor.clients import Clients
 
 INVOCATION_ID = InvocationId(bytes(range(24)))
 
@@ -54,9 +56,12 @@ class FakeDispatcher(Dispatcher):
         self.waiting: list[Callable[[CallReply], None]] = []
         self._known: set[str] = set()
 
+    def _pending(self) -> PendingReply:
+        return PendingReply(Clients(), INVOCATION_ID, lambda _outcome: None)
+
     def call(
         self, request: InvocationRequest, on_reply: Callable[[CallReply], None]
-    ) -> InvocationId:
+    ) -> PendingReply:
         """Answer on the next turn of the loop."""
         self._take(request)
         self.requests.append(request)
@@ -68,15 +73,15 @@ class FakeDispatcher(Dispatcher):
             reply = Rejected(INVOCATION_ID, REFUSALS[handler.removeprefix("late_")])
         elif handler == "wait":
             self.waiting.append(on_reply)
-            return INVOCATION_ID
+            return self._pending()
         else:
             reply = Completed(INVOCATION_ID, b"" if handler == "empty" else request.body)
         asyncio.get_running_loop().call_soon(on_reply, reply)
-        return INVOCATION_ID
+        return self._pending()
 
     def send(
         self, request: InvocationRequest, on_reply: Callable[[SendReply], None]
-    ) -> InvocationId:
+    ) -> PendingReply:
         """Accept; an idempotency key that was seen is known."""
         self._take(request)
         self.sent.append(request)
@@ -86,7 +91,7 @@ class FakeDispatcher(Dispatcher):
             reply = Rejected(INVOCATION_ID, REFUSALS[request.handler.removeprefix("late_")])
         self._known.add(key or "")
         asyncio.get_running_loop().call_soon(on_reply, reply)
-        return INVOCATION_ID
+        return self._pending()
 
     def service_names(self) -> list[str]:
         """Both."""

@@ -120,9 +120,9 @@ RUN = (
     messages.RUN_COMMAND,
     wire.RunCommand(result_completion_id=1, name="step").SerializeToString(),
 )
-PROPOSAL = (
-    messages.PROPOSE_RUN_COMPLETION,
-    wire.ProposeRunCompletion(result_completion_id=1, value=b"7").SerializeToString(),
+RUN_DONE = (
+    messages.RUN_COMPLETION,
+    wire.Notification(completion_id=1, value=wire.Value(content=b"7")).SerializeToString(),
 )
 
 

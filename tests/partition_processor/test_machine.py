@@ -33,8 +33,8 @@ from perdure.partition_processor.tables.invocations import (
 from .support import (
     END,
     OUTPUT_OK,
-    PROPOSAL,
     RUN,
+    RUN_DONE,
     Partition,
     add,
     answer,
@@ -115,11 +115,11 @@ def test_state_is_written_and_cleared_and_seen_by_the_next() -> None:
     assert partition.transaction.object_state(routing, name) == {b"b": b"3"}
 
 
-def test_a_run_proposal_is_stored_as_completion_and_told_to_the_attempt() -> None:
+def test_a_run_completion_is_stored_and_told_to_the_attempt() -> None:
     partition = Partition()
     partition.apply(greet(1))
     effects = partition.apply(
-        AttemptChunk(identity(1), 1, "dp-1", frames(RUN, PROPOSAL)), time_ns=7
+        AttemptChunk(identity(1), 1, "dp-1", frames(RUN, RUN_DONE)), time_ns=7
     )
 
     (notify,) = effects

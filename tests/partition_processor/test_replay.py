@@ -13,7 +13,7 @@ from perdure.partition_processor.records import (
     Command,
 )
 
-from .support import PROPOSAL, RUN, Partition, add, answer, frames, greet, set_state
+from .support import RUN, RUN_DONE, Partition, add, answer, frames, greet, set_state
 
 FIRST, LAST = bytes(8), b"\xff" * 8
 
@@ -33,7 +33,7 @@ def random_command(random: SeededRandom, pending: list[Effect], number: int) -> 
             invocation_id, attempt, 500, "boom", None if random.bits(3) == 0 else 10, True
         )
     if choice == 4:
-        return AttemptChunk(invocation_id, attempt, "dp-1", frames(RUN, PROPOSAL))
+        return AttemptChunk(invocation_id, attempt, "dp-1", frames(RUN, RUN_DONE))
     if effect.invocation.key is not None and choice < 7:
         state = set_state(b"n%d" % random.bits(1), b"%d" % number)
         return answer(invocation_id, state, attempt=attempt)

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any
@@ -326,3 +326,135 @@ def test_failure_cancels_the_steps_beside_it() -> None:
     outcomes_of(service_with(waits, fails), 1)
 
     assert cancelled == [True]
+
+
+class Gate:
+    """Functions for one thread: one that blocks it, and others that tell that they ran."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self.opened = threading.Event()
+        self.calls: list[str] = []
+
+    def blocks(self) -> None:
+        self.calls.append("blocks")
+        self.entered.set()
+        assert self.opened.wait(10)
+
+    def tells(self, name: str) -> Callable[[], None]:
+        return lambda: self.calls.append(name)
+
+
+def with_one_thread(
+    scenario: Callable[[StepRunner, RunnerHost, list[Attempt]], Awaitable[None]],
+    gate: Gate,
+    *services: Service,
+) -> None:
+    """Start an attempt of each service with a runner of one thread, which the first blocks."""
+
+    async def main() -> None:
+        async with TaskScope("test") as scope, asyncio.timeout(10):
+            loop = asyncio.get_running_loop()
+            runner = StepRunner(loop, scope, ManualClock(), threads_max=1)
+            host = RunnerHost(runner)
+            attempts = [Attempt(service.handlers["it"], host) for service in services]
+            for attempt in attempts:
+                loop.call_soon(attempt.feed, Journal().opening())
+            while not gate.entered.is_set():
+                await asyncio.sleep(0.001)
+            try:
+                await scenario(runner, host, attempts)
+            finally:
+                gate.opened.set()
+                runner.close()
+
+    asyncio.run(main())
+
+
+def test_functions_of_ended_attempts_are_left_out() -> None:
+    """Those that wait for a thread; the thread takes those of other attempts, and is free after."""
+    gate = Gate()
+
+    async def scenario(runner: StepRunner, host: RunnerHost, attempts: list[Attempt]) -> None:
+        asyncio.get_running_loop().call_soon(attempts[1].abort)
+        await asyncio.sleep(0.001)
+        gate.opened.set()
+        while len(frames_of(host.sent)) < 2:
+            host.wanted.clear()
+            await host.wanted.wait()
+        assert gate.calls == ["blocks", "third"]
+        assert runner._in_threads == 0
+
+    services = (
+        service_with(gate.blocks),
+        service_with(gate.tells("second"), gate.tells("second")),
+        service_with(gate.tells("third")),
+    )
+    with_one_thread(scenario, gate, *services)
+
+
+def test_function_of_a_cancelled_task_is_left_out() -> None:
+    """Its attempt goes on, and it alone is not begun."""
+    gate = Gate()
+    service = Service("Service")
+
+    @service.handler()
+    async def it(ctx: Context) -> None:
+        first = ctx.run("first", gate.blocks)
+        task = asyncio.ensure_future(ctx.run("unwanted", gate.tells("unwanted")))
+        await first
+        task.cancel()
+        await ctx.run("last", gate.tells("last"))
+
+    async def scenario(runner: StepRunner, host: RunnerHost, attempts: list[Attempt]) -> None:
+        asyncio.get_running_loop().call_soon(attempts[0].feed, run_completion(1, b""))
+        await asyncio.sleep(0.001)
+        gate.opened.set()
+        await host.wanted.wait()
+        assert gate.calls == ["blocks", "last"]
+        assert parsed(frames_of(host.sent)[0]).result_completion_id == 3
+        assert runner._in_threads == 0
+
+    with_one_thread(scenario, gate, service)
+
+
+def test_closed_runner_begins_nothing_that_waits() -> None:
+    """Its thread ends once the function in it has."""
+    gate = Gate()
+
+    async def scenario(runner: StepRunner, host: RunnerHost, attempts: list[Attempt]) -> None:
+        started = [each for each in threading.enumerate() if each.name == "perdure-step-1"]
+        runner.close()
+        gate.opened.set()
+        while any(each.is_alive() for each in started):
+            await asyncio.sleep(0.001)
+        assert gate.calls == ["blocks"]
+
+    with_one_thread(scenario, gate, service_with(gate.blocks, *[gate.tells("waits")] * 3))
+
+
+def test_thread_that_cannot_be_started_fails_its_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is not counted: the next function starts one."""
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def main() -> None:
+        async with TaskScope("test") as scope, asyncio.timeout(10):
+            loop = asyncio.get_running_loop()
+            runner = StepRunner(loop, scope, ManualClock(), threads_max=1)
+            host = RunnerHost(runner)
+            handler = service_with(int).handlers["it"]
+            sent: list[bytes] = []
+            with monkeypatch.context() as patched:
+                patched.setattr(threading.Thread, "start", refuse)
+                loop.call_soon(lambda: sent.append(Attempt(handler, host).feed(opening)))
+                await asyncio.sleep(0.001)
+            assert parsed(frames_of(sent[0])[-1]).code == 500
+            loop.call_soon(Attempt(handler, host).feed, opening)
+            await host.wanted.wait()
+            assert types_of(frames_of(host.sent)) == [messages.PROPOSE_RUN_COMPLETION]
+            runner.close()
+
+    opening = Journal().opening()
+    asyncio.run(main())

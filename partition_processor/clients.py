@@ -1,0 +1,109 @@
+"""The clients of one partition that wait for an answer from this process."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import msgspec
+
+from ..core.errors import PerdureError
+from ..core.ids import InvocationId, invocation_id_text
+from .effects import Accepted, Answer
+from .tables.invocations import STATUS_COMPLETED
+
+InvokeOutcome: TypeAlias = Accepted | Answer | PerdureError
+"""What became of a proposed Invoke."""
+
+InvokeReply: TypeAlias = Callable[[InvokeOutcome], None]
+"""Told once, on the loop, what became of it; must not raise."""
+
+
+class InvocationIdInUseError(PerdureError):
+    """The invocation id that a client fixed belongs to an invocation of another target."""
+
+    code = "PD0907"
+
+
+class Proposed(msgspec.Struct, gc=False):
+    """An Invoke on its way through the log, and who wants to know.
+
+    Attributes:
+        wait: for the result, not only for the invocation to be durable.
+        target: service, handler and key.
+    """
+
+    reply: InvokeReply
+    wait: bool
+    invocation_id: InvocationId
+    target: tuple[str, str, str | None]
+
+
+class Clients:
+    """Who waits for what: first for their Invoke to be applied, then for the result."""
+
+    def __init__(self) -> None:
+        """Start without anybody."""
+        self._proposed: dict[int, Proposed] = {}
+        self._waiters: dict[InvocationId, list[InvokeReply]] = {}
+        self._waiting = 0
+
+    def __len__(self) -> int:
+        """How many have not been answered."""
+        return len(self._proposed) + self._waiting
+
+    def proposed(self, lsn: int, proposed: Proposed) -> None:
+        """An Invoke was put at this LSN."""
+        self._proposed[lsn] = proposed
+
+    def accepted(self, item: Accepted) -> None:
+        """An Invoke was applied: answer, or wait for the result."""
+        proposed = self._proposed.pop(item.lsn, None)
+        if proposed is None:
+            return
+        known = item.known
+        if known is not None and proposed.target != (known.service, known.handler, known.key):
+            proposed.reply(
+                InvocationIdInUseError(
+                    f"invocation {invocation_id_text(item.invocation_id)} is one of "
+                    f"{known.service}/{known.handler}: mint a new id for another target"
+                )
+            )
+        elif not proposed.wait:
+            proposed.reply(item)
+        elif known is not None and known.status == STATUS_COMPLETED:
+            proposed.reply(Answer(item.invocation_id, known))
+        else:
+            self._waiting += 1
+            self._waiters.setdefault(item.invocation_id, []).append(proposed.reply)
+
+    def answered(self, item: Answer) -> None:
+        """An invocation has completed."""
+        replies = self._waiters.pop(item.invocation_id, None)
+        if replies is not None:
+            self._waiting -= len(replies)
+            for reply in replies:
+                reply(item)
+
+    def forget(self, invocation_id: InvocationId, reply: InvokeReply) -> None:
+        """Whoever waited for `reply` is gone; the invocation goes on."""
+        waiting = self._waiters.get(invocation_id)
+        if waiting is not None and reply in waiting:
+            waiting.remove(reply)
+            self._waiting -= 1
+            if not waiting:
+                del self._waiters[invocation_id]
+            return
+        for lsn, proposed in self._proposed.items():
+            if proposed.invocation_id == invocation_id and proposed.reply is reply:
+                del self._proposed[lsn]
+                return
+
+    def fail(self, error: PerdureError) -> None:
+        """Tell everybody that no answer comes from here; what they asked for may still run."""
+        proposed, self._proposed = self._proposed, {}
+        waiters, self._waiters = self._waiters, {}
+        self._waiting = 0
+        for item in proposed.values():
+            item.reply(error)
+        for replies in waiters.values():
+            for reply in replies:
+                reply(error)
