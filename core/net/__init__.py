@@ -1,4 +1,4 @@
-"""The Transport port and its adapters: ``grpc`` between processes, ``inproc`` within one."""
+"""The Transport port and its adapters: ``tcp`` and ``grpc`` between processes, ``inproc`` within one."""
 
 import os
 

@@ -3,7 +3,8 @@
 What this adapter rests on, tried out with rocksdict 0.3.29 and checked by the tests beside it:
 `flush_wal` releases the interpreter lock while a synced `write` holds it; an iterator sees the
 store as it was when it was made; `items()` ends silently at a damaged block while the plain
-iterator's `status()` tells; a lower bound in ReadOptions sets the upper one; a live iterator keeps
+iterator's `status()` tells; a lower bound in ReadOptions sets the upper one; an iterator reads its
+bounds from memory that its ReadOptions own, so they must live as long; a live iterator keeps
 the lock on the directory after `close`.
 """
 
@@ -144,7 +145,7 @@ class RocksStore:
                 cursor.seek(start)
         except Exception as error:
             raise _storage_error("scan", self._path, error) from error
-        scan = _Scan(cursor, start, reverse, self._path)
+        scan = _Scan(cursor, options, start, reverse, self._path)
         self._scans.add(scan)
         return scan
 
@@ -195,9 +196,13 @@ class RocksStore:
 class _Scan:
     """One running scan; rocksdict's own item iterators would hide a damaged block."""
 
-    __slots__ = ("__weakref__", "_advance", "_cursor", "_path", "_start")
+    __slots__ = ("__weakref__", "_advance", "_cursor", "_options", "_path", "_start")
 
-    def __init__(self, cursor: RdictIter, start: bytes, reverse: bool, path: str) -> None:
+    def __init__(
+        self, cursor: RdictIter, options: ReadOptions, start: bytes, reverse: bool, path: str
+    ) -> None:
+        # RocksDB reads the upper bound from memory that the options own.
+        self._options = options
         self._cursor: RdictIter | None = cursor
         self._advance = cursor.prev if reverse else cursor.next
         self._start = start

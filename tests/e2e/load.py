@@ -86,6 +86,7 @@ class Load:
         self._name = name
         self._numbers = itertools.count()
         self._stop = threading.Event()
+        self._abandoned = False
         self._condition = threading.Condition()
         self._last_acked_begin = 0.0
         self._errors: list[BaseException] = []
@@ -103,6 +104,7 @@ class Load:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Stop the threads; their failures are raised unless the body has failed already."""
+        self._abandoned = kind is not None
         self.stop()
         if kind is None:
             self.check()
@@ -120,11 +122,17 @@ class Load:
             raise self._errors[0]
 
     def wait_for_acks(self, since: float, seconds: float = ADD_SECONDS_MAX) -> float:
-        """Wait for the ack of a try that began after `since`; gives when it was there."""
+        """Wait for the ack of a try that began after `since`; gives when it was there.
+
+        Raises AssertionError when none comes, or when the node ends.
+        """
         deadline = time.monotonic() + seconds
         with self._condition:
             while self._last_acked_begin <= since:
-                assert not self._errors, self._errors[0]
+                self.check()
+                node = self._cluster.node
+                assert node is not None
+                assert node.status is None, f"the node ended with status {node.status}"
                 assert time.monotonic() < deadline, f"no add was acked in {seconds:g} s"
                 self._condition.wait(0.05)
         return time.monotonic()
@@ -156,7 +164,7 @@ class Load:
                     self._last_acked_begin = max(self._last_acked_begin, tried)
                     self._condition.notify_all()
                 return
-            if not repeat:
+            if not repeat or self._abandoned:
                 return
             self.accounts.retries += 1
             assert time.monotonic() < deadline, f"{add} was not acked in {ADD_SECONDS_MAX:g} s"

@@ -21,7 +21,7 @@ from perdure.partition_processor.tables.progress import (
 from perdure.partition_processor.transaction import Transaction
 
 from .cluster import Cluster
-from .load import Load, check_counts
+from .load import Accounts, Load, check_all, check_counts
 from .test_sigkill import chosen_seed
 
 PARTITIONS = 8
@@ -58,7 +58,7 @@ def replay(log: KvLogStore, partition: int, store: MemoryStore, last_lsn: int) -
     return progress
 
 
-def make_history(cluster: Cluster, seed: int) -> None:
+def make_history(cluster: Cluster, seed: int) -> Accounts:
     """Load with kills of both processes in between, so that attempts fail and start again."""
     random = SeededRandom(seed)
     cluster.start("--set", f"partitions.count={PARTITIONS}")
@@ -72,6 +72,7 @@ def make_history(cluster: Cluster, seed: int) -> None:
             cluster.node.kill()
             load.wait_for_acks(cluster.spawn_node().started)
     check_counts(cluster, load.accounts)
+    return load.accounts
 
 
 @pytest.mark.parametrize("ending", ["stopped", "killed"])
@@ -97,6 +98,22 @@ def test_the_log_gives_the_store_again(tmp_path: Path, ending: str) -> None:
         finally:
             log_store.close()
             node_store.close()
+
+
+def test_a_lost_partition_store_comes_back_from_the_log(tmp_path: Path) -> None:
+    """The node itself replays: without its partition store it has everything that was acked."""
+    seed = chosen_seed()
+    print(f"PERDURE_E2E_SEED={seed}")
+    with Cluster(tmp_path) as cluster:
+        accounts = make_history(cluster, seed)
+        cluster.wait_for_quiet()
+        assert cluster.node is not None
+        counts = [row["invocations"] for row in cluster.partitions()]
+        assert cluster.node.stop() == 0
+        shutil.rmtree(cluster.base_dir / "store")
+        cluster.start_node()
+        assert [row["invocations"] for row in cluster.partitions()] == counts
+        check_all(cluster, accounts)
 
 
 def _compare(node_store: RocksStore, log: KvLogStore, digests: list[str]) -> None:
