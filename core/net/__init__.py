@@ -1,4 +1,4 @@
-"""The Transport port and its adapters: ``tcp`` and ``grpc`` between processes, ``inproc`` within one."""
+"""The Transport port; ``tcp`` and ``grpc`` connect processes, ``inproc`` the parts of one."""
 
 import os
 

@@ -1,7 +1,8 @@
 """Which transport carries a named kind of traffic between processes; `tcp` unless told.
 
 Both adapters keep the same contract. Framed TCP costs a fifth of gRPC per lone message and a
-fraction of that in bursts; gRPC passes where only HTTP/2 does, through a load balancer for example. See ``docs/decisions``, 0002.
+fraction of that in bursts; gRPC passes where only HTTP/2 does, through a load balancer for
+example. See ``docs/decisions``, 0002.
 """
 
 from typing import Final, Literal, TypeAlias
