@@ -178,7 +178,7 @@ class Cluster:
         """Start the node and wait until every partition has a leader."""
         node = self.spawn_node(*extra, in_child=in_child)
         for _ in range(PORT_CHANGES_MAX):
-            wait_until("the node to lead", lambda at=node: at.status is not None or self.leads())
+            wait_until("the node to lead", self._leads_or_ended)
             if node.status is None or self._served or "PD0203" not in node.stderr:
                 break
             # Somebody took a port after it had been looked at; nobody knows ours yet.
@@ -187,6 +187,10 @@ class Cluster:
         assert node.status is None, f"the node ended with status {node.status}"
         self._served = True
         return node
+
+    def _leads_or_ended(self) -> bool:
+        assert self.node is not None
+        return self.node.status is not None or self.leads()
 
     def leads(self) -> bool:
         """Whether all partitions of the node lead."""

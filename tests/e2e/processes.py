@@ -1,6 +1,5 @@
 """Processes of Perdure in groups of their own, with what they wrote kept in files."""
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -64,7 +63,8 @@ def run_perdure(
     try:
         stdout, stderr = process.communicate(stdin, timeout=WAIT_SECONDS_MAX)
     except BaseException:
-        os.killpg(process.pid, signal.SIGKILL)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         raise
     return Finished(process.returncode, stdout, stderr)
@@ -123,7 +123,8 @@ class Process:
 
     def kill(self) -> None:
         """SIGKILL the whole group; fine when it has ended already."""
-        with contextlib.suppress(ProcessLookupError):
+        # Once the exit status was taken, the number may be that of somebody else's group.
+        if self._popen.poll() is None:
             os.killpg(self.pid, signal.SIGKILL)
         self._popen.wait(WAIT_SECONDS_MAX)
 
@@ -142,6 +143,10 @@ class Process:
         """SIGTERM, wait, exit status."""
         self.terminate()
         return self.wait()
+
+    def wait_for_line(self, text: str) -> None:
+        """Wait until the process has written `text` to stderr."""
+        wait_until(f"{self.name} to say {text!r}", lambda: text in self.stderr)
 
     def finished(self) -> Finished:
         """Wait for the end and give what the process left."""

@@ -14,7 +14,7 @@ from perdure.metadata.values import read_modify_write
 
 from .cluster import APPS, DOORS, HOST, Cluster
 from .load import Load, check_all
-from .processes import Finished, Process, run_perdure, wait_until
+from .processes import Finished, run_perdure
 
 ABSENT = HOST + ":9"
 """An address that workers which fail before they connect never get to."""
@@ -160,14 +160,10 @@ def test_other_code_under_one_deployment_name(tmp_path: Path) -> None:
         assert cluster.answers()
         # The same code is welcome under the name, as often as it likes.
         third = cluster.start_worker("third", deployment="release-1")
-        _wait_for_connection(third)
+        third.wait_for_line("connected to node")
         assert cluster.workers["first"].stop() == 0
         assert cluster.answers()
         assert third.stop() == 0
-
-
-def _wait_for_connection(worker: Process) -> None:
-    wait_until("the worker to connect", lambda: "connected to node" in worker.stderr)
 
 
 def test_a_refused_start_beside_a_loaded_node(tmp_path: Path) -> None:

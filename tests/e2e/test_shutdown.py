@@ -103,9 +103,7 @@ def test_worker_stopped_under_load(tmp_path: Path) -> None:
             for _ in range(STOPS):
                 for leaving, coming in (("worker", "other"), ("other", "worker")):
                     worker = cluster.start_worker(coming)
-                    wait_until(
-                        "the worker to connect", lambda at=worker: "connected to node" in at.stderr
-                    )
+                    worker.wait_for_line("connected to node")
                     assert cluster.workers[leaving].stop() == 0
                     assert "Traceback" not in cluster.workers[leaving].stderr
                     load.wait_for_acks(time.monotonic())

@@ -92,10 +92,9 @@ def _look(cluster: Cluster) -> None:
     assert detail["status"] == listed[3]
     assert len(detail["digest"]) == 32
     assert (detail["running"], detail["waiting_for_worker"]) == (0, 0)
-    cells = dict(
-        line.split(maxsplit=1) if line.startswith(("digest", "partition")) else (line, "")
-        for line in done("partitions", "inspect", "3", *admin).stdout.splitlines()
-    )
+    lines = done("partitions", "inspect", "3", *admin).stdout.splitlines()
+    cells = {name: value for name, _, value in (line.partition("  ") for line in lines)}
+    cells = {name: value.strip() for name, value in cells.items()}
     assert cells["digest"] == detail["digest"]
     assert cells["partition"] == "3"
 
