@@ -5,11 +5,9 @@ from ..context import ApplyContext
 from ..effects import Accepted, StartAttempt
 from ..records import KIND_OBJECT_EXCLUSIVE, Invoke
 from ..tables import keys
-from ..tables.invocations import STATUS_PENDING, STATUS_RUNNING, Invocation
+from ..tables.invocations import HEAD_BYTES_MAX, STATUS_PENDING, STATUS_RUNNING, Invocation
 from ..tables.journal import Chunk, encode_chunk
 from ..tables.locks import Lock
-
-_HEAD_BYTES_MAX = 4096
 
 
 def apply_invoke(context: ApplyContext, command: Invoke, record: Record) -> None:
@@ -25,7 +23,7 @@ def apply_invoke(context: ApplyContext, command: Invoke, record: Record) -> None
         status = STATUS_PENDING
     time_ns = context.record_time_ns
     chunk = encode_chunk(Chunk(time_ns, 0, record.epoch, 1, command.input_frames))
-    inline = len(chunk) <= _HEAD_BYTES_MAX
+    inline = len(chunk) <= HEAD_BYTES_MAX
     invocation = Invocation(
         status,
         command.service,

@@ -1,14 +1,23 @@
 """One attempt of one invocation, between the partition that owns it and the worker that runs it."""
 
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from ...core.ids import InvocationId
 from ..tables.invocations import Invocation
 from .attempt_frames import AttemptError
 
-if TYPE_CHECKING:
-    from .session import WorkerSession
+
+class AttemptHost(Protocol):
+    """The worker session that an attempt runs on, as its owner sees it."""
+
+    def notify(self, attempt: "Attempt", record_time_ns: int, frames: bytes) -> None:
+        """Send notifications to the attempt."""
+        ...
+
+    def close_stream(self, attempt: "Attempt", *, abort: bool) -> None:
+        """Forget the attempt; `abort` has the worker drop it too."""
+        ...
 
 
 class WorkerLoss(Enum):
@@ -57,6 +66,6 @@ class Attempt:
         self.invocation_id = invocation_id
         self.invocation = invocation
         self.attempt = invocation.attempt
-        self.session: WorkerSession | None = None
+        self.session: AttemptHost | None = None
         self.stream = 0
         self.over = False
