@@ -67,6 +67,7 @@ class KvLogStore:
         start = _DATA + batch_key(loglet, first_offset)
         for key, value in self._store.scan(start, _DATA + batch_key(loglet, tail)):
             batch = decode_batch(key[1:], value)
+            assert key.startswith(start[:9]), "the store's scan left the loglet"
             if batch.first_offset != expected and (
                 expected is not None or batch.first_offset > first_offset
             ):

@@ -82,7 +82,8 @@ class Handler:
         except Exception as error:
             raise TerminalError(
                 f"malformed input for {self.target}: {_first_sentence(error)}"
-                + ("" if body else " (the body is empty)"),
+                + ("" if body else " (the body is empty)")
+                + f"; send what the handler's annotation asks for [{SerializationError.code}]",
                 CODE_MALFORMED_INPUT,
             ) from error
         return self.function(context, value)

@@ -25,7 +25,7 @@ from .step_runner import THREADS_MAX_DEFAULT, StepRunner
 ATTEMPTS_MAX_DEFAULT: Final = 1000
 DRAIN_SECONDS_DEFAULT: Final = 10.0
 RECONNECT: Final = RetryPolicy(
-    initial_interval_ns=50_000_000, interval_max_ns=1_000_000_000, attempts_max=None
+    initial_interval_ns=50_000_000, interval_max_ns=250_000_000, attempts_max=None
 )
 
 logger = logging.getLogger("perdure.sdk")
