@@ -62,8 +62,16 @@ class PartitionsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
 
 class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The log: batches and syncs."""
+    """The log: where it is kept, when it is synced and trimmed."""
 
+    provider: Annotated[
+        Literal["local", "memory"],
+        Meta(
+            description="What keeps the first segment of a new log: `local` is this node's disk, "
+            "`memory` forgets everything when the node ends. `perdure logs reconfigure` moves a "
+            "log that exists."
+        ),
+    ] = "local"
     sync_inline: Annotated[
         Literal["auto", "always", "never"],
         Meta(
@@ -71,13 +79,23 @@ class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "empty and syncs measure short."
         ),
     ] = "auto"
-    batch_bytes_max: Annotated[
-        ByteSize,
+    trim_interval: Annotated[
+        Duration,
         Meta(
-            description="A batch is closed at this size; one larger record is a batch of its own.",
-            extra={"min": 4 * _KIB, "max": 64 * _MIB},
+            description="How often the partition store is synced and the logs are trimmed behind "
+            "it.",
+            extra={"min": parse_duration("10ms")},
         ),
-    ] = ByteSize(4 * _MIB)
+    ] = parse_duration("10s")
+    keep_records: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1_000_000_000,
+            description="Records of each partition's log that stay for `perdure logs read` when it "
+            "is trimmed.",
+        ),
+    ] = 10_000
 
 
 class LimitsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -132,6 +150,14 @@ class RetrySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_attempts: Annotated[
         int, Meta(ge=1, le=1_000_000, description="Attempts before the invocation fails.")
     ] = 70
+    abort_timeout: Annotated[
+        Duration,
+        Meta(
+            description="An attempt whose worker sends nothing for so long is given up and the "
+            "invocation tried again; a step may take no longer.",
+            extra={"min": parse_duration("100ms")},
+        ),
+    ] = parse_duration("10m")
     jitter: Annotated[
         float, Meta(ge=0.0, le=1.0, description="The share of a wait that chance may add.")
     ] = 0.3

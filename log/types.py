@@ -9,6 +9,15 @@ from typing import Final
 
 import msgspec
 
+KEY_BYTES: Final = 16
+"""Every key is a hash of this length: see `core.hashing.key_hash`."""
+
+KEYS_MAX: Final = 64
+"""A record names at most so many keys; one that touches more names all of them with None."""
+
+CONDITIONS_MAX: Final = 64
+"""An append carries at most so many conditions."""
+
 RECORD_BYTES_MAX: Final = 64 * 1024 * 1024
 """The longest body of one record: a front-door body at its limit plus everything around it."""
 
@@ -29,6 +38,9 @@ class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
         sequence: contiguous per (producer, epoch), from 1.
         attempt: the attempt of an invocation that this record belongs to, 0 for none.
         traceparent: W3C trace context of the cause, or None.
+        conditions: what was checked at admission, as (key, LSN) of `NotChangedSince`; kept so that
+            a reader can check it again.
+        producer_epoch: counts the lives of `producer`.
     """
 
     kind: int
@@ -39,6 +51,8 @@ class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
     sequence: int
     attempt: int = 0
     traceparent: str | None = None
+    conditions: tuple[tuple[bytes, int], ...] = ()
+    producer_epoch: int = 0
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False):
@@ -62,7 +76,35 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
 
 
 class TailState(msgspec.Struct, frozen=True):
-    """Where a loglet ends: `offset` is the first one not written; `sealed` means for ever."""
+    """Where a loglet ends: `offset` is the first one not written; `sealed` means for ever.
+
+    `record_time_ns` is not below the last record's.
+    """
 
     offset: int
     sealed: bool
+    record_time_ns: int = 0
+
+
+class LogTail(msgspec.Struct, frozen=True):
+    """Where a log ends: `lsn` is the first one not written; `sealed` while it takes no records."""
+
+    lsn: int
+    sealed: bool
+
+
+class LogBatch(msgspec.Struct, frozen=True):
+    """A batch at its place in the log: `base_lsn` is the LSN of its loglet's offset 1."""
+
+    base_lsn: int
+    batch: Batch
+
+    @property
+    def first_lsn(self) -> int:
+        """LSN of the first record."""
+        return self.base_lsn + self.batch.first_offset - 1
+
+    @property
+    def last_lsn(self) -> int:
+        """LSN of the last record."""
+        return self.base_lsn + self.batch.last_offset - 1

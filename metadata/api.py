@@ -75,7 +75,8 @@ class MetadataStore(Protocol):
     - The versions of a key strictly increase for ever, over delete and put too: a version that was
       seen once never comes back with another value, so MatchesVersion cannot be fooled.
     - Keys are 1 to `KEY_BYTES_MAX` bytes of UTF-8, values at most `VALUE_BYTES_MAX` bytes; both
-      are refused otherwise with MessageTooLargeError (an empty key is a bug of the caller).
+      are refused otherwise with MessageTooLargeError. An empty key is a bug of the caller, and so
+      is one that UTF-8 cannot carry. Any other text is a key, and no two texts are the same key.
     - When an operation raises StorageError or TransportError, or is cancelled, the change was made
       or will never be made; the caller finds out by reading.
     """
@@ -95,5 +96,13 @@ class MetadataStore(Protocol):
         """Remove the value; nothing happens when there is none. Raises PreconditionFailedError.
 
         Cancelling leaves open whether it was removed.
+        """
+        ...
+
+    async def keys(self, prefix: str) -> list[str]:
+        """The keys with a value that start with `prefix`, sorted; all of them for "".
+
+        Not linearizable across keys: of each key the answer tells what holds at some instant
+        between call and return, and for two keys these may differ. Cancelling is safe.
         """
         ...

@@ -17,7 +17,7 @@ from .api import (
 def checked_key(key: str) -> bytes:
     """The key in UTF-8. Raises MessageTooLargeError."""
     assert key, "a metadata key is not empty"
-    encoded = key.encode()
+    encoded = encoded_text(key)
     if len(encoded) > KEY_BYTES_MAX:
         raise MessageTooLargeError(
             f"metadata key {key[:32]!r}… has {len(encoded)} bytes, over the limit of "
@@ -26,12 +26,20 @@ def checked_key(key: str) -> bytes:
     return encoded
 
 
+def encoded_text(text: str) -> bytes:
+    """A key or its beginning in UTF-8; half a character (a lone surrogate) is a bug."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise AssertionError(f"a metadata key is text that UTF-8 can carry: {text!r}") from error
+
+
 def check_value(key: str, value: bytes) -> None:
     """Raise MessageTooLargeError when the value is over the limit."""
     if len(value) > VALUE_BYTES_MAX:
         raise MessageTooLargeError(
             f"the value of metadata key {key!r} has {len(value)} bytes, over the limit of "
-            f"{VALUE_BYTES_MAX}"
+            f"{VALUE_BYTES_MAX}: keep data elsewhere and its place here"
         )
 
 

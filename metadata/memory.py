@@ -1,7 +1,7 @@
 """MemoryMetadataStore: the metadata store that forgets with its process."""
 
 from .api import Precondition, Version, VersionedValue
-from .checks import check_precondition, check_value, checked_key
+from .checks import check_precondition, check_value, checked_key, encoded_text
 
 
 class MemoryMetadataStore:
@@ -37,6 +37,15 @@ class MemoryMetadataStore:
         check_precondition(key, precondition, None if current is None else version)
         if current is not None:
             self._entries[encoded] = version, None
+
+    async def keys(self, prefix: str) -> list[str]:
+        """The keys with a value that start with `prefix`, sorted. Never waits."""
+        encoded = encoded_text(prefix)
+        return sorted(
+            key.decode()
+            for key, (_, value) in self._entries.items()
+            if value is not None and key.startswith(encoded)
+        )
 
 
 _NEVER_PUT: tuple[Version, None] = (Version(0), None)

@@ -12,18 +12,22 @@ import structlog
 
 from ..core.clock import Clock
 from ..core.errors import PerdureError
-from ..core.ids import LogletId
 from ..core.metrics import Metrics
 from ..core.random import Random
 from ..core.retry import RetryPolicy
 from ..core.storage.kv import KvStore
+from ..core.tasks import TaskScope
 from ..ingress.dispatcher import Dispatcher
-from ..log.local.loglet import LocalLoglet
+from ..log.local.provider import LocalProvider
+from ..log.local.sync_runner import SyncRunner, ThreadSyncRunner
 from ..log.local.writer import LogWriter, SyncPolicy
 from ..log.log_store import KvLogStore
-from ..log.loglet import CommitListener, Loglet
+from ..log.logs import Logs
+from ..log.memory.provider import MemoryProvider
 from ..metadata.local import LocalMetadataStore
 from ..partition_processor.invoker.reception import WorkerReception
+from ..partition_processor.invoker.silence import SilenceWatch
+from ..partition_processor.log_trimmer import LogTrimmer
 from ..partition_processor.machine import RecordFailedError
 from ..partition_processor.manager import PartitionManager
 from ..partition_processor.processor import PartitionProcessor
@@ -41,6 +45,7 @@ class NodeEngine:
         manager: the partitions.
         reception: serves each connection of a worker.
         dispatcher: takes requests from front doors.
+        logs: the partitions' logs.
         writer: the log's writer.
         failure: why the engine stopped by itself, None while it works.
     """
@@ -54,18 +59,22 @@ class NodeEngine:
         random: Random,
         metrics: Metrics,
         on_failure: Callable[[PerdureError], None],
+        make_sync_runner: Callable[[str], SyncRunner] | None = None,
     ) -> None:
         """Build everything; must be called on the event loop's thread, with the loop running.
 
         Args:
             open_store: opens the store of a name: ``metadata``, ``store`` or ``log``.
             on_failure: called once when the engine cannot go on; nothing is acknowledged any more.
+            make_sync_runner: gives what syncs the store of a name beside the loop; a thread each
+                unless given.
         """
         self._options = options
         self._clock = clock
         self._random = random
         self._on_failure = on_failure
         self.failure: PerdureError | None = None
+        self._scope = TaskScope("node", on_failure=self._task_failed)
         self._stores: list[KvStore] = []
         loop = asyncio.get_running_loop()
 
@@ -76,33 +85,66 @@ class NodeEngine:
 
         try:
             self._metadata = LocalMetadataStore(opened("metadata"))
+            self._partition_store = opened("store")
             self.manager = PartitionManager(
                 partition_count=options.partitions.count,
                 node=options.node.name,
-                store=opened("store"),
+                store=self._partition_store,
                 metadata=self._metadata,
                 loop=loop,
                 clock=clock,
                 random=random,
                 policy=retry_policy(options),
+                scope=self._scope,
                 on_failure=self._fail,
                 on_parked=self._keep_bundle,
             )
             log_kv = opened("log")
-            self._log_store = KvLogStore(log_kv)
             self.writer = LogWriter(
                 kv_store=log_kv,
-                log_store=self._log_store,
                 loop=loop,
                 clock=clock,
                 policy=SyncPolicy(options.log.sync_inline),
                 metrics=metrics,
                 on_turn=self.manager.finish_turn,
                 on_failure=self._fail,
+                sync_runner=None if make_sync_runner is None else make_sync_runner("log"),
+            )
+            self.logs = Logs(
+                metadata=self._metadata,
+                providers=[
+                    LocalProvider(
+                        store=KvLogStore(log_kv),
+                        writer=self.writer,
+                        clock=clock,
+                        node=options.node.name,
+                    ),
+                    MemoryProvider(
+                        loop=loop,
+                        clock=clock,
+                        node=options.node.name,
+                        on_turn=self.manager.finish_turn,
+                    ),
+                ],
+                loop=loop,
+                default_kind=options.log.provider,
             )
         except BaseException:
             self._close_stores()
             raise
+        self._trimmer = LogTrimmer(
+            self.manager.processors,
+            store=self._partition_store,
+            sync_runner=(
+                ThreadSyncRunner(loop) if make_sync_runner is None else make_sync_runner("store")
+            ),
+            loop=loop,
+            scope=self._scope,
+            interval_ns=int(options.log.trim_interval),
+            keep_records=options.log.keep_records,
+            on_failure=self._fail,
+        )
+        self._silence = SilenceWatch(self.manager.invoker, loop, int(options.retry.abort_timeout))
         self.reception = WorkerReception(
             invoker=self.manager.invoker,
             register=self.manager.register,
@@ -134,23 +176,21 @@ class NodeEngine:
             partition_count=options.partitions.count,
             random=self._random,
         )
-        await self.manager.start(self._open_loglet)
-
-    def _open_loglet(self, loglet: LogletId, epoch: int, listener: CommitListener) -> Loglet:
-        return LocalLoglet(
-            loglet,
-            store=self._log_store,
-            writer=self.writer,
-            clock=self._clock,
-            epoch=epoch,
-            listener=listener,
-        )
+        await self.manager.start(self.logs)
+        self._silence.start()
+        self._trimmer.start()
 
     def _fail(self, error: PerdureError) -> None:
         if self.failure is None:
             self.failure = error
+            self.logs.fail(error)
             self.manager.fail(error)
             self._on_failure(error)
+
+    def _task_failed(self, error: BaseException) -> None:
+        if not isinstance(error, PerdureError):
+            error = PerdureError(f"a task of the node failed: {error!r}; restart it, report this")
+        self._fail(error)
 
     def _keep_bundle(self, processor: PartitionProcessor, error: RecordFailedError) -> None:
         directory = Path(self._options.node.base_dir) / "bundles"
@@ -173,7 +213,10 @@ class NodeEngine:
 
     def stop(self, error: PerdureError) -> None:
         """Do nothing more; whoever still waits is told `error`. `close` follows."""
+        self._silence.stop()
+        self._trimmer.stop()
         self.manager.stop(error)
+        self._scope.cancel()
 
     def close(self) -> None:
         """Let go of the stores; everything acknowledged is durable already."""

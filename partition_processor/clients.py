@@ -23,7 +23,7 @@ class InvocationIdInUseError(PerdureError):
     code = "PD0907"
 
 
-class Proposed(msgspec.Struct, gc=False):
+class Proposed(msgspec.Struct, gc=False, eq=False):
     """An Invoke on its way through the log, and who wants to know.
 
     Attributes:
@@ -43,20 +43,28 @@ class Clients:
     def __init__(self) -> None:
         """Start without anybody."""
         self._proposed: dict[int, Proposed] = {}
+        # Invokes that wait for the log to take records again, in order.
+        self._held: list[Proposed] = []
         self._waiters: dict[InvocationId, list[InvokeReply]] = {}
         self._waiting = 0
 
     def __len__(self) -> int:
         """How many have not been answered."""
-        return len(self._proposed) + self._waiting
+        return len(self._proposed) + len(self._held) + self._waiting
 
-    def proposed(self, lsn: int, proposed: Proposed) -> None:
-        """An Invoke was put at this LSN."""
-        self._proposed[lsn] = proposed
+    def proposed(self, proposed: Proposed, sequence: int) -> None:
+        """An Invoke was put into the log as the leader's record of this number."""
+        if self._held and proposed in self._held:
+            self._held.remove(proposed)
+        self._proposed[sequence] = proposed
+
+    def hold(self, proposed: Proposed) -> None:
+        """An Invoke waits for the log to take records again; `proposed` follows."""
+        self._held.append(proposed)
 
     def accepted(self, item: Accepted) -> None:
         """An Invoke was applied: answer, or wait for the result."""
-        proposed = self._proposed.pop(item.lsn, None)
+        proposed = self._proposed.pop(item.sequence, None)
         if proposed is None:
             return
         known = item.known
@@ -92,18 +100,28 @@ class Clients:
             if not waiting:
                 del self._waiters[invocation_id]
             return
-        for lsn, proposed in self._proposed.items():
+        for proposed in self._held:
             if proposed.invocation_id == invocation_id and proposed.reply is reply:
-                del self._proposed[lsn]
+                # It stays on its way; only nobody hears of it.
+                proposed.reply = _nobody
+                return
+        for sequence, proposed in self._proposed.items():
+            if proposed.invocation_id == invocation_id and proposed.reply is reply:
+                del self._proposed[sequence]
                 return
 
     def fail(self, error: PerdureError) -> None:
         """Tell everybody that no answer comes from here; what they asked for may still run."""
         proposed, self._proposed = self._proposed, {}
+        held, self._held = self._held, []
         waiters, self._waiters = self._waiters, {}
         self._waiting = 0
-        for item in proposed.values():
+        for item in (*proposed.values(), *held):
             item.reply(error)
         for replies in waiters.values():
             for reply in replies:
                 reply(error)
+
+
+def _nobody(_outcome: InvokeOutcome) -> None:
+    return None

@@ -3,6 +3,7 @@
 import msgspec
 
 from ..core.ids import InvocationId
+from ..log.types import Record
 from .effects import Answer, Effect, EndAttempt, StartAttempt
 from .records import KIND_OBJECT_EXCLUSIVE
 from .tables import keys
@@ -14,6 +15,7 @@ from .tables.invocations import (
     Invocation,
 )
 from .tables.locks import Lock
+from .tables.progress import Progress
 from .transaction import Transaction
 
 
@@ -27,18 +29,40 @@ class ApplyContext:
         lsn: of the current record.
         record_time_ns: of the current record.
         epoch: the highest announced leader epoch.
+        sequence: number of that leader's last record; -1 when it is not known.
     """
 
-    __slots__ = ("counts", "effects", "epoch", "lsn", "record_time_ns", "transaction")
+    __slots__ = (
+        "counts",
+        "effects",
+        "epoch",
+        "lsn",
+        "record_time_ns",
+        "sequence",
+        "transaction",
+    )
 
-    def __init__(self, transaction: Transaction, counts: list[int], epoch: int, lsn: int) -> None:
-        """Start after the record at `lsn`."""
+    def __init__(self, transaction: Transaction, progress: Progress) -> None:
+        """Start after the last record that `progress` counts as applied."""
         self.transaction = transaction
-        self.counts = counts
+        self.counts = list(progress.counts)
         self.effects: list[Effect] = []
-        self.epoch = epoch
-        self.lsn = lsn
+        self.epoch = progress.epoch
+        self.sequence = progress.sequence
+        self.lsn = progress.applied_lsn
         self.record_time_ns = 0
+
+    def counts_once(self, record: Record) -> bool:
+        """Whether the record is its leader's next one, and not a copy or one out of order.
+
+        A leader numbers its records from its announcement on without a gap. Records without a
+        number always count.
+        """
+        if record.epoch < self.epoch:
+            return False
+        if record.epoch == self.epoch and record.sequence > 0 and self.sequence >= 0:
+            return record.sequence == self.sequence + 1
+        return True
 
     def move(self, status_from: int, status_to: int) -> None:
         """Count an invocation's change of status."""
@@ -52,6 +76,18 @@ class ApplyContext:
             and invocation.status == STATUS_RUNNING
             and invocation.attempt == attempt
         )
+
+    def assert_superseded_elsewhere(
+        self, invocation: Invocation | None, attempt: int, record: Record
+    ) -> None:
+        """A record of an attempt that is over: the log must not have admitted it on a condition.
+
+        What passes is a record behind one that broke the protocol: that took the attempt away at
+        apply, without writing the attempt key.
+        """
+        assert not record.conditions or (
+            invocation is not None and invocation.attempt == attempt
+        ), "the log admitted a record of an attempt that a later one had replaced"
 
 
 def complete(
@@ -74,7 +110,7 @@ def complete(
     context.move(invocation.status, STATUS_COMPLETED)
     transaction.put_invocation(invocation_id, completed)
     transaction.delete(keys.ACTIVE + invocation_id)
-    context.effects.append(EndAttempt(invocation_id, invocation.attempt, False))
+    context.effects.append(EndAttempt(invocation_id, invocation.attempt, False, context.lsn))
     context.effects.append(Answer(invocation_id, completed))
     if invocation.target_kind == KIND_OBJECT_EXCLUSIVE:
         _pass_lock_on(context, invocation_id, invocation)

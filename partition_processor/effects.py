@@ -11,9 +11,13 @@ from .tables.invocations import Invocation
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):
-    """An Invoke was applied; `new` is False when the id was known, then `known` is what is."""
+    """An Invoke was applied: the record `sequence` of the leader `epoch`.
 
-    lsn: int
+    `known` is the invocation that had the id already, None when it is new.
+    """
+
+    epoch: int
+    sequence: int
     invocation_id: InvocationId
     known: Invocation | None
 
@@ -35,11 +39,15 @@ class Notify(msgspec.Struct, frozen=True, gc=False):
 
 
 class EndAttempt(msgspec.Struct, frozen=True, gc=False):
-    """The attempt is over; `abort` when the worker does not know it yet."""
+    """The attempt is over; `abort` when the worker does not know it yet.
+
+    `lsn` is the record's that took the attempt away.
+    """
 
     invocation_id: InvocationId
     attempt: int
     abort: bool
+    lsn: int
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):

@@ -66,9 +66,7 @@ class Machine:
 
     def __init__(self, transaction: Transaction, progress: Progress) -> None:
         """Go on after the last record that `progress` counts as applied."""
-        self.context = ApplyContext(
-            transaction, list(progress.counts), progress.epoch, progress.applied_lsn
-        )
+        self.context = ApplyContext(transaction, progress)
         self._digest = progress.digest
 
     def apply_batch(self, batch: Batch, base_lsn: int) -> None:
@@ -93,7 +91,7 @@ class Machine:
         effects_before = len(context.effects)
         counts_before = context.counts.copy()
         context.lsn = lsn
-        if record.epoch < context.epoch:
+        if not context.counts_once(record):
             return
         try:
             decode, apply = _DISPATCH[record.kind]
@@ -106,6 +104,8 @@ class Machine:
             context.counts = counts_before
             context.lsn = previous
             raise RecordFailedError(lsn, record, error) from error
+        if record.sequence > 0 and record.producer is None:
+            context.sequence = record.sequence
         self._digest = context.transaction.commit_record(self._digest)
 
     def take_effects(self) -> list[Effect]:
@@ -117,4 +117,10 @@ class Machine:
         """How far the interpreter has come."""
         context = self.context
         first, second, third, fourth = context.counts
-        return Progress(context.lsn, context.epoch, self._digest, (first, second, third, fourth))
+        return Progress(
+            context.lsn,
+            context.epoch,
+            self._digest,
+            (first, second, third, fourth),
+            context.sequence,
+        )

@@ -7,11 +7,13 @@ import structlog
 
 from ..core.clock import Clock
 from ..core.errors import PerdureError, StorageError
-from ..core.ids import InvocationId, LogletId, PartitionId, PartitionKey, partition_of
+from ..core.ids import InvocationId, LogId, PartitionId, PartitionKey, partition_of
 from ..core.random import Random
 from ..core.retry import RetryPolicy
 from ..core.storage.kv import KvStore, PutOrDelete
-from ..log.loglet import CommitListener, Loglet
+from ..core.tasks import TaskScope
+from ..log.errors import LogClosedError
+from ..log.logs import Logs
 from ..metadata.api import MetadataStore, VersionedValue
 from ..metadata.values import read_modify_write
 from .deployments import SCHEMA_KEY, Deployment, Schema, Targets
@@ -40,6 +42,7 @@ class PartitionManager:
         clock: Clock,
         random: Random,
         policy: RetryPolicy,
+        scope: TaskScope,
         on_failure: Callable[[PerdureError], None],
         on_parked: Callable[[PartitionProcessor, RecordFailedError], None],
     ) -> None:
@@ -48,6 +51,7 @@ class PartitionManager:
         Args:
             partition_count: how many partitions the cluster has.
             store: the partition store, common to all partitions of the node.
+            scope: for the rare work that waits, such as recovering a log.
             on_failure: the store failed; the node must stop.
             on_parked: a record cannot be applied; the rest goes on.
         """
@@ -57,6 +61,7 @@ class PartitionManager:
         self._metadata = metadata
         self._loop = loop
         self._on_failure = on_failure
+        self._scope = scope
         self._dirty: list[PartitionProcessor] = []
         self._failed = False
         self._schema = Schema()
@@ -80,25 +85,23 @@ class PartitionManager:
                 make_timers=make_timers,
                 on_dirty=self._dirty.append,
                 on_parked=on_parked,
+                on_log_sealed=self._log_sealed,
             )
             for number in range(partition_count)
         ]
 
-    async def start(self, open_loglet: Callable[[LogletId, int, CommitListener], Loglet]) -> None:
+    async def start(self, logs: Logs) -> None:
         """Claim, replay and announce every partition; on return all of them lead or have stopped.
 
-        Args:
-            open_loglet: gives the loglet of a partition's log, for a leader epoch and a listener.
+        Raises what logs, metadata and stores raise.
         """
         await self._load_schema()
         for processor in self.processors:
             epoch = await claim_leadership(self._metadata, processor.partition, self._node)
-            # Loglet ids leave room for later segments: log in the upper half, segment below.
-            loglet = open_loglet(
-                LogletId((processor.partition + 1) << 32 | 1), epoch, processor.committed
-            )
-            processor.open(loglet, epoch)
-            while not processor.replay_some():
+            log = await logs.open(LogId(processor.partition), create=True)
+            await log.lead(epoch)
+            await processor.open(log, epoch)
+            while not await processor.replay_some():
                 self.finish_turn()
                 await _next_turn(self._loop)
             self.finish_turn()
@@ -108,6 +111,19 @@ class PartitionManager:
             if self._failed:
                 raise StorageError("the disk failed while the partitions started")
             await _next_turn(self._loop)
+
+    def _log_sealed(self, processor: PartitionProcessor) -> None:
+        self._scope.spawn(self._recover(processor), name=f"recover-log-{processor.partition}")
+
+    async def _recover(self, processor: PartitionProcessor) -> None:
+        """Go on in a new segment; a log that cannot, stops its partition."""
+        assert processor.log is not None
+        try:
+            await processor.log.recover()
+        except LogClosedError:
+            return  # The node stops already.
+        except PerdureError as error:
+            processor.lose(error)
 
     def finish_turn(self) -> None:
         """Write what this turn's commits came to, then carry out their effects."""

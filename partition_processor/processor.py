@@ -6,9 +6,9 @@ event loop and nothing waits; the log's writer calls in with commits.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
-import msgspec
 import structlog
 
 from ..core.clock import Clock
@@ -17,16 +17,20 @@ from ..core.ids import InvocationId, PartitionId, invocation_id_text
 from ..core.random import Random
 from ..core.retry import RetryPolicy
 from ..core.storage.kv import KvStore, PutOrDelete
-from ..log.errors import LogClosedError, RecordTooLargeError
-from ..log.loglet import Loglet
-from ..log.types import Batch, Record
+from ..log.answers import Answer, Conflict, StaleSnapshot
+from ..log.errors import LogClosedError, LogError, NotSequencerError, RecordTooLargeError
+from ..log.types import LogBatch
+from ..log.virtual_log import VirtualLog
 from . import effects as effect
 from .clients import Clients, InvokeReply, Proposed
 from .invoker.attempt import Attempt, WorkerLoss
-from .invoker.attempt_frames import AttemptError, journal_segments, start_frames
+from .invoker.attempt_frames import AttemptError
 from .invoker.invoker import Invoker
+from .invoker.start_segments import start_segments
 from .machine import Machine, RecordFailedError
+from .next_attempt import next_attempt
 from .pending import pending_effects
+from .proposals import Proposal, Proposals
 from .records import (
     ANNOUNCE_LEADER,
     ATTEMPT_CHUNK,
@@ -52,9 +56,6 @@ from .transaction import Transaction
 
 _log = structlog.get_logger("partition")
 
-BASE_LSN: Final = 1
-"""LSN of the first record; the log has one segment so far."""
-
 
 class NotLeadingError(PerdureError):
     """The partition takes no requests here now."""
@@ -64,7 +65,14 @@ class NotLeadingError(PerdureError):
 
 
 class PartitionProcessor:
-    """One partition's interpreter and what surrounds it."""
+    """One partition's interpreter and what surrounds it.
+
+    Attributes:
+        log: the partition's log, None before `open`.
+        written_lsn: the last LSN whose effect on the rows was given to the store.
+        durable_lsn: the last LSN whose effect is known to survive a crash; set by `LogTrimmer`.
+        superseded: records of attempts that the log refused.
+    """
 
     def __init__(
         self,
@@ -81,6 +89,7 @@ class PartitionProcessor:
         make_timers: Callable[[Callable[[InvocationId, int], None]], Timers],
         on_dirty: Callable[["PartitionProcessor"], None],
         on_parked: Callable[["PartitionProcessor", RecordFailedError], None],
+        on_log_sealed: Callable[["PartitionProcessor"], None],
     ) -> None:
         """Read the progress from the store; `open` follows.
 
@@ -89,6 +98,7 @@ class PartitionProcessor:
             key_last: last one.
             on_dirty: called when a commit was applied, once until `take_writes`.
             on_parked: called when a record cannot be applied.
+            on_log_sealed: somebody else sealed the log's last segment: have it recovered.
         """
         self.partition = partition
         self.key_first = key_first
@@ -111,51 +121,86 @@ class PartitionProcessor:
         stored = store.get(self._progress_row)
         progress = Progress() if stored is None else decode_progress(stored)
         self._machine = Machine(self._transaction, progress)
+        # What opening the store found may not have been synced before; the first round does that.
+        self.written_lsn = progress.applied_lsn
+        self.durable_lsn = 0
         self._timers = make_timers(self._retry_due)
-        self._loglet: Loglet | None = None
-        self._sequence = 0
+        self.log: VirtualLog | None = None
+        self.superseded = 0
+        self._on_log_sealed = on_log_sealed
+        self._proposals: Proposals | None = None
+        self._open_tail_lsn = 0
         self._dirty = False
         self.clients = Clients()
 
     # Start ---------------------------------------------------------------------------------------
 
-    def open(self, loglet: Loglet, epoch: int) -> None:
-        """Take the log; `epoch` is the one that was claimed for this node."""
+    async def open(self, log: VirtualLog, epoch: int) -> None:
+        """Take the log, which this node leads under `epoch`.
+
+        Raises StorageCorruptError when store and log are not of one time.
+        """
         context = self._machine.context
-        tail = loglet.find_tail().offset
+        tail = (await log.find_tail()).lsn
         if tail <= context.lsn or epoch <= context.epoch:
             raise StorageCorruptError(
                 f"partition {self.partition}: the store has applied LSN {context.lsn} of leader "
                 f"epoch {context.epoch}, but the log ends before LSN {tail} and the epoch claimed "
                 f"is {epoch}: log, store and metadata are not of one time; restore them together"
             )
-        self._loglet = loglet
+        if log.trim_point_lsn > context.lsn:
+            raise StorageCorruptError(
+                f"partition {self.partition}: the store has applied LSN {context.lsn}, but the log "
+                f"is trimmed up to LSN {log.trim_point_lsn}: the store is older than the log; "
+                "restore them together"
+            )
+        self.log = log
         self.epoch = epoch
+        self._proposals = Proposals(log, epoch, self._applied_lsn)
+        self._open_tail_lsn = tail
 
-    def replay_some(self) -> bool:
+    def _applied_lsn(self) -> int:
+        return self._machine.context.lsn
+
+    async def replay_some(self) -> bool:
         """Apply some of the log that the store has not seen; whether all is applied now."""
-        assert self._loglet is not None
+        assert self.log is not None
         context = self._machine.context
-        batches = self._loglet.read(context.lsn + 1, 1024 * 1024)
-        for batch in batches:
-            self.committed(batch)
+        if context.lsn + 1 >= self._open_tail_lsn:
+            return True
+        for item in await self.log.read(context.lsn + 1):
+            self.committed(item)
             if self.role == "stopped":
                 return True
-        return context.lsn + 1 >= self._loglet.find_tail().offset
+        return context.lsn + 1 >= self._open_tail_lsn
 
     def announce(self) -> None:
         """Ask for the lead: it begins when the announcement comes back from the log."""
+        assert self.log is not None
         self.role = "candidate"
-        self._propose(ANNOUNCE_LEADER, AnnounceLeader(self._node, self.epoch), None, 0)
+        self.log.listen(
+            self.committed,
+            on_open=self._log_opened,
+            on_sealed=lambda: self._on_log_sealed(self),
+        )
+        self._propose(ANNOUNCE_LEADER, AnnounceLeader(self._node, self.epoch), None)
+
+    def _log_opened(self) -> None:
+        """The log takes records again after a reconfiguration."""
+        if self.role != "stopped" and self._proposals is not None:
+            try:
+                self._proposals.send_held()
+            except LogError as error:
+                _log.warning("what was held back was not taken", code=error.code, reason=str(error))
 
     # From the log --------------------------------------------------------------------------------
 
-    def committed(self, batch: Batch) -> None:
+    def committed(self, item: LogBatch) -> None:
         """Apply a committed batch; its writes and effects wait for the end of the turn."""
         if self.role == "stopped":
             return
         try:
-            self._machine.apply_batch(batch, BASE_LSN)
+            self._machine.apply_batch(item.batch, item.base_lsn)
         except RecordFailedError as error:
             self._park(error)
         if not self._dirty:
@@ -177,6 +222,7 @@ class PartitionProcessor:
 
     def run_effects(self) -> None:
         """Carry out what was applied, after its writes are in the store. Only a leader acts."""
+        self.written_lsn = self._machine.context.lsn
         effects = self._machine.take_effects()
         if self.role == "leader":
             for item in effects:
@@ -198,16 +244,15 @@ class PartitionProcessor:
     # Effects -------------------------------------------------------------------------------------
 
     def _run_accepted(self, item: effect.Accepted) -> None:
-        self.clients.accepted(item)
+        if item.epoch == self.epoch:
+            self.clients.accepted(item)
 
     def _run_answer(self, item: effect.Answer) -> None:
         self.clients.answered(item)
 
     def _run_start_attempt(self, item: effect.StartAttempt) -> None:
         attempt = Attempt(self, item.invocation_id, item.invocation)
-        previous = self.attempts.get(item.invocation_id)
-        if previous is not None:
-            self._invoker.end(previous, abort=True)
+        assert item.invocation_id not in self.attempts, "two attempts of one invocation at once"
         self.attempts[item.invocation_id] = attempt
         self._invoker.start(attempt)
 
@@ -220,7 +265,9 @@ class PartitionProcessor:
         attempt = self.attempts.get(item.invocation_id)
         if attempt is not None and attempt.attempt == item.attempt:
             del self.attempts[item.invocation_id]
-            self._invoker.end(attempt, abort=item.abort)
+            attempt.freeze(item.lsn)
+            if item.abort:
+                self._invoker.ask_to_stop(attempt)
 
     def _run_arm_retry(self, item: effect.ArmRetry) -> None:
         record_time_ns = self._machine.context.record_time_ns
@@ -246,25 +293,25 @@ class PartitionProcessor:
         kind: int,
         command: Command,
         record_keys: tuple[bytes, ...] | None,
-        attempt: int,
+        attempt: Attempt | None = None,
+        *,
+        guarded: bool = False,
         traceparent: str | None = None,
-    ) -> int:
-        assert self._loglet is not None
-        sequence = self._sequence + 1
-        record = Record(
-            kind,
-            encode_command(command),
-            record_keys,
-            self.epoch,
-            None,
-            sequence,
-            attempt,
-            traceparent,
+        admitted: Callable[[int], None] | None = None,
+    ) -> bool:
+        """Whether it went into the log at once; False while the log is being reconfigured."""
+        assert self._proposals is not None
+        return self._proposals.propose(
+            Proposal(
+                kind,
+                encode_command(command),
+                record_keys,
+                0 if attempt is None else attempt.attempt,
+                traceparent,
+                attempt if guarded else None,
+                admitted,
+            )
         )
-        lsn = BASE_LSN + self._loglet.enqueue(record) - 1
-        # Only now: a record that was refused must not leave a gap.
-        self._sequence = sequence
-        return lsn
 
     def invoke(
         self, command: Invoke, traceparent: str | None, reply: InvokeReply, *, wait: bool
@@ -277,18 +324,33 @@ class PartitionProcessor:
             raise NotLeadingError(
                 f"partition {self.partition} is {self.role} on this node: try again shortly"
             )
+        if self.log is not None and self.log.sealed:
+            raise NotLeadingError(
+                f"the log of partition {self.partition} is sealed: open it again with "
+                f"perdure logs reconfigure {self.partition}"
+            )
         touched: tuple[bytes, ...] = (attempt_key(command.invocation_id),)
         if command.key is not None:
             touched = (*touched, object_key(command.service, command.key))
-        lsn = self._propose(INVOKE, command, touched, 0, traceparent)
         target = (command.service, command.handler, command.key)
-        self.clients.proposed(lsn, Proposed(reply, wait, command.invocation_id, target))
+        proposed = Proposed(reply, wait, command.invocation_id, target)
+        if not self._propose(
+            INVOKE,
+            command,
+            touched,
+            traceparent=traceparent,
+            admitted=partial(self.clients.proposed, proposed),
+        ):
+            self.clients.hold(proposed)
 
     def propose_chunk(
         self, attempt: Attempt, deployment: str, frames: bytes, *, ended: bool
     ) -> None:
-        """The worker sent frames; they count once they are in the log."""
-        if attempt.over or self.role != "leader":
+        """The worker sent frames; they count once they are in the log.
+
+        Whether the attempt is current is not looked at here: the log refuses what is not.
+        """
+        if self.role != "leader":
             return
         command = AttemptChunk(attempt.invocation_id, attempt.attempt, deployment, frames)
         try:
@@ -304,17 +366,7 @@ class PartitionProcessor:
         if attempt.over or self.role != "leader":
             return
         attempt.over = True
-        invocation = attempt.invocation
-        counts = error.delay_ns is None and lost is not WorkerLoss.WITH_OTHERS
-        delay_ns: int | None
-        if error.give_up:
-            delay_ns = None
-        elif error.delay_ns is not None:
-            delay_ns = error.delay_ns
-        elif lost is not None:
-            delay_ns = self._delay_after_loss(invocation, counts=counts)
-        else:
-            delay_ns = self._policy.delay_ns(invocation.failed_attempts + 1, self._random)
+        delay_ns, counts = next_attempt(attempt.invocation, error, lost, self._policy, self._random)
         command = AttemptFailed(
             attempt.invocation_id, attempt.attempt, error.code, error.message, delay_ns, counts
         )
@@ -327,18 +379,6 @@ class PartitionProcessor:
             retry_in_ms=None if delay_ns is None else delay_ns // 1_000_000,
         )
         self._try_propose(ATTEMPT_FAILED, command, attempt, gives_attempt=True)
-
-    def _delay_after_loss(self, invocation: Invocation, *, counts: bool) -> int | None:
-        """A worker that went away says little about the code: the next attempt may start at once.
-
-        But not for ever, as it may be this very invocation that brings workers down.
-        """
-        if counts and self._policy.delay_ns(invocation.failed_attempts + 1, self._random) is None:
-            return None
-        if invocation.failures_since_entry == 0:
-            return 0
-        endless = msgspec.structs.replace(self._policy, attempts_max=None)
-        return endless.delay_ns(invocation.failures_since_entry, self._random)
 
     def _retry_due(self, invocation_id: InvocationId, failed_attempt: int) -> None:
         invocation = self._transaction.invocation(invocation_id)
@@ -354,6 +394,22 @@ class PartitionProcessor:
         started = AttemptStarted(invocation_id, attempt.attempt)
         self._try_propose(ATTEMPT_STARTED, started, attempt, gives_attempt=True)
 
+    def attempt_refused(self, attempt: Attempt, answer: Answer) -> None:
+        """The log has refused what was proposed for an attempt: a later one has replaced it."""
+        if not isinstance(answer, Conflict | StaleSnapshot):
+            return  # The log was closed over it: the node stops, or another one leads.
+        assert attempt.over or isinstance(answer, Conflict), (
+            "the leader has applied everything committed, so its snapshot cannot be stale"
+        )
+        self.superseded += 1
+        _log.info(
+            "attempt superseded",
+            invocation=invocation_id_text(attempt.invocation_id),
+            attempt=attempt.attempt,
+            partition=self.partition,
+        )
+        self._invoker.supersede(attempt)
+
     def _try_propose(
         self, kind: int, command: Command, attempt: Attempt, *, gives_attempt: bool
     ) -> None:
@@ -364,34 +420,25 @@ class PartitionProcessor:
         invocation = attempt.invocation
         touched: tuple[bytes, ...] = ()
         if gives_attempt:
-            touched = (attempt_key(attempt.invocation_id),)
+            touched = (attempt.key,)
         if invocation.key is not None:
             touched = (*touched, object_key(invocation.service, invocation.key))
         try:
-            self._propose(kind, command, touched, attempt.attempt)
-        except LogClosedError as error:
+            self._propose(kind, command, touched, attempt, guarded=True)
+        except (LogClosedError, NotSequencerError) as error:
             _log.warning("an attempt's record was not taken", code=error.code, reason=str(error))
 
     def start_segments(self, attempt: Attempt) -> list[tuple[int, bytes]]:
         """What opens the attempt on a worker: (record time in ns, frames), in order."""
-        # A waiting attempt has let go of its input; the store has it.
-        invocation = self._transaction.invocation(attempt.invocation_id)
-        assert invocation is not None
-        state: dict[bytes, bytes] = {}
-        if invocation.key is not None:
-            object_name = keys.object_suffix(invocation.service, invocation.key)
-            state = self._transaction.object_state(attempt.invocation_id[:8], object_name)
-        opening = start_frames(
-            attempt.invocation_id,
-            invocation,
-            epoch=self.epoch,
-            state=state,
-            now_ns=self._clock.time_ns(),
-        )
-        segments = journal_segments(self._transaction.journal(attempt.invocation_id, invocation))
-        first_time_ns, first_frames = segments[0]
-        segments[0] = (first_time_ns, opening + first_frames)
-        return segments
+        return start_segments(self._transaction, attempt, self.epoch, self._clock.time_ns())
+
+    def lose(self, error: PerdureError) -> None:
+        """This node cannot lead the partition any more."""
+        if self.role != "stopped":
+            self.stop()
+            self.error = f"{error.code} {error}"
+            _log.error("partition stopped", partition=self.partition, reason=self.error)
+            self.clients.fail(NotLeadingError(f"partition {self.partition} stopped: {self.error}"))
 
     # The rest ------------------------------------------------------------------------------------
 
@@ -415,9 +462,9 @@ class PartitionProcessor:
     def status(self) -> PartitionStatus:
         """How the partition is."""
         progress = self._machine.progress()
-        tail = BASE_LSN
-        if self._loglet is not None:
-            tail = BASE_LSN + self._loglet.find_tail().offset - 1
+        tail = progress.applied_lsn + 1
+        if self.log is not None:
+            tail = max(tail, self.log.committed_tail_lsn)
         return PartitionStatus(
             partition=self.partition,
             node=self._node,

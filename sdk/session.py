@@ -37,6 +37,7 @@ logger = logging.getLogger("perdure.sdk")
 _decode_open: Final = msgspec.msgpack.Decoder(Open).decode
 _DRAIN_FRAME: Final = frame(messages.DRAIN, b"")
 _ABORT_FRAME: Final = frame(messages.ABORT, b"")
+_SUPERSEDED_FRAME: Final = frame(messages.SUPERSEDED, b"")
 
 
 class Session:
@@ -166,8 +167,13 @@ class Session:
         now_ns = self._worker.clock.monotonic_ns
         before_ns = now_ns()
         attempt = self.attempts.get(stream)
+        if frames == _SUPERSEDED_FRAME:
+            self._superseded(stream, attempt)
+            return
         if attempt is not None:
             answer = attempt.feed(frames, record_time_ns)
+            if attempt.ended and not answer:
+                answer = _ABORT_FRAME  # Confirms the node's own.
         elif stream == SESSION_STREAM:
             return  # nothing that a node says there after Welcome changes what we do
         else:
@@ -186,6 +192,18 @@ class Session:
                 attempt.place,
                 elapsed_ns / 1e9,
             )
+
+    def _superseded(self, stream: int, attempt: Attempt | None) -> None:
+        """The log has refused what an attempt wrote: a later one of its invocation is current."""
+        logger.info(
+            "%s: stream %d%s: a later attempt has replaced this one; what it wrote was refused",
+            self._connection.peer,
+            stream,
+            "" if attempt is None else f" ({attempt.place})",
+        )
+        if attempt is not None:
+            attempt.abort()
+            self._forget(attempt)
 
     def _add(self, stream: int, answer: bytes) -> None:
         if len(answer) > wire.SEGMENT_FRAMES_BYTES_MAX:

@@ -39,6 +39,7 @@ REFUSED: Final = 0xFC02
 DRAIN: Final = 0xFC03
 OPEN: Final = 0xFC10
 ABORT: Final = 0xFC11
+SUPERSEDED: Final = 0xFC12
 
 COMMAND_FIRST: Final = 0x0400
 COMMAND_LAST: Final = 0x07FF
@@ -76,13 +77,3 @@ def split_frames(data: bytes) -> Iterator[tuple[int, int, int]]:
                 f"frame of type {message_type:#06x} says {length} bytes, {end - start} are there"
             )
         yield message_type, start, position
-
-
-def is_command(message_type: int) -> bool:
-    """Whether the type is a command, which takes a command index in the journal."""
-    return COMMAND_FIRST <= message_type <= COMMAND_LAST
-
-
-def is_notification(message_type: int) -> bool:
-    """Whether the type is a notification, completion or signal."""
-    return NOTIFICATION_FIRST <= message_type <= NOTIFICATION_LAST

@@ -3,7 +3,10 @@
 The worker dials out to every node, says `Hello` on stream 0 and gets `Welcome` or `Refused`; then
 the node opens one stream per attempt: ``OPEN | START | INPUT | …`` in one segment, followed by
 segments of notifications; the worker answers with segments of commands that end in END,
-SUSPENSION or ERROR. ABORT, either way and with no body, ends a stream without an answer.
+SUSPENSION or ERROR. ABORT, with no body, ends a stream without an answer: the node asks for it, the
+worker confirms it or gives an attempt back by it. Until it is confirmed the node goes on taking
+what the worker writes to the log, which refuses what is not current any more; SUPERSEDED, with no
+body, tells the worker so and ends the stream too.
 The bodies here are MessagePack (JSON-like objects), because they are ours alone and not hot.
 """
 

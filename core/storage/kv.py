@@ -21,6 +21,8 @@ class KvStore(Protocol):
     - Any failure of `write` or `sync` raises `StorageError`; from then on every `write` and `sync`
       raises it too until the store is opened again, because what reached the disk is unknown.
     - `scan` sees the store as it was when the scan began, whatever is written meanwhile.
+    - `reclaim` changes nothing that can be read and nothing about what a crash may lose. It may be
+      called from another thread than the writer's, at any time, and lets both go on meanwhile.
     - `close` syncs. Using a closed store raises `StorageError`.
     """
 
@@ -44,6 +46,13 @@ class KvStore(Protocol):
 
     def sync(self) -> None:
         """Make everything written so far durable."""
+        ...
+
+    def reclaim(self, start: bytes, end: bytes) -> None:
+        """Give back the disk space of what was deleted in [start, end), as far as it pays.
+
+        A hint: stores do so on their own in time. May take seconds: call it in a thread.
+        """
         ...
 
     def close(self) -> None:

@@ -22,6 +22,7 @@ class MemoryStore:
         gets: calls of `get`.
         scans: calls of `scan`.
         syncs: calls of `sync` that succeeded.
+        reclaims: calls of `reclaim` that succeeded.
     """
 
     __slots__ = (
@@ -36,6 +37,7 @@ class MemoryStore:
         "deletes",
         "gets",
         "puts",
+        "reclaims",
         "scans",
         "syncs",
         "writes",
@@ -54,6 +56,7 @@ class MemoryStore:
         # `sync` may come from another thread than `write`.
         self._lock = threading.Lock()
         self.writes = self.puts = self.deletes = self.gets = self.scans = self.syncs = 0
+        self.reclaims = 0
 
     @property
     def unsynced_writes(self) -> int:
@@ -108,6 +111,12 @@ class MemoryStore:
             self._maybe_fail(self._fail_next_sync, "sync")
             self._undo.clear()
             self.syncs += 1
+
+    def reclaim(self, start: bytes, end: bytes) -> None:
+        """Do nothing, as deleted values hold no space. Raises StorageError as `write` does."""
+        with self._lock:
+            self._check_writable()
+            self.reclaims += 1
 
     def close(self) -> None:
         """Sync and refuse every use from now on; closing twice does nothing.

@@ -1,22 +1,21 @@
 """The local loglet: offsets are given out here, batches are made durable by the shared writer."""
 
+import asyncio
+from asyncio import Future
+
 from ...core.clock import Clock
-from ..errors import LogClosedError, RecordTooLargeError
-from ..log_store import LogStore
+from ...core.errors import StorageError
+from ...core.storage.kv import PutOrDelete
+from ..errors import LogClosedError, LogletSealedError, TrimmedError
+from ..log_store import SEALED, TRIMMED, LogStore
 from ..loglet import CommitListener
-from ..types import (
-    BATCH_BYTES_MAX,
-    BATCH_RECORDS_MAX,
-    RECORD_BYTES_MAX,
-    Batch,
-    Record,
-    TailState,
-)
+from ..staging import Staging
+from ..types import BATCH_BYTES_MAX, Batch, Record, TailState
 from .writer import LogWriter
 
 
 class LocalLoglet:
-    """One loglet on this node's LogStore; also the sequencer of its segment."""
+    """One loglet on this node's LogStore."""
 
     def __init__(
         self,
@@ -26,9 +25,9 @@ class LocalLoglet:
         writer: LogWriter,
         clock: Clock,
         epoch: int,
-        listener: CommitListener,
+        record_time_floor_ns: int = 0,
     ) -> None:
-        """Find the tail on disk, which the writer's opening sync has made durable.
+        """Find tail, seal and trim point on disk; the writer's opening sync made them durable.
 
         Args:
             loglet: its id in the store.
@@ -36,78 +35,186 @@ class LocalLoglet:
             writer: what makes them durable.
             clock: for record times.
             epoch: the leader epoch that batches are stamped with.
-            listener: told of every committed batch.
+            record_time_floor_ns: no batch is dated before this.
+
+        Raises CorruptBatchError or StorageError.
         """
         self.loglet = loglet
         self._store = store
         self._writer = writer
         self._clock = clock
-        self._epoch = epoch
-        self._listener = listener
-        tail, record_time_ns = store.tail(loglet)
-        self._next_offset = tail
-        self._committed_tail = tail
-        self._record_time_ns = record_time_ns
-        self._staged: list[Record] = []
+        found = store.state(loglet)
+        self._committed_tail = found.tail
+        self._trim_point = found.trim_point
+        self._sealed = found.sealed
+        self._staging = Staging(
+            next_offset=found.tail,
+            record_time_ns=max(found.record_time_ns, record_time_floor_ns),
+            epoch=epoch,
+        )
+        self._scheduled = False
+        self._sealing = found.sealed
+        self._seal_written = found.sealed
+        # The trim point that is asked for, and the one on its way to the disk.
+        self._trim_wanted = found.trim_point
+        self._trim_written = found.trim_point
+        self._waiters: list[Future[None]] = []
+        self._listener: CommitListener | None = None
+        writer.attach(self)
 
-    def enqueue(self, record: Record) -> int:
-        """Take one record and give its offset. Raises LogClosedError or RecordTooLargeError."""
+    def close(self) -> None:
+        """The loglet, which is sealed, was deleted: all of it counts as trimmed from here on."""
+        assert self._sealed, f"loglet {self.loglet} was deleted while it takes records"
+        self._writer.detach(self)
+        self._trim_point = self._trim_wanted = self._trim_written = self._committed_tail - 1
+        self._wake()
+
+    @property
+    def committed_tail(self) -> int:
+        """The first offset that no durable record has."""
+        return self._committed_tail
+
+    @property
+    def trim_point(self) -> int:
+        """The last offset that was trimmed, 0 when nothing was."""
+        return self._trim_point
+
+    def listen(self, listener: CommitListener) -> None:
+        """Have `listener` told of every batch committed from now on."""
+        self._listener = listener
+
+    def enqueue(self, records: list[Record]) -> int:
+        """Take records as one atomic group and give the first one's offset."""
         if self._writer.failure is not None:
-            raise LogClosedError(f"the log takes no more records: {self._writer.failure}")
-        if len(record.body) > RECORD_BYTES_MAX:
-            raise RecordTooLargeError(
-                f"a record of {len(record.body)} bytes is over the limit of {RECORD_BYTES_MAX}"
-            )
-        offset = self._next_offset
-        self._next_offset = offset + 1
-        staged = self._staged
-        staged.append(record)
-        if len(staged) == 1:
-            self._writer.schedule(self)
+            # First, because a seal that was on its way may not be there after a restart.
+            raise self._closed()
+        if self._sealing:
+            raise LogletSealedError(self.loglet)
+        offset = self._staging.add(records)
+        self._schedule()
         return offset
 
-    def take_batches(self) -> list[Batch]:
-        """The batches that everything enqueued since the last call makes; the writer's side."""
-        staged, self._staged = self._staged, []
-        record_time_ns = max(self._record_time_ns, self._clock.time_ns())
-        self._record_time_ns = record_time_ns
-        first_offset = self._next_offset - len(staged)
-        if len(staged) <= BATCH_RECORDS_MAX:
-            size = 0
-            for record in staged:
-                size += len(record.body)
-            if size <= BATCH_BYTES_MAX:
-                return [Batch(first_offset, record_time_ns, self._epoch, staged)]
-        return self._split(staged, first_offset, record_time_ns)
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._writer.schedule(self)
 
-    def _split(self, staged: list[Record], first_offset: int, record_time_ns: int) -> list[Batch]:
-        batches: list[Batch] = []
-        records: list[Record] = []
-        size = 0
-        for record in staged:
-            body = len(record.body)
-            if records and (size + body > BATCH_BYTES_MAX or len(records) == BATCH_RECORDS_MAX):
-                batches.append(Batch(first_offset, record_time_ns, self._epoch, records))
-                first_offset += len(records)
-                records, size = [], 0
-            records.append(record)
-            size += body
-        batches.append(Batch(first_offset, record_time_ns, self._epoch, records))
+    # The writer's side ---------------------------------------------------------------------------
+
+    def take_writes(self, operations: list[PutOrDelete]) -> list[Batch]:
+        """The writes of everything enqueued since the last call, and of a seal."""
+        self._scheduled = False
+        batches = self._staging.take(self._clock.time_ns())
+        operations += [self._store.append(self.loglet, batch) for batch in batches]
+        if self._sealing and not self._seal_written:
+            self._seal_written = True
+            # In the same write as the last batches: the seal is durable exactly with them.
+            operations.append(self._mark(SEALED, self._staging.next_offset))
+        if self._trim_wanted > self._trim_written:
+            self._trim_written = self._trim_wanted
+            operations.append(self._mark(TRIMMED, self._trim_written))
         return batches
 
-    def committed(self, batch: Batch) -> None:
-        """The writer's word that the batch is durable; passes it on to the listener."""
-        assert batch.first_offset == self._committed_tail, (
-            batch.first_offset,
-            self._committed_tail,
-        )
-        self._committed_tail = batch.last_offset + 1
-        self._listener(batch)
+    def _mark(self, name: bytes, position: int) -> PutOrDelete:
+        return self._store.mark(self.loglet, name, position, self._staging.record_time_ns)
 
-    def find_tail(self) -> TailState:
-        """The committed tail."""
-        return TailState(self._committed_tail, sealed=False)
+    def written(self, batches: list[Batch]) -> None:
+        """The writer's word that all this is durable; passes it on to the listener."""
+        for batch in batches:
+            assert batch.first_offset == self._committed_tail, (
+                batch.first_offset,
+                self._committed_tail,
+            )
+            self._committed_tail = batch.last_offset + 1
+            if self._listener is not None:
+                self._listener(batch)
+        self._sealed = self._seal_written
+        if self._trim_written > self._trim_point:
+            self._trim_point = self._trim_written
+            self._writer.remove_later(self)
+        self._wake()
 
-    def read(self, first_offset: int, bytes_max: int = BATCH_BYTES_MAX) -> list[Batch]:
-        """Durable batches from the one that holds `first_offset`; raises CorruptBatchError."""
+    def remove(self) -> None:
+        """Delete what was trimmed; the trim point is durable. Raises StorageError."""
+        self._store.trim(self.loglet, self._trim_point)
+
+    def failed(self, error: StorageError) -> None:
+        """The disk failed: let nobody wait for it."""
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiters:
+            waiters, self._waiters = self._waiters, []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    async def _next_event(self) -> None:
+        waiter: Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            # A cancelled wait must not leave itself behind for as long as the log is quiet.
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+
+    def _closed(self) -> LogClosedError:
+        return LogClosedError(f"the log takes no more records: {self._writer.failure}")
+
+    # Operations ----------------------------------------------------------------------------------
+
+    async def find_tail(self) -> TailState:
+        """The committed tail; this process is the only one that moves it.
+
+        Right after a failure as well: nothing is acknowledged any more.
+        """
+        return TailState(self._committed_tail, self._sealed, self._staging.record_time_ns)
+
+    async def seal(self) -> None:
+        """Seal after everything enqueued before; raises LogClosedError."""
+        while not self._sealed:
+            if self._writer.failure is not None:
+                raise self._closed()
+            self._sealing = True
+            if not self._seal_written:
+                self._schedule()
+            await self._next_event()
+
+    async def read(self, first_offset: int, bytes_max: int = BATCH_BYTES_MAX) -> list[Batch]:
+        """Durable batches from the one that holds `first_offset`."""
+        if first_offset <= self._trim_point:
+            raise TrimmedError(first_offset, self._trim_point)
+        if first_offset >= self._committed_tail:
+            return []
         return self._store.read(self.loglet, first_offset, self._committed_tail, bytes_max)
+
+    async def wait_for_tail(self, above: int) -> TailState:
+        """Wait until the committed tail is above `above` or the loglet is sealed."""
+        while self._committed_tail <= above and not self._sealed:
+            if self._writer.failure is not None:
+                raise self._closed()
+            await self._next_event()
+        return await self.find_tail()
+
+    async def trim(self, last_offset: int) -> int:
+        """Remove whole batches up to `last_offset`.
+
+        Raises LogClosedError, and CorruptBatchError when the batch at `last_offset` is damaged.
+        """
+        wanted = self._batch_border(min(last_offset, self._committed_tail - 1))
+        self._trim_wanted = max(self._trim_wanted, wanted)
+        while self._trim_point < wanted:
+            if self._writer.failure is not None:
+                raise self._closed()
+            if self._trim_wanted > self._trim_written:
+                self._schedule()
+            await self._next_event()
+        return self._trim_point
+
+    def _batch_border(self, offset: int) -> int:
+        """The last offset at or before `offset` that ends a batch."""
+        if offset <= self._trim_point:
+            return self._trim_point
+        (batch,) = self._store.read(self.loglet, offset, self._committed_tail, 1)
+        return offset if batch.last_offset == offset else batch.first_offset - 1

@@ -6,8 +6,6 @@ a thread waits while the loop goes on, and what is enqueued meanwhile makes the 
 measured time of the last syncs decides, see `SyncPolicy`.
 """
 
-import queue
-import threading
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,8 +14,8 @@ from typing import Final, Literal, Protocol
 from ...core.clock import Clock
 from ...core.errors import StorageError
 from ...core.storage.kv import KvStore, PutOrDelete
-from ..log_store import LogStore
 from ..types import Batch
+from .sync_runner import SyncRunner, ThreadSyncRunner
 
 SyncMode = Literal["auto", "always", "never"]
 """Sync inline: when the disk is quick, always, or never."""
@@ -26,17 +24,20 @@ SyncMode = Literal["auto", "always", "never"]
 class BatchSource(Protocol):
     """A loglet, as the writer sees it."""
 
-    @property
-    def loglet(self) -> int:
-        """The id in the store."""
+    def take_writes(self, operations: list[PutOrDelete]) -> list[Batch]:
+        """Add the writes of everything that is ready, and give the batches among it."""
         ...
 
-    def take_batches(self) -> list[Batch]:
-        """Everything enqueued since the last call, at least one batch when it was scheduled."""
+    def written(self, batches: list[Batch]) -> None:
+        """What `take_writes` gave is durable."""
         ...
 
-    def committed(self, batch: Batch) -> None:
-        """The batch is durable."""
+    def remove(self) -> None:
+        """Delete what is not wanted any more; see `LogWriter.remove_later`."""
+        ...
+
+    def failed(self, error: StorageError) -> None:
+        """Nothing that is not durable yet ever will be, as far as this process knows."""
         ...
 
 
@@ -84,45 +85,63 @@ class LogWriter:
         self,
         *,
         kv_store: KvStore,
-        log_store: LogStore,
         loop: AbstractEventLoop,
         clock: Clock,
         policy: SyncPolicy,
         metrics: WriterMetrics,
         on_turn: Callable[[], None],
         on_failure: Callable[[StorageError], None],
+        sync_runner: SyncRunner | None = None,
     ) -> None:
         """Sync the store once, so that everything found in it is durable before it is shown.
 
         Args:
-            kv_store: the store below `log_store`.
+            kv_store: what is written to; the logs' alone.
             on_turn: called after the commits of one turn have been told, to hand on their effects.
             on_failure: called once when the disk fails; nothing is acknowledged afterwards.
+            sync_runner: does the syncs behind the loop; a thread unless given.
         """
         self._kv_store = kv_store
-        self._log_store = log_store
         self._loop = loop
         self._clock = clock
         self._policy = policy
         self._metrics = metrics
         self._on_turn = on_turn
         self._on_failure = on_failure
+        self._sync_runner = sync_runner or ThreadSyncRunner(loop)
+        self._sources: dict[BatchSource, None] = {}
         self._ready: list[BatchSource] = []
+        self._in_flight: list[tuple[BatchSource, list[Batch]]] = []
+        self._removing: list[BatchSource] = []
+        self._started_ns = 0
         self._scheduled = False
         self._syncing = False
-        self._jobs: queue.SimpleQueue[list[tuple[BatchSource, Batch]] | None] | None = None
-        self._thread: threading.Thread | None = None
         self.failure: StorageError | None = None
         self.syncs = 0
         self.batches = 0
         kv_store.sync()
 
+    def attach(self, source: BatchSource) -> None:
+        """Have the source told when the disk fails."""
+        self._sources[source] = None
+
+    def detach(self, source: BatchSource) -> None:
+        """The source is no more."""
+        self._sources.pop(source, None)
+
     def schedule(self, source: BatchSource) -> None:
-        """Have the source's batches written at the end of this turn of the loop."""
+        """Have the source's writes taken at the end of this turn of the loop; once per turn."""
         self._ready.append(source)
         if not self._scheduled and not self._syncing:
             self._scheduled = True
             self._loop.call_soon(self._flush)
+
+    def remove_later(self, source: BatchSource) -> None:
+        """From within `written`: have the source's `remove` called after this turn's commits.
+
+        So that a disk that fails to delete withholds nothing that is durable already.
+        """
+        self._removing.append(source)
 
     def _flush(self) -> None:
         self._scheduled = False
@@ -147,24 +166,20 @@ class LogWriter:
         if self._syncing or self.failure is not None or not self._ready:
             return
         ready, self._ready = self._ready, []
-        started_ns = self._clock.monotonic_ns()
+        self._started_ns = self._clock.monotonic_ns()
         operations: list[PutOrDelete] = []
-        batches: list[tuple[BatchSource, Batch]] = []
-        for source in ready:
-            for batch in source.take_batches():
-                operations.append(self._log_store.append(source.loglet, batch))
-                batches.append((source, batch))
+        self._in_flight = [(source, source.take_writes(operations)) for source in ready]
         try:
             self._kv_store.write(operations)
-            if self._policy.inline():
-                synced_ns = self._sync()
-            else:
-                self._sync_behind(batches, started_ns)
+            if not self._policy.inline():
+                self._syncing = True
+                self._sync_runner.run(self._sync, self._synced_behind)
                 return
+            synced_ns = self._sync()
         except StorageError as error:
             self._fail(error)
             return
-        self._commit(batches, started_ns, synced_ns)
+        self._commit(synced_ns)
 
     def _sync(self) -> int:
         """Sync and give how long it took in ns; safe on either thread."""
@@ -172,67 +187,63 @@ class LogWriter:
         self._kv_store.sync()
         return self._clock.monotonic_ns() - started_ns
 
-    def _sync_behind(self, batches: list[tuple[BatchSource, Batch]], started_ns: int) -> None:
-        self._syncing = True
-        if self._jobs is None:
-            self._jobs = queue.SimpleQueue()
-            self._thread = threading.Thread(
-                target=self._run_thread, args=(self._jobs,), name="log-sync", daemon=True
-            )
-            self._thread.start()
-        self._in_flight = (batches, started_ns)
-        self._jobs.put(batches)
-
-    def _run_thread(
-        self, jobs: "queue.SimpleQueue[list[tuple[BatchSource, Batch]] | None]"
-    ) -> None:
-        while jobs.get() is not None:
-            try:
-                result: int | StorageError = self._sync()
-            except StorageError as error:
-                result = error
-            except BaseException as error:
-                # Whatever it is, the loop must hear of it: it waits for this sync.
-                result = StorageError(f"the log could not be synced: {error!r}; restart the node")
-            try:
-                self._loop.call_soon_threadsafe(self._synced_behind, result)
-            except RuntimeError:
-                return  # The loop was closed: nobody is left to tell.
-
     def _synced_behind(self, result: int | StorageError) -> None:
         self._syncing = False
         if isinstance(result, StorageError):
             self._fail(result)
             return
-        batches, started_ns = self._in_flight
+        if self.failure is not None:
+            return
         with self._stopping_on_bugs():
-            self._commit(batches, started_ns, result)
+            self._commit(result)
         if self._ready and not self._scheduled:
             self._flush()
 
-    def _commit(
-        self, batches: list[tuple[BatchSource, Batch]], started_ns: int, synced_ns: int
-    ) -> None:
+    def _commit(self, synced_ns: int) -> None:
+        in_flight, self._in_flight = self._in_flight, []
         self.syncs += 1
-        self.batches += len(batches)
         self._policy.measured(synced_ns)
         self._metrics.log_synced(synced_ns / 1e9)
         records = 0
-        for source, batch in batches:
-            records += len(batch.records)
-            source.committed(batch)
-        self._metrics.log_appended(records, (self._clock.monotonic_ns() - started_ns) / 1e9)
+        for source, batches in in_flight:
+            self.batches += len(batches)
+            for batch in batches:
+                records += len(batch.records)
+            source.written(batches)
+        self._metrics.log_appended(records, (self._clock.monotonic_ns() - self._started_ns) / 1e9)
         self._on_turn()
+        if self._removing:
+            self._remove()
+
+    def _remove(self) -> None:
+        removing, self._removing = self._removing, []
+        try:
+            for source in removing:
+                source.remove()
+        except StorageError as error:
+            self._fail(error)
+
+    def fail(self, error: StorageError) -> None:
+        """Somebody else met a failure of the same disk."""
+        self._fail(error)
 
     def _fail(self, error: StorageError) -> None:
-        if self.failure is None:
-            self.failure = error
-            self._on_failure(error)
+        if self.failure is not None:
+            return
+        self._stop(error)
+        self._on_failure(error)
+
+    def _stop(self, error: StorageError) -> None:
+        self.failure = error
+        self._in_flight, self._ready = [], []
+        for source in tuple(self._sources):
+            source.failed(error)
 
     def close(self) -> None:
-        """End the thread. What is enqueued and not committed is abandoned, never acknowledged."""
-        if self._jobs is not None and self._thread is not None:
-            self._jobs.put(None)
-            self._thread.join()
+        """End the thread. What is enqueued and not committed is abandoned, never acknowledged.
+
+        Whoever waits for it is told. Closing twice does nothing.
+        """
+        self._sync_runner.close()
         if self.failure is None:
-            self.failure = StorageError("the node is shutting down")
+            self._stop(StorageError("the node is shutting down"))

@@ -21,7 +21,8 @@ def apply_attempt_chunk(context: ApplyContext, command: AttemptChunk, record: Re
     invocation_id = command.invocation_id
     invocation = context.transaction.invocation(invocation_id)
     if invocation is None or not context.is_current(invocation, command.attempt):
-        context.effects.append(EndAttempt(invocation_id, command.attempt, True))
+        context.assert_superseded_elsewhere(invocation, command.attempt, record)
+        context.effects.append(EndAttempt(invocation_id, command.attempt, True, context.lsn))
         return
     try:
         chunk = parse_chunk(command.frames, invocation.target_kind)
@@ -33,7 +34,7 @@ def apply_attempt_chunk(context: ApplyContext, command: AttemptChunk, record: Re
         ):
             raise ProtocolViolationError("the attempt ended without an output")
     except ProtocolViolationError as error:
-        context.effects.append(EndAttempt(invocation_id, command.attempt, True))
+        context.effects.append(EndAttempt(invocation_id, command.attempt, True, context.lsn))
         fail_attempt(
             context,
             invocation_id,

@@ -10,12 +10,14 @@ from ..records import DELAY_NS_MAX, AttemptFailed
 from ..tables.invocations import STATUS_BACKING_OFF, Failure, Invocation
 
 
-def apply_attempt_failed(context: ApplyContext, command: AttemptFailed, _record: Record) -> None:
+def apply_attempt_failed(context: ApplyContext, command: AttemptFailed, record: Record) -> None:
     """Back off or fail, unless the attempt was over already."""
     invocation = context.transaction.invocation(command.invocation_id)
-    context.effects.append(EndAttempt(command.invocation_id, command.attempt, False))
     if invocation is None or not context.is_current(invocation, command.attempt):
+        context.assert_superseded_elsewhere(invocation, command.attempt, record)
         return
+    # The worker may be at it still, where it was given up for its silence.
+    context.effects.append(EndAttempt(command.invocation_id, command.attempt, True, context.lsn))
     fail_attempt(
         context,
         command.invocation_id,

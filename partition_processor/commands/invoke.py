@@ -16,7 +16,7 @@ def apply_invoke(context: ApplyContext, command: Invoke, record: Record) -> None
     invocation_id = command.invocation_id
     known = transaction.invocation(invocation_id)
     if known is not None:
-        context.effects.append(Accepted(context.lsn, invocation_id, known))
+        context.effects.append(Accepted(record.epoch, record.sequence, invocation_id, known))
         return
     status = STATUS_RUNNING
     if command.target_kind == KIND_OBJECT_EXCLUSIVE and not _take_lock(context, command):
@@ -44,7 +44,7 @@ def apply_invoke(context: ApplyContext, command: Invoke, record: Record) -> None
     if not inline:
         transaction.put(keys.journal_row(invocation_id, 0), chunk)
     context.counts[status] += 1
-    context.effects.append(Accepted(context.lsn, invocation_id, None))
+    context.effects.append(Accepted(record.epoch, record.sequence, invocation_id, None))
     if status == STATUS_RUNNING:
         context.effects.append(StartAttempt(invocation_id, invocation))
 

@@ -4,6 +4,8 @@ from enum import Enum
 from typing import Protocol
 
 from ...core.ids import InvocationId
+from ...log.answers import Answer, NotChangedSince
+from ..records import attempt_key
 from ..tables.invocations import Invocation
 from .attempt_frames import AttemptError
 
@@ -15,8 +17,12 @@ class AttemptHost(Protocol):
         """Send notifications to the attempt."""
         ...
 
-    def close_stream(self, attempt: "Attempt", *, abort: bool) -> None:
-        """Forget the attempt; `abort` has the worker drop it too."""
+    def ask_to_stop(self, attempt: "Attempt") -> None:
+        """The attempt is over and the worker may not know: have it stop."""
+        ...
+
+    def supersede(self, attempt: "Attempt") -> None:
+        """The log has refused what the attempt wrote: tell the worker and forget the attempt."""
         ...
 
 
@@ -46,17 +52,36 @@ class AttemptOwner(Protocol):
         """The attempt ended without an answer; `lost` when that is because the worker went."""
         ...
 
+    def attempt_refused(self, attempt: "Attempt", answer: Answer) -> None:
+        """The log has refused what was proposed for the attempt."""
+        ...
+
 
 class Attempt:
     """An attempt that is open on a worker or waits for one.
 
+    It guards what it proposes by its invocation's attempt key: only records that give or take the
+    attempt write that key, so the log itself refuses what comes from an attempt that is over.
+
     Attributes:
         session: where it runs; None while no worker can take it.
         stream: its name on that session.
-        over: nothing that still arrives for it counts.
+        over: it was given up here; the log decides about what still arrives from the worker.
+        heard: the tick of the invoker when its worker last sent something for it.
     """
 
-    __slots__ = ("attempt", "invocation", "invocation_id", "over", "owner", "session", "stream")
+    __slots__ = (
+        "_key",
+        "_snapshot_lsn",
+        "attempt",
+        "heard",
+        "invocation",
+        "invocation_id",
+        "over",
+        "owner",
+        "session",
+        "stream",
+    )
 
     def __init__(
         self, owner: AttemptOwner, invocation_id: InvocationId, invocation: Invocation
@@ -69,3 +94,33 @@ class Attempt:
         self.session: AttemptHost | None = None
         self.stream = 0
         self.over = False
+        self.heard = 0
+        self._key = attempt_key(invocation_id)
+        self._snapshot_lsn: int | None = None
+
+    def freeze(self, before_lsn: int) -> None:
+        """The record at `before_lsn` took the attempt away: what it knows ends before that."""
+        self.over = True
+        if self._snapshot_lsn is None:
+            self._snapshot_lsn = before_lsn - 1
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the log has taken the attempt away."""
+        return self._snapshot_lsn is not None
+
+    @property
+    def key(self) -> bytes:
+        """The record key of whatever gives or takes an attempt of this invocation."""
+        return self._key
+
+    # As the guard of its proposals ---------------------------------------------------------------
+
+    def condition(self, applied_lsn: int) -> NotChangedSince:
+        """The attempt has not changed since the last LSN at which it was known to be current."""
+        frozen = self._snapshot_lsn
+        return NotChangedSince(self._key, applied_lsn if frozen is None else frozen)
+
+    def refused(self, answer: Answer) -> None:
+        """The log says that this attempt is not current."""
+        self.owner.attempt_refused(self, answer)

@@ -2,12 +2,18 @@
 
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
 from ..deployments import Schema
 from .attempt import Attempt
+from .attempt_frames import AttemptError
 from .session import WorkerSession
+from .silence import Ticks
+
+ATTEMPT_TIMEOUT: Final = 408
+"""Failure code of attempts whose worker was silent for too long."""
 
 
 class Invoker:
@@ -25,6 +31,7 @@ class Invoker:
         self._ranks: dict[str, int] = {}
         self._routes: dict[str, list[WorkerSession]] = {}
         self._pinned_routes: dict[str, list[WorkerSession]] = {}
+        self.ticks = Ticks()
         self._waiting: dict[tuple[str | None, str], deque[Attempt]] = {}
 
     # Attempts ------------------------------------------------------------------------------------
@@ -40,12 +47,15 @@ class Invoker:
         else:
             session.open(attempt)
 
-    def end(self, attempt: Attempt, *, abort: bool) -> None:
-        """The attempt is over; `abort` tells the worker, who may still be at it."""
-        attempt.over = True
-        session = attempt.session
-        if session is not None:
-            session.close_stream(attempt, abort=abort)
+    def ask_to_stop(self, attempt: Attempt) -> None:
+        """The attempt is over and its worker may not know."""
+        if attempt.session is not None:
+            attempt.session.ask_to_stop(attempt)
+
+    def supersede(self, attempt: Attempt) -> None:
+        """The log has refused what the attempt wrote."""
+        if attempt.session is not None:
+            attempt.session.supersede(attempt)
 
     def waiting_count(self) -> int:
         """Attempts that no connected worker can take now."""
@@ -77,6 +87,19 @@ class Invoker:
             if session.has_room() and (best is None or len(session.attempts) < len(best.attempts)):
                 best = session
         return best
+
+    def end_silent(self, silence_ticks: int) -> None:
+        """Give up the attempts that no worker has said anything of for so many ticks."""
+        before = self.ticks.now - silence_ticks
+        for session in self.sessions:
+            for attempt in tuple(session.attempts.values()):
+                if attempt.heard < before and not attempt.over:
+                    error = AttemptError(
+                        ATTEMPT_TIMEOUT,
+                        f"worker {session.worker} has sent nothing for this attempt within "
+                        "retry.abort_timeout: split long steps, or raise it",
+                    )
+                    attempt.owner.propose_failure(attempt, error, lost=None)
 
     # Sessions ------------------------------------------------------------------------------------
 

@@ -69,7 +69,9 @@ class WorkerReception:
             return
         if hello is None:
             return
-        session = WorkerSession(hello, connection, self._loop, self._invoker.drain_waiting)
+        session = WorkerSession(
+            hello, connection, self._loop, self._invoker.drain_waiting, self._invoker.ticks
+        )
         session.welcome(Welcome(self._node_name, self._cluster, self._clock.time_ns()))
         self._invoker.add(session)
         log = _log.bind(worker=hello.worker, deployment=hello.deployment)

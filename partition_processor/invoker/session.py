@@ -18,9 +18,11 @@ from ...core.protocol.envelope import (
 from ...core.protocol.session import Hello, Welcome
 from .attempt import Attempt, WorkerLoss
 from .attempt_frames import AttemptError, read_reply
+from .silence import Ticks
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _ABORT_FRAME: Final = messages.frame(messages.ABORT, b"")
+_SUPERSEDED_FRAME: Final = messages.frame(messages.SUPERSEDED, b"")
 
 TOO_LARGE: Final = 413
 """Failure code of attempts that no worker can be given."""
@@ -39,6 +41,7 @@ class WorkerSession:
         services: names of the services it offers.
         attempts: open attempts by stream.
         draining: it finishes what it has and takes nothing new.
+        ticks: the coarse clock by which attempts are found silent.
     """
 
     # Above this the worker does not keep up with reading; giving it more only fills memory.
@@ -50,6 +53,7 @@ class WorkerSession:
         connection: Connection,
         loop: AbstractEventLoop,
         on_room: Callable[[], None],
+        ticks: Ticks,
     ) -> None:
         """Serve the worker behind `connection`; `on_room` is called when it can take more."""
         self.worker = hello.worker
@@ -57,6 +61,7 @@ class WorkerSession:
         self.services = tuple(service.name for service in hello.services)
         self.attempts: dict[int, Attempt] = {}
         self.draining = False
+        self.ticks = ticks
         self._attempts_max = hello.attempts_max
         self._connection = connection
         self._loop = loop
@@ -96,6 +101,7 @@ class WorkerSession:
             self._next_stream += 1
         attempt.session = self
         attempt.stream = stream
+        attempt.heard = self.ticks.now
         self.attempts[stream] = attempt
         for record_time_ns, frames in segments:
             self._writer.add(stream, record_time_ns, frames)
@@ -106,14 +112,21 @@ class WorkerSession:
         self._writer.add(attempt.stream, record_time_ns, frames)
         self._schedule()
 
-    def close_stream(self, attempt: Attempt, *, abort: bool) -> None:
-        """Forget an attempt; `abort` has the worker drop it too."""
-        if self.attempts.pop(attempt.stream, None) is None:
-            return
-        if abort:
+    def ask_to_stop(self, attempt: Attempt) -> None:
+        """Have the worker drop an attempt; the stream stays until it says that it has.
+
+        What it writes before that goes to the log, which decides.
+        """
+        if attempt.stream in self.attempts:
             self._writer.add(attempt.stream, 0, _ABORT_FRAME)
             self._schedule()
-        self._on_room()
+
+    def supersede(self, attempt: Attempt) -> None:
+        """The log has refused what the attempt wrote: tell the worker and forget the attempt."""
+        self._writer.add(attempt.stream, 0, _SUPERSEDED_FRAME)
+        self._schedule()
+        if self.attempts.pop(attempt.stream, None) is not None:
+            self._on_room()
 
     def welcome(self, welcome: Welcome) -> None:
         """Tell the worker that it is in."""
@@ -140,6 +153,7 @@ class WorkerSession:
         for stream, _, frames in self._reader.read(message):
             attempt = self.attempts.get(stream)
             if attempt is not None:
+                attempt.heard = self.ticks.now
                 self._reply(attempt, frames)
             elif stream == SESSION_STREAM:
                 self._control(frames)
@@ -148,15 +162,17 @@ class WorkerSession:
     def _reply(self, attempt: Attempt, frames: bytes) -> None:
         if len(frames) == len(_ABORT_FRAME) and frames == _ABORT_FRAME:
             del self.attempts[attempt.stream]
-            error = AttemptError(WORKER_LOST, f"worker {self.worker} gave the attempt back")
-            attempt.owner.propose_failure(attempt, error, lost=WorkerLoss.WITH_OTHERS)
+            if not attempt.over:
+                error = AttemptError(WORKER_LOST, f"worker {self.worker} gave the attempt back")
+                attempt.owner.propose_failure(attempt, error, lost=WorkerLoss.WITH_OTHERS)
             self._on_room()
             return
         reply = read_reply(frames)
         if reply.frames:
             attempt.owner.propose_chunk(attempt, self.deployment, reply.frames, ended=reply.ended)
         if reply.ended or reply.error is not None:
-            del self.attempts[attempt.stream]
+            # The log may have refused it at once, and then the stream is gone already.
+            self.attempts.pop(attempt.stream, None)
             if reply.error is not None:
                 attempt.owner.propose_failure(attempt, reply.error, lost=None)
             self._on_room()
@@ -171,7 +187,7 @@ class WorkerSession:
         self._closed = True
         reason = "" if error is None else f": {error}"
         failure = AttemptError(WORKER_LOST, f"the connection to worker {self.worker} ended{reason}")
-        attempts = list(self.attempts.values())
+        attempts = [attempt for attempt in self.attempts.values() if not attempt.over]
         self.attempts.clear()
         lost = WorkerLoss.ALONE if len(attempts) == 1 else WorkerLoss.WITH_OTHERS
         for attempt in attempts:

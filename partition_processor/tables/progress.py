@@ -13,12 +13,14 @@ class Progress(msgspec.Struct, frozen=True, array_like=True, gc=False):
         epoch: highest leader epoch announced.
         digest: chain over all operations applied, 16 bytes.
         counts: invocations by status, in the order of `invocations.STATUS_NAMES`.
+        sequence: number of the last record of the leader of `epoch`; -1 when that is not known.
     """
 
     applied_lsn: int = 0
     epoch: int = 0
     digest: bytes = bytes(16)
     counts: tuple[int, int, int, int] = (0, 0, 0, 0)
+    sequence: int = -1
 
 
 encode_progress: Final = msgspec.msgpack.Encoder().encode

@@ -3,8 +3,9 @@
 A test file derives a class from `KvStoreSuite` and gives it a fixture ``harness``.
 """
 
+import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -133,6 +134,30 @@ class KvStoreSuite:
         assert next(up, None) is None
         assert next(down, None) is None
 
+    def test_scans_outlive_the_bounds_they_were_given(self, harness: KvHarness) -> None:
+        store = harness.open()
+        store.write([(b"%03d" % number, b"x%d" % number) for number in range(300)])
+
+        def scan(first: int, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
+            # The bounds are objects of their own that nobody else holds.
+            return store.scan(b"%03d" % first, b"%03d" % (first + 100), reverse=reverse)
+
+        scans = [scan(first, reverse) for first in range(200) for reverse in (False, True)]
+        gc.collect()
+        # What is freed too early is overwritten by these.
+        junk = [b"%03d" % number for number in range(5_000)]
+        seen: list[list[tuple[bytes, bytes]]] = [[] for _ in scans]
+        for _ in range(100):
+            for row, running in zip(seen, scans, strict=True):
+                row.append(next(running))
+
+        for position, row in enumerate(seen):
+            first = position // 2
+            expected = [(b"%03d" % key, b"x%d" % key) for key in range(first, first + 100)]
+            assert row == (expected[::-1] if position % 2 else expected)
+        assert all(next(running, None) is None for running in scans)
+        assert len(junk) == 5_000
+
     def test_delete_range_takes_the_start_and_leaves_the_end(self, harness: KvHarness) -> None:
         store = harness.open()
         store.write([(b"%d" % number, b"x") for number in range(6)])
@@ -152,6 +177,53 @@ class KvStoreSuite:
         store = harness.open()
 
         assert items(store) == {b"b": b"after"}
+
+    def test_reclaim_changes_nothing_that_can_be_read(self, harness: KvHarness) -> None:
+        store = harness.open()
+        store.write([(b"%03d" % number, b"x" * 1_000) for number in range(200)])
+        store.delete_range(b"", b"150")
+        store.write([(b"007", b"again"), (b"199", None)])
+        scan = store.scan(b"", b"\xff")
+        first = next(scan)
+        for start, end in ((b"", b"150"), (b"", b"\xff"), (b"5", b"5"), (b"5", b"1"), (b"a", b"b")):
+            store.reclaim(start, end)
+        expected = [b"007", *(b"%03d" % number for number in range(150, 199))]
+
+        assert [first[0], *(key for key, _ in scan)] == expected
+        assert list(items(store)) == expected
+        assert store.get(b"000") is None
+        store.write([(b"000", b"new")])
+        store.close()
+        assert list(items(harness.open())) == [b"000", *expected]
+
+    def test_reclaim_runs_beside_the_writer(self, harness: KvHarness) -> None:
+        store = harness.open()
+        outcomes: list[str] = []
+        started = threading.Event()
+
+        def reclaim() -> None:
+            try:
+                while True:
+                    store.reclaim(b"", b"\xff")
+                    started.set()
+            except StorageError as closed:
+                outcomes.append(closed.message)
+
+        thread = threading.Thread(target=reclaim)
+        thread.start()
+        started.wait()
+        for number in range(500):
+            store.write([(b"%03d" % number, b"x" * 1_000)])
+            store.delete_range(b"", b"%03d" % max(0, number - 9))
+        seen = list(items(store))
+        # It ends what runs, and what comes later is refused.
+        store.close()
+        thread.join()
+
+        assert seen == [b"%03d" % number for number in range(490, 500)]
+        assert len(outcomes) == 1
+        assert "closed" in outcomes[0]
+        assert list(items(harness.open())) == seen
 
     def test_content_survives_close_and_open(self, harness: KvHarness) -> None:
         store = harness.open()
@@ -177,6 +249,7 @@ class KvStoreSuite:
             lambda: store.delete_range(b"a", b"b"),
             lambda: list(store.scan(b"", b"z")),
             lambda: next(scan),
+            lambda: store.reclaim(b"a", b"b"),
             store.sync,
         ):
             with pytest.raises(StorageError, match="closed"):
@@ -255,6 +328,7 @@ class KvStoreSuite:
         uses: list[Callable[[], None]] = [
             lambda: store.write([(b"e", b"5")]),
             lambda: store.delete_range(b"a", b"b"),
+            lambda: store.reclaim(b"a", b"b"),
             store.sync,
         ]
         for use in uses:

@@ -1,16 +1,17 @@
 """The log of each partition, applied to an empty store, gives the node's own store again."""
 
+import asyncio
 import shutil
 import time
 from pathlib import Path
 
 import pytest
 
-from perdure.core.ids import LogletId
+from perdure.core.ids import LogId
 from perdure.core.random import SeededRandom
 from perdure.core.storage.memory import MemoryStore
 from perdure.core.storage.rocks import RocksStore
-from perdure.log.log_store import KvLogStore
+from perdure.log import Logs, open_logs
 from perdure.partition_processor.machine import Machine
 from perdure.partition_processor.tables import keys
 from perdure.partition_processor.tables.progress import (
@@ -26,8 +27,6 @@ from .test_sigkill import chosen_seed
 
 PARTITIONS = 8
 KILLS = 2
-READ_BYTES = 1024 * 1024
-BASE_LSN = 1
 
 
 def progress_row(partition: int) -> bytes:
@@ -35,22 +34,21 @@ def progress_row(partition: int) -> bytes:
     return keys.PROGRESS + keys.PARTITION_KEY.pack(-(-(partition << 64) // PARTITIONS))
 
 
-def replay(log: KvLogStore, partition: int, store: MemoryStore, last_lsn: int) -> Progress:
+async def replay(logs: Logs, partition: int, store: MemoryStore, last_lsn: int) -> Progress:
     """Apply a partition's log up to `last_lsn` to `store`, batch by batch, and give the progress.
 
     Raises AssertionError when the log ends before.
     """
-    loglet = LogletId((partition + 1) << 32 | 1)
-    tail, _ = log.tail(loglet)
+    log = await logs.open(LogId(partition))
     transaction = Transaction(store)
     machine = Machine(transaction, Progress())
     while (progress := machine.progress()).applied_lsn < last_lsn:
-        batches = log.read(loglet, progress.applied_lsn + 1, tail, READ_BYTES)
+        batches = await log.read(progress.applied_lsn + 1)
         assert batches, f"the log of partition {partition} ends at {progress.applied_lsn}"
-        for batch in batches:
-            if batch.first_offset > last_lsn:
+        for item in batches:
+            if item.first_lsn > last_lsn:
                 break
-            machine.apply_batch(batch, BASE_LSN)
+            machine.apply_batch(item.batch, item.base_lsn)
             operations = transaction.take()
             operations.append((progress_row(partition), encode_progress(machine.progress())))
             store.write(operations)
@@ -92,11 +90,9 @@ def test_the_log_gives_the_store_again(tmp_path: Path, ending: str) -> None:
         copy = tmp_path / "copy"
         shutil.copytree(cluster.base_dir, copy)
         node_store = RocksStore.open(copy / "store")
-        log_store = RocksStore.open(copy / "log")
         try:
-            _compare(node_store, KvLogStore(log_store), digests)
+            asyncio.run(_compare(node_store, copy, digests))
         finally:
-            log_store.close()
             node_store.close()
 
 
@@ -116,21 +112,23 @@ def test_a_lost_partition_store_comes_back_from_the_log(tmp_path: Path) -> None:
         check_all(cluster, accounts)
 
 
-def _compare(node_store: RocksStore, log: KvLogStore, digests: list[str]) -> None:
+async def _compare(node_store: RocksStore, base_dir: Path, digests: list[str]) -> None:
     """Replay every partition; its digest, progress and rows must be those of `node_store`."""
     replayed = MemoryStore()
     records = 0
-    for partition in range(PARTITIONS):
-        row = node_store.get(progress_row(partition))
-        assert row is not None, f"partition {partition} has no progress"
-        stored = decode_progress(row)
-        progress = replay(log, partition, replayed, stored.applied_lsn)
-        records += progress.applied_lsn
-        assert progress.digest == stored.digest, f"digest of partition {partition}"
-        assert progress == stored, f"progress of partition {partition}"
-        if digests:
-            assert progress.digest.hex() == digests[partition]
-            assert log.tail(LogletId((partition + 1) << 32 | 1))[0] == stored.applied_lsn + 1
+    async with open_logs(base_dir) as logs:
+        for partition in range(PARTITIONS):
+            row = node_store.get(progress_row(partition))
+            assert row is not None, f"partition {partition} has no progress"
+            stored = decode_progress(row)
+            progress = await replay(logs, partition, replayed, stored.applied_lsn)
+            records += progress.applied_lsn
+            assert progress.digest == stored.digest, f"digest of partition {partition}"
+            assert progress == stored, f"progress of partition {partition}"
+            if digests:
+                assert progress.digest.hex() == digests[partition]
+                log = await logs.open(LogId(partition))
+                assert (await log.find_tail()).lsn == stored.applied_lsn + 1
     rows = dict(node_store.scan(b"", b"\xff"))
     assert dict(replayed.scan(b"", b"\xff")) == rows
     assert {key[:1] for key in rows} >= {keys.INVOCATIONS, keys.STATE, keys.PROGRESS}

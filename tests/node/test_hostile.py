@@ -8,16 +8,12 @@ import pytest
 
 from perdure.core.errors import MalformedMessageError, PerdureError, StorageCorruptError
 from perdure.core.hashing import keyed_partition_key
-from perdure.core.ids import InvocationId
-from perdure.core.net.inproc import InProcConnection, InProcTransport
+from perdure.core.ids import InvocationId, LogId
 from perdure.core.protocol import messages
-from perdure.core.protocol.envelope import EnvelopeReader, EnvelopeWriter
 from perdure.core.protocol.session import (
-    SESSION_SERVICE,
     HandlerKind,
     HandlerManifest,
     Hello,
-    Refused,
     ServiceKind,
     ServiceManifest,
 )
@@ -36,7 +32,8 @@ from perdure.sdk import (
     app,
 )
 from perdure.testing import InProcessNode
-from perdure.testing.in_process import NODE_ADDRESS
+
+from .raw_worker import RawWorker, hello
 
 greeter = Service("Greeter")
 counter = VirtualObject("Counter")
@@ -184,55 +181,6 @@ def test_unfinished_work_is_bounded() -> None:
     asyncio.run(scenario())
 
 
-class RawWorker:
-    """A worker that says what the test wants."""
-
-    def __init__(self, connection: InProcConnection) -> None:
-        self.connection = connection
-        self.reader = EnvelopeReader()
-
-    @classmethod
-    async def connect(cls, node: InProcessNode, hello: Hello | bytes) -> "RawWorker":
-        worker = cls(await InProcTransport(node.network).connect(NODE_ADDRESS, SESSION_SERVICE))
-        body = hello if isinstance(hello, bytes) else msgspec.msgpack.encode(hello)
-        worker.say(0, messages.frame(messages.HELLO, body))
-        return worker
-
-    def say(self, stream: int, frames: bytes) -> None:
-        writer = EnvelopeWriter()
-        writer.add(stream, 0, frames)
-        for message in writer.take():
-            self.connection.send(message)
-
-    async def hear(self) -> list[tuple[int, int, bytes]]:
-        """The frames of the next message: (stream, type, body)."""
-        message = await asyncio.wait_for(self.connection.receive(), 5)
-        assert message is not None
-        return [
-            (stream, kind, frames[start:end])
-            for stream, _, frames in self.reader.read(message)
-            for kind, start, end in messages.split_frames(frames)
-        ]
-
-    async def refusal(self) -> Refused:
-        ((_, kind, body),) = await self.hear()
-        assert kind == messages.REFUSED
-        return msgspec.msgpack.decode(body, type=Refused)
-
-
-def hello(
-    service: str = "Greeter",
-    handlers: tuple[str, ...] = ("greet", "far"),
-    *,
-    deployment: str = "dp",
-    attempts_max: int = 10,
-) -> Hello:
-    manifest = ServiceManifest(
-        service, ServiceKind.SERVICE, tuple(HandlerManifest(name) for name in handlers)
-    )
-    return Hello(deployment, deployment, "raw", attempts_max, 6, (manifest,))
-
-
 @pytest.mark.parametrize(
     ("greeting", "code"),
     [
@@ -347,11 +295,8 @@ def test_only_records_that_give_or_take_an_attempt_carry_its_key() -> None:
                 messages.frame(messages.OUTPUT_COMMAND, output) + messages.frame(messages.END, b""),
             )
             assert isinstance(await future, Completed)
-            records = [
-                record
-                for batch in node.engine.writer._log_store.read(1 << 32 | 1, 1, 100, 1 << 20)
-                for record in batch.records
-            ]
+            log = await node.engine.logs.open(LogId(0))
+            records = [record for item in await log.read(1) for record in item.batch.records]
 
             # Announcement, Invoke, the step, the answer.
             assert [record.keys and len(record.keys) for record in records] == [None, 1, (), 1]

@@ -55,10 +55,10 @@ def test_a_plain_call_starts_at_once_and_is_answered() -> None:
     ended, answered = partition.apply(answer(identity(1)))
 
     assert isinstance(accepted, Accepted)
-    assert (accepted.lsn, accepted.known) == (1, None)
+    assert (accepted.sequence, accepted.known) == (0, None)
     assert isinstance(started, StartAttempt)
     assert (started.invocation.attempt, started.invocation.status) == (1, STATUS_RUNNING)
-    assert ended == EndAttempt(identity(1), 1, False)
+    assert ended == EndAttempt(identity(1), 1, False, 2)
     assert isinstance(answered, Answer)
     assert answered.invocation.output == b'"ok"'
     assert answered.invocation.deployment == "dp-1"
@@ -161,7 +161,7 @@ def test_a_failed_attempt_backs_off_and_the_next_one_starts_once() -> None:
     partition = Partition()
     partition.apply(greet(1))
     ended, armed = partition.apply(AttemptFailed(identity(1), 1, 500, "boom", 50, True))
-    assert ended == EndAttempt(identity(1), 1, False)
+    assert ended == EndAttempt(identity(1), 1, True, 2)
     assert armed == ArmRetry(identity(1), 1, 1_050)
     assert pending_effects(partition.transaction, FIRST, LAST) == [armed]
 
@@ -180,10 +180,8 @@ def test_what_an_old_attempt_still_sends_has_no_effect() -> None:
     partition.apply(AttemptStarted(identity(1), 2))
     before = partition.content()
 
-    assert partition.apply(answer(identity(1), attempt=1)) == [EndAttempt(identity(1), 1, True)]
-    assert partition.apply(AttemptFailed(identity(1), 1, 500, "again", 50, True)) == [
-        EndAttempt(identity(1), 1, False)
-    ]
+    assert partition.apply(answer(identity(1), attempt=1)) == [EndAttempt(identity(1), 1, True, 4)]
+    assert partition.apply(AttemptFailed(identity(1), 1, 500, "again", 50, True)) == []
     after = partition.content()
     progress_rows = [key for key in after if after[key] != before.get(key)]
     assert [key[:1] for key in progress_rows] == [b"p"]
@@ -230,7 +228,7 @@ def test_frames_that_break_the_protocol_fail_the_attempt_and_change_nothing(chun
     partition.apply(greet(1))
     aborted, armed = partition.apply(AttemptChunk(identity(1), 1, "dp-1", chunk))
 
-    assert aborted == EndAttempt(identity(1), 1, True)
+    assert aborted == EndAttempt(identity(1), 1, True, 2)
     assert isinstance(armed, ArmRetry)
     invocation = partition.transaction.invocation(identity(1))
     assert invocation is not None

@@ -78,6 +78,11 @@ def run_failure(completion_id: int, code: int, message: str) -> bytes:
     return frame(messages.RUN_COMPLETION, note.SerializeToString())
 
 
+def is_command(kind: int) -> bool:
+    """Whether a message type takes a command index in the journal."""
+    return messages.COMMAND_FIRST <= kind <= messages.COMMAND_LAST
+
+
 @dataclass
 class Journal:
     """What a node would have stored: the entries after the Input, as whole frames."""
@@ -98,7 +103,7 @@ class Journal:
         """Store the commands of an answer; returns the notifications that its proposals cause."""
         notes = []
         for kind, body in frames_of(answer):
-            if messages.is_command(kind):
+            if is_command(kind):
                 self.entries.append(frame(kind, body))
                 if kind == messages.SET_STATE_COMMAND and self.state is not None:
                     command = pb.SetStateCommand.FromString(body)

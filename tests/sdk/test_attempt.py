@@ -24,6 +24,7 @@ from .fake_node import (
     attempt_of,
     frames_of,
     input_frame,
+    is_command,
     parsed,
     run_completion,
     run_failure,
@@ -193,7 +194,7 @@ def test_replay_from_every_prefix_sends_the_rest() -> None:
     """However much of the journal is stored, the commands that follow are the same."""
     journal = Journal(b"", state={"c": b"3"})
     whole = to_the_end(thing, "long", journal)
-    kinds = [kind for kind, _ in whole if messages.is_command(kind)]
+    kinds = [kind for kind, _ in whole if is_command(kind)]
     stored = list(journal.entries)
     assert len(stored) == 10
 
@@ -201,8 +202,8 @@ def test_replay_from_every_prefix_sends_the_rest() -> None:
         partial = Journal(b"", stored[:length], state={"c": b"3"})
         sent = to_the_end(thing, "long", partial)
         known = [kind for kind, _ in frames_of(b"".join(stored[:length]))]
-        again = [kind for kind in known if messages.is_command(kind)]
-        again += [kind for kind, _ in sent if messages.is_command(kind)]
+        again = [kind for kind in known if is_command(kind)]
+        again += [kind for kind, _ in sent if is_command(kind)]
 
         assert again == kinds
         assert partial.entries == stored

@@ -10,7 +10,7 @@ import pytest
 from perdure.core.protocol import messages
 from perdure.sdk import Context, ObjectContext, VirtualObject
 
-from .fake_node import Journal, error_of, to_the_end
+from .fake_node import Journal, error_of, is_command, to_the_end
 
 
 def executor() -> Any:
@@ -109,7 +109,7 @@ def test_steps_and_threads_cannot_reach_into_the_handler() -> None:
 
     # The event counts as set after the first try, so that the second one touches nobody.
     assert errors == ["OutsideHandlerError"] * 7
-    assert [kind for kind, _ in sent if messages.is_command(kind)] == [
+    assert [kind for kind, _ in sent if is_command(kind)] == [
         messages.RUN_COMMAND,
         messages.OUTPUT_COMMAND,
     ]

@@ -11,7 +11,7 @@ from perdure.core.errors import StorageError
 from perdure.core.random import SeededRandom
 from perdure.core.storage.kv import KvStore
 from perdure.core.storage.memory import MemoryStore
-from perdure.core.storage.rocks import RocksStore
+from perdure.core.storage.rocks import Profile, RocksStore
 
 from ...conformance.kv_store import KvStoreSuite, items
 
@@ -21,14 +21,15 @@ FILE_BYTES_MAX = 64 * 1024
 class RocksHarness:
     """Opens one directory again and again."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, profile: Profile) -> None:
         """Take the directory, which need not be there."""
         self.path = path
+        self.profile: Profile = profile
         self.opened: list[RocksStore] = []
 
     def open(self) -> RocksStore:
         """Open the directory."""
-        store = RocksStore.open(self.path)
+        store = RocksStore.open(self.path, profile=self.profile)
         self.opened.append(store)
         return store
 
@@ -66,10 +67,10 @@ class MemoryHarness:
 class TestRocksStore(KvStoreSuite):
     """The store on disk."""
 
-    @pytest.fixture
-    def harness(self, tmp_path: Path) -> Iterator[RocksHarness]:
+    @pytest.fixture(params=["state", "log"])
+    def harness(self, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[RocksHarness]:
         """Stores that are closed after the test."""
-        harness = RocksHarness(tmp_path / "new" / "store")
+        harness = RocksHarness(tmp_path / "new" / "store", request.param)
         yield harness
         for store in harness.opened:
             store.close()
@@ -182,8 +183,10 @@ def test_memory_store_counts_what_is_asked_of_it() -> None:
     store.delete_range(b"a", b"b")
     store.sync()
     store.get(b"a")
+    store.reclaim(b"a", b"b")
     list(store.scan(b"", b"z"))
 
+    assert store.reclaims == 1
     counted = (store.writes, store.puts, store.deletes, store.syncs, store.gets, store.scans)
     assert counted == (2, 2, 2, 1, 1, 1)
     assert store.unsynced_writes == 0

@@ -1,0 +1,119 @@
+"""What an append asks for and every answer that it can get.
+
+A refusal never consumes an offset. An answer that rests on records which are not durable yet is
+held back until they are (see `sequencer`), so that nobody acts on what a crash can undo.
+"""
+
+from typing import TypeAlias
+
+import msgspec
+
+
+class NotChangedSince(msgspec.Struct, frozen=True, gc=False):
+    """Holds while no record with `key` has an LSN above `lsn`.
+
+    "Must not exist" and "the last one is X" are this condition for somebody who has read every
+    record of the key up to `lsn`: the caller states how far it has read.
+    """
+
+    key: bytes
+    lsn: int
+
+
+class Fence(msgspec.Struct, frozen=True, gc=False):
+    """Lets an append pass unless `scope` has seen a higher epoch; a higher one is remembered.
+
+    Appends that name no fence are not held up by one. Fences live with the segment: they refuse
+    early, and whoever interprets the records has the last word.
+    """
+
+    scope: bytes
+    epoch: int
+
+
+class Producer(msgspec.Struct, frozen=True, gc=False):
+    """Numbers an append: its records are `sequence`, `sequence` + 1, … of this life of a producer.
+
+    Numbers are contiguous from 1 per (id, epoch). After an answer that leaves a doubt (Sealed,
+    Indeterminate, a number out of order) the producer reads what became of its records and goes on
+    under the next epoch.
+    """
+
+    id: bytes
+    epoch: int
+    sequence: int
+
+
+class Committed(msgspec.Struct, frozen=True, gc=False):
+    """The records are in the log for ever, at these LSNs, side by side."""
+
+    first_lsn: int
+    last_lsn: int
+
+
+class Conflict(msgspec.Struct, frozen=True, gc=False):
+    """A condition does not hold: a committed record of `key` is at `lsn`.
+
+    `key` is None when a record that touches every key is the cause. To a first attempt this is a
+    definite loss; after a doubtful answer the record at `lsn` may be the caller's own: read it.
+    """
+
+    key: bytes | None
+    lsn: int
+
+
+class StaleSnapshot(msgspec.Struct, frozen=True, gc=False):
+    """The condition's LSN is below what the sequencer remembers: read on to `floor`, try again."""
+
+    floor: int
+
+
+class Duplicate(msgspec.Struct, frozen=True, gc=False):
+    """The records were appended before; `lsn` is the first one's, None if that is long ago."""
+
+    lsn: int | None
+
+
+class OutOfOrder(msgspec.Struct, frozen=True, gc=False):
+    """The producer's next number is `expected`; what it sent before this append did not arrive."""
+
+    expected: int
+
+
+class Fenced(msgspec.Struct, frozen=True, gc=False):
+    """A higher epoch was seen: somebody else has taken over. Stop."""
+
+    epoch: int
+
+
+class Sealed(msgspec.Struct, frozen=True, gc=False):
+    """The log takes no more records until it is extended; nothing was written."""
+
+    segment: int
+
+
+class WrongSegment(msgspec.Struct, frozen=True, gc=False):
+    """The append was meant for another segment than `segment`, the open one; nothing written."""
+
+    segment: int
+
+
+class Overloaded(msgspec.Struct, frozen=True, gc=False):
+    """More is in flight than the log takes; nothing was written. Try again later."""
+
+    records_in_flight: int
+
+
+class Indeterminate(msgspec.Struct, frozen=True, gc=False):
+    """The records may be in the log or not: read the log to find out."""
+
+    reason: str
+
+
+Refusal: TypeAlias = (
+    Conflict | StaleSnapshot | Duplicate | OutOfOrder | Fenced | Sealed | WrongSegment | Overloaded
+)
+"""The answers by which no offset was consumed."""
+
+Answer: TypeAlias = Committed | Refusal | Indeterminate
+"""Everything an append can come to."""

@@ -1,0 +1,217 @@
+"""What every process can do with a log, whoever orders its appends: find the tail and read."""
+
+from asyncio import AbstractEventLoop, Future, TimerHandle
+from typing import Final
+
+from ..core.ids import LogId
+from ..metadata.api import MetadataStore
+from .chain import Chain, Segment
+from .chain_store import ChainStore
+from .errors import (
+    CorruptBatchError,
+    FuturePositionError,
+    LogError,
+    LogletLostError,
+    TrimmedError,
+    UnknownProviderError,
+)
+from .loglet import Loglet, LogletProvider
+from .types import LogBatch, LogTail
+
+READ_BYTES_MAX: Final = 1024 * 1024
+
+POLL_SECONDS: Final = 0.5
+"""How long a change made by another process may stay unnoticed by who only waits."""
+
+
+class ChainView:
+    """A log's chain as this process has last seen it, and the loglets behind it.
+
+    The chain is read again only when a sealed loglet, or one that is gone, says that it may have
+    changed.
+
+    Attributes:
+        log: its number.
+        chain: as it was last seen.
+    """
+
+    def __init__(
+        self,
+        log: LogId,
+        chain: Chain,
+        *,
+        metadata: MetadataStore,
+        providers: dict[str, LogletProvider],
+        loop: AbstractEventLoop,
+    ) -> None:
+        """Show the log whose chain was read from `metadata`."""
+        self.log = log
+        self.chain = chain
+        self._chains = ChainStore(log, metadata)
+        self._providers = providers
+        self._loop = loop
+        self._failure: LogError | None = None
+        self._changed: list[Future[None]] = []
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the log as a whole was sealed, as far as this process knows."""
+        return self.chain.sealed_tail is not None
+
+    @property
+    def trim_point_lsn(self) -> int:
+        """The last LSN that was trimmed, 0 when nothing was. Raises what opening a loglet does."""
+        first = self.chain.segments[0]
+        return first.lsn_of(self._loglet(first).trim_point)
+
+    async def refresh(self) -> bool:
+        """Read the chain again; whether it has changed. Raises what metadata raises."""
+        chain = await self._chains.load()
+        if chain == self.chain:
+            return False
+        self._show(chain)
+        return True
+
+    async def find_tail(self) -> LogTail:
+        """The tail, linearizable: above every LSN acknowledged before the call.
+
+        Costs nothing but the loglet's own `find_tail` while the last segment is open. Raises what
+        loglets and metadata raise. Cancelling is safe.
+        """
+        while True:
+            segment = self.chain.tail
+            loglet = await self._present(segment)
+            if loglet is None:
+                continue
+            state = await loglet.find_tail()
+            lsn = segment.lsn_of(state.offset)
+            if not state.sealed:
+                return LogTail(lsn, False)
+            # Only the chain knows whether anything follows a sealed segment. Somebody else may have
+            # read it meanwhile, so what counts is whether the segment is still the last one.
+            await self.refresh()
+            if self.chain.tail == segment:
+                return LogTail(lsn, self.sealed)
+
+    async def read(self, lsn: int, bytes_max: int = READ_BYTES_MAX) -> list[LogBatch]:
+        """Committed batches from the one that holds `lsn`, of one segment, at least one if any.
+
+        Empty means that `lsn` is the tail. Raises TrimmedError, FuturePositionError,
+        CorruptBatchError and what metadata raises. Cancelling is safe.
+        """
+        while True:
+            chain = self.chain
+            if lsn < chain.first_lsn:
+                raise TrimmedError(lsn, max(chain.first_lsn - 1, self._trim_point_if_present()))
+            position = chain.position_of(lsn)
+            segment = chain.segments[position]
+            end = chain.end_of(position)
+            loglet = await self._present(segment)
+            if loglet is None:
+                continue
+            try:
+                batches = await loglet.read(segment.offset_of(lsn), bytes_max)
+            except TrimmedError as error:
+                trim_point = segment.lsn_of(error.trim_point)
+                if end is not None and trim_point + 1 >= end:
+                    await self.refresh()
+                if self.chain is not chain:
+                    continue  # Whole segments went: more is gone than this one knows of.
+                raise TrimmedError(lsn, trim_point) from None
+            found = [LogBatch(segment.base_lsn, batch) for batch in batches]
+            if end is not None:
+                found = [item for item in found if item.first_lsn < end]
+            if found:
+                return found
+            if end is not None and lsn < end:
+                raise CorruptBatchError(
+                    segment.params.loglet,
+                    segment.offset_of(end - 1),
+                    f"the chain says that segment {segment.index} reaches this offset, but its "
+                    f"records from offset {segment.offset_of(lsn)} on are missing",
+                )
+            tail = await self.find_tail()
+            if tail.lsn == lsn:
+                return []
+            if tail.lsn < lsn:
+                raise FuturePositionError(lsn, tail.lsn)
+            # Written meanwhile, here or in a segment that was not known before.
+
+    async def wait_for_tail(self, above: int) -> None:
+        """Wait until `read(above)` may give something. Raises LogClosedError and what metadata
+        raises. Cancelling is safe.
+        """
+        segment = self.chain.tail
+        if above < segment.base_lsn:
+            return
+        loglet = await self._present(segment)
+        if loglet is None:
+            return
+        state = await loglet.wait_for_tail(segment.offset_of(above))
+        if segment.lsn_of(state.offset) > above:
+            return
+        await self.refresh()
+        if self._failure is not None:
+            raise self._failure
+        if self.chain.tail == segment:
+            await self._chain_changed(POLL_SECONDS)
+
+    async def _chain_changed(self, timeout_seconds: float) -> None:
+        waiter: Future[None] = self._loop.create_future()
+        self._changed.append(waiter)
+        # Others change the chain without telling this process.
+        timer: TimerHandle = self._loop.call_later(timeout_seconds, settle, waiter)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            if waiter in self._changed:
+                self._changed.remove(waiter)
+
+    def _show(self, chain: Chain) -> None:
+        """This is the chain now; wake those who wait for a change of it."""
+        self.chain = chain
+        self._wake()
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, []
+        for waiter in changed:
+            settle(waiter)
+
+    async def _present(self, segment: Segment) -> Loglet | None:
+        """The segment's loglet; None when the chain was read again and no longer has it.
+
+        Raises LogletLostError when it is gone and yet in the chain.
+        """
+        try:
+            return self._loglet(segment)
+        except LogletLostError:
+            # Trimmed by another process, perhaps.
+            await self.refresh()
+            if segment in self.chain.segments:
+                raise
+            return None
+
+    def _trim_point_if_present(self) -> int:
+        try:
+            return self.trim_point_lsn
+        except LogletLostError:
+            return 0  # Whoever reads on there hears of it.
+
+    def _loglet(self, segment: Segment) -> Loglet:
+        return self._provider(segment.kind).open(segment)
+
+    def _provider(self, kind: str) -> LogletProvider:
+        provider = self._providers.get(kind)
+        if provider is None:
+            raise UnknownProviderError(
+                f"log {self.log}: no provider of kind {kind!r} here; there are "
+                f"{', '.join(sorted(self._providers))}"
+            )
+        return provider
+
+
+def settle(waiter: "Future[None]") -> None:
+    """Wake whoever waits, if anybody still does."""
+    if not waiter.done():
+        waiter.set_result(None)

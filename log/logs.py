@@ -1,0 +1,83 @@
+"""The logs of one process: each is opened once, whoever asks for it."""
+
+from asyncio import AbstractEventLoop
+from collections.abc import Iterable
+
+from ..core.ids import LogId
+from ..metadata.api import MetadataStore
+from .chain import first_chain
+from .chain_store import ChainStore
+from .errors import UnknownLogError, UnknownProviderError
+from .loglet import LogletProvider
+from .sequencer import SequencerLimits
+from .virtual_log import VirtualLog
+
+
+class Logs:
+    """Finds and makes logs. One object per process, metadata store and set of providers."""
+
+    def __init__(
+        self,
+        *,
+        metadata: MetadataStore,
+        providers: Iterable[LogletProvider],
+        loop: AbstractEventLoop,
+        default_kind: str,
+        limits: SequencerLimits | None = None,
+    ) -> None:
+        """Keep chains in `metadata`; new logs begin with the provider `default_kind`."""
+        self._metadata = metadata
+        self._providers = {provider.kind: provider for provider in providers}
+        self._loop = loop
+        self._default_kind = default_kind
+        self._limits = limits
+        self._open: dict[LogId, VirtualLog] = {}
+        if default_kind not in self._providers:
+            raise UnknownProviderError(
+                f"no provider of kind {default_kind!r}; there are "
+                f"{', '.join(sorted(self._providers))}"
+            )
+
+    @property
+    def kinds(self) -> list[str]:
+        """The providers' kinds, sorted."""
+        return sorted(self._providers)
+
+    async def open(self, log: LogId, *, create: bool = False) -> VirtualLog:
+        """The log of this number, made if it does not exist and `create` is set.
+
+        To append to it, `lead` it. Raises UnknownLogError, CorruptChainError, StorageFormatError
+        and what the metadata store raises. Cancelling is safe.
+        """
+        found = self._open.get(log)
+        if found is not None:
+            return found
+        store = ChainStore(log, self._metadata)
+        try:
+            chain = await store.load()
+        except UnknownLogError:
+            if not create:
+                raise
+            params = self._providers[self._default_kind].params(log, 1, 0, 0)
+            chain = await store.create(first_chain(self._default_kind, params))
+        # Somebody else may have opened it while this waited.
+        return self._open.setdefault(
+            log,
+            VirtualLog(
+                log,
+                chain,
+                metadata=self._metadata,
+                providers=self._providers,
+                loop=self._loop,
+                limits=self._limits,
+            ),
+        )
+
+    def opened(self) -> list[VirtualLog]:
+        """The logs that this process has opened, by number."""
+        return [self._open[log] for log in sorted(self._open)]
+
+    def fail(self, error: Exception) -> None:
+        """Nothing more is taken or acknowledged; whoever waits is told."""
+        for log in self._open.values():
+            log.fail(error)

@@ -1,0 +1,489 @@
+"""The virtual log: one sequence of LSNs over a chain of loglets.
+
+After Delos' VirtualLog (OSDI 2020): the chain is a small value in metadata, touched only when the
+log is reconfigured; between times appends and reads need nothing but the loglets. One process
+orders the appends of a log, whoever added its last segment; others read it and may seal it.
+"""
+
+from asyncio import AbstractEventLoop, Future, TimerHandle
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeAlias
+
+import aiorwlock
+
+from ..core.errors import PerdureError, StorageError
+from ..core.ids import LogId
+from ..metadata.api import MetadataStore
+from .answers import Answer, Fence, NotChangedSince, Producer, Sealed
+from .chain import SEGMENTS_MAX, Chain, Segment
+from .chain_view import POLL_SECONDS, READ_BYTES_MAX, ChainView, settle
+from .errors import (
+    ChainFullError,
+    LogClosedError,
+    LogError,
+    NotSequencerError,
+    StaleEpochError,
+    UnknownSegmentError,
+)
+from .loglet import Loglet, LogletProvider
+from .sequencer import AnswerListener, Append, Sequencer, SequencerLimits, check_append
+from .types import Batch, LogBatch, LogTail, Record
+
+LogListener: TypeAlias = Callable[[LogBatch], None]
+"""Told of every batch that the process's own sequencer commits, in order; must not raise."""
+
+
+class VirtualLog(ChainView):
+    """One log. Get it from `Logs.open`; everything here runs on the event loop's thread.
+
+    Locking: the chain lock is shared by whoever enqueues and exclusive for whoever changes the
+    chain. An enqueue does not wait while it holds it, so where no task is at hand (`enqueue`) it is
+    enough to see that nobody holds it exclusively. It is never held while waiting for a commit.
+    """
+
+    def __init__(
+        self,
+        log: LogId,
+        chain: Chain,
+        *,
+        metadata: MetadataStore,
+        providers: dict[str, LogletProvider],
+        loop: AbstractEventLoop,
+        limits: SequencerLimits | None = None,
+    ) -> None:
+        """Show the log whose chain was read from `metadata`."""
+        super().__init__(log, chain, metadata=metadata, providers=providers, loop=loop)
+        self._limits = limits
+        # Fast: to take it does not let others run when nobody holds it.
+        self._lock = aiorwlock.RWLock(fast=True)
+        self._sequencer: Sequencer | None = None
+        # The loglet of `_sequencer`.
+        self._led: Loglet | None = None
+        self._epoch = 0
+        # The segment that was last on its way to the chain: when storing it failed or was
+        # cancelled, it may be there, and is ours.
+        self._proposed: Segment | None = None
+        self._recovering = 0
+        self._looking = False
+        self._listener: LogListener | None = None
+        self._on_open: Callable[[], None] = _nothing
+        self._on_sealed: Callable[[], None] = _nothing
+
+    # The lead ------------------------------------------------------------------------------------
+
+    @property
+    def epoch(self) -> int:
+        """The epoch under which this process orders the appends, 0 while it does not."""
+        return 0 if self._sequencer is None else self._epoch
+
+    @property
+    def open_segment(self) -> int:
+        """The index of the segment whose appends this process orders, 0 when there is none."""
+        return 0 if self._sequencer is None else self._sequencer.segment.index
+
+    @property
+    def committed_tail_lsn(self) -> int:
+        """The first LSN that is not committed, as this process's sequencer knows it; else 0."""
+        return 0 if self._sequencer is None else self._sequencer.committed_tail_lsn
+
+    def listen(
+        self,
+        listener: LogListener,
+        *,
+        on_open: Callable[[], None] | None = None,
+        on_sealed: Callable[[], None] | None = None,
+    ) -> None:
+        """Have somebody told of what this process's sequencer does.
+
+        Args:
+            listener: of each committed batch.
+            on_open: appends are taken, in a new segment or again after a change of the chain; what
+                was held back may be enqueued. May be called when nothing was held back.
+            on_sealed: somebody else sealed the segment; `recover` is called for. Called once per
+                segment, by `recover_soon`.
+        """
+        self._listener = listener
+        self._on_open = on_open or _nothing
+        self._on_sealed = on_sealed or _nothing
+
+    async def lead(self, epoch: int | None = None, *, kind: str | None = None) -> int:
+        """Order the appends from here on: seal the last segment and add one of our own.
+
+        A log that was sealed as a whole is opened again. Nobody else is asked: their appends are
+        refused as Sealed. Gives the epoch.
+
+        Args:
+            epoch: from 1, not below that of any segment; None takes the next one. Two processes
+                must not take the same one.
+            kind: of the new segment's provider; None keeps that of the last segment.
+
+        Raises StaleEpochError, UnknownProviderError, ChainFullError, ReconfigurationError and what
+        loglets and metadata raise. Cancelling may leave the log sealed; doing it again goes on.
+        """
+        assert epoch is None or epoch >= 1, f"epochs count from 1, not {epoch}"
+        async with self._exclusive():
+            await self._extend(epoch, kind)
+            return self._epoch
+
+    async def reconfigure(self, kind: str | None = None) -> Segment:
+        """Seal the last segment and go on in a new one, of another provider if wanted.
+
+        Nothing is lost and nothing changes its order; appends wait meanwhile. Only who leads may do
+        it: raises NotSequencerError, and what `lead` raises. Cancelling may leave the log sealed;
+        the next append, or doing it again, goes on.
+        """
+        async with self._exclusive():
+            await self.refresh()
+            await self._extend_own(kind)
+            return self.chain.tail
+
+    async def recover(self) -> None:
+        """Open a new segment after somebody sealed the last one; nothing to do if it is open.
+
+        A log that is sealed as a whole stays so. Raises NotSequencerError when somebody else leads
+        now, and what `lead` raises. Cancelling is safe.
+        """
+        async with self._exclusive():
+            if self._sequencer is None or self._led is None:
+                raise self._not_sequencer()
+            if not self._sequencer.sealed and not (await self._led.find_tail()).sealed:
+                return
+            await self.refresh()
+            if self.sealed and self._is_ours(self.chain.tail):
+                await self._retire()
+                return
+            await self._extend_own(None)
+
+    async def seal(self, segment: int | None = None) -> LogTail:
+        """Seal the whole log: it takes nothing until somebody leads or reconfigures it again.
+
+        Args:
+            segment: the index that is believed to be the last one; UnknownSegmentError if not.
+
+        Gives the final tail. Doing it again does nothing. Raises what loglets and metadata raise.
+        Cancelling leaves it open or sealed.
+        """
+
+        async def sealed(chain: Chain) -> Chain | None:
+            if segment is not None and chain.tail.index != segment:
+                there = f"its last one is {chain.tail.index}"
+                raise UnknownSegmentError(self.log, segment, there)
+            if chain.sealed_tail is not None:
+                return None
+            return chain.seal((await self._seal_segment(chain.tail))[0])
+
+        async with self._exclusive():
+            self._show(await self._chains.change(sealed))
+            if self._is_ours(self.chain.tail):
+                await self._retire()
+            assert self.chain.sealed_tail is not None
+            return LogTail(self.chain.sealed_tail, True)
+
+    @asynccontextmanager
+    async def _exclusive(self) -> AsyncIterator[None]:
+        """The chain lock; what was held back meanwhile is called for again, whatever happened."""
+        try:
+            async with self._lock.writer:
+                yield
+        finally:
+            if self.accepting:
+                self._on_open()
+            else:
+                self.recover_soon()
+
+    async def _seal_segment(self, segment: Segment) -> tuple[int, int]:
+        """Seal a segment's loglet; its final tail as LSN and its last record time."""
+        loglet = self._loglet(segment)
+        await loglet.seal()
+        state = await loglet.find_tail()
+        assert state.sealed, "a loglet is open after it was sealed"
+        return segment.lsn_of(state.offset), state.record_time_ns
+
+    async def _extend(self, epoch: int | None, kind: str | None) -> None:
+        """With the lock held exclusively: a new last segment, ordered here."""
+        if self._failure is not None:
+            raise self._failure
+        if kind is not None:
+            self._provider(kind)
+        taken = 0
+
+        async def extended(chain: Chain) -> Chain:
+            nonlocal taken
+            last = chain.tail
+            taken = last.params.epoch + 1 if epoch is None else epoch
+            if taken < last.params.epoch:
+                raise StaleEpochError(self.log, taken, last.params.epoch)
+            if len(chain.segments) >= SEGMENTS_MAX:
+                # Before anything is sealed, so that a log which cannot grow goes on as it is.
+                raise ChainFullError(
+                    f"log {self.log} has {len(chain.segments)} segments, as many as it may: trim "
+                    "it, and its old segments go"
+                )
+            tail_lsn, record_time_ns = await self._seal_segment(last)
+            provider = self._provider(kind or last.kind)
+            params = provider.params(self.log, last.index + 1, taken, record_time_ns)
+            longer = chain.extend(self.log, tail_lsn, provider.kind, params)
+            self._proposed = longer.tail
+            return longer
+
+        self._show(await self._chains.change(extended))
+        await self._retire()
+        self._install(taken)
+
+    async def _extend_own(self, kind: str | None) -> None:
+        """`_extend`, if nobody else has taken the lead; the chain was read just now."""
+        if self._sequencer is None:
+            raise self._not_sequencer()
+        if self._is_ours(self.chain.tail):
+            try:
+                await self._extend(self._epoch, kind)
+                return
+            except StaleEpochError:
+                await self.refresh()
+        await self._retire()
+        self._sequencer = self._led = None
+        raise self._not_sequencer() from None
+
+    def _is_ours(self, segment: Segment) -> bool:
+        """Whether the segment was added to the chain from here."""
+        sequencer = self._sequencer
+        if sequencer is None:
+            return False
+        return segment.index == sequencer.segment.index or segment == self._proposed
+
+    def _install(self, epoch: int) -> None:
+        segment = self.chain.tail
+        loglet = self._led = self._loglet(segment)
+        sequencer = self._sequencer = Sequencer(segment, loglet, self._limits)
+        self._epoch = epoch
+        loglet.listen(lambda batch: self._committed(sequencer, batch))
+
+    def _committed(self, sequencer: Sequencer, batch: Batch) -> None:
+        """A batch of a segment that is ordered here is durable."""
+        if sequencer.segment.lsn_of(batch.last_offset) < sequencer.committed_tail_lsn:
+            return  # Read from the sealed loglet before the loglet came to tell of it.
+        sequencer.committed(batch)
+        if self._listener is not None:
+            self._listener(LogBatch(sequencer.segment.base_lsn, batch))
+
+    async def _retire(self) -> None:
+        """Our segment is sealed: tell everybody who waits what became of their records.
+
+        A loglet may commit something while it is sealed without telling who enqueued it; what is
+        below its final tail is in the log for ever, and nothing else ever will be.
+        """
+        sequencer, loglet = self._sequencer, self._led
+        if sequencer is None or loglet is None:
+            return
+        segment = sequencer.segment
+        lost, reason = True, ""
+        try:
+            state = await loglet.find_tail()
+            assert state.sealed, "the chain goes on behind a loglet that is open"
+            while sequencer.committed_tail_lsn < segment.lsn_of(state.offset):
+                offset = segment.offset_of(sequencer.committed_tail_lsn)
+                batches = await loglet.read(offset, READ_BYTES_MAX)
+                assert batches, "a loglet does not give what is below its tail"
+                for batch in batches:
+                    self._committed(sequencer, batch)
+        except (LogError, StorageError) as error:
+            lost, reason = False, f"the end of segment {segment.index} cannot be read: {error}"
+        sequencer.close(lost=lost, reason=reason)
+
+    def _not_sequencer(self) -> NotSequencerError:
+        return NotSequencerError(
+            f"log {self.log} is ordered by {self.chain.tail.params.sequencer or 'another process'} "
+            f"under epoch {self.chain.tail.params.epoch}: append there, or take the lead"
+        )
+
+    # Appending -----------------------------------------------------------------------------------
+
+    def enqueue(self, append: Append, refused: AnswerListener | None = None) -> int | None:
+        """Append without waiting; the first LSN, or None when the records were not taken.
+
+        For the leader, who sees its records come back through `listen`. Afterwards `accepting`
+        tells why they were not taken: the log is being reconfigured (hold them back until
+        `on_open`), or they were refused, and then `refused` hears the answer when it is final.
+
+        The append is trusted to be within the limits. Raises FuturePositionError, LogClosedError,
+        NotSequencerError.
+        """
+        sequencer = self._ordering()
+        if self._lock.writer.locked:
+            return None
+        return sequencer.admit(append, refused, bounded=False, refusals_only=True)
+
+    def offer(self, append: Append, listener: AnswerListener) -> int | None:
+        """Append without waiting; the first LSN it will have, or None for a refusal.
+
+        For whoever pipelines: `listener` hears the answer, whatever it is, possibly before this
+        returns. Only while `accepting`, and the append must have passed `check_append`. Raises
+        FuturePositionError, NotSequencerError, LogClosedError.
+        """
+        assert not self._lock.writer.locked, "offered while the chain is being changed"
+        return self._ordering().admit(append, listener)
+
+    def recover_soon(self) -> None:
+        """Have `recover` called for if the segment was sealed by somebody else."""
+        sequencer = self._sequencer
+        if (
+            sequencer is not None
+            and sequencer.sealed
+            and not self.sealed
+            and self._failure is None
+            and self._recovering != sequencer.segment.index
+            and not self._lock.writer.locked
+        ):
+            self._recovering = sequencer.segment.index
+            self._on_sealed()
+
+    @property
+    def accepting(self) -> bool:
+        """Whether `enqueue` takes records now instead of having them held back."""
+        return (
+            self._sequencer is not None
+            and not self._sequencer.sealed
+            and not self._lock.writer.locked
+        )
+
+    async def append(
+        self,
+        records: Sequence[Record],
+        *,
+        conditions: Sequence[NotChangedSince] = (),
+        fence: Fence | None = None,
+        producer: Producer | None = None,
+        segment: int | None = None,
+    ) -> Answer:
+        """Append records as one group: contiguous, all or nothing, if the conditions hold.
+
+        The answer comes when it is final; `Committed` means durable. Reconfigurations are waited
+        for; `Sealed` comes only when the log as a whole is sealed.
+
+        Args:
+            records: 1 to 1000, 4 MiB together, or one longer one.
+            conditions: what must not have changed; one of their keys must be written, or the
+                append numbered by a producer.
+            segment: the index of the segment it is meant for; any if None. It may be Sealed.
+
+        Raises MalformedAppendError, RecordTooLargeError, BatchTooLargeError,
+        UnguardedConditionError, FuturePositionError, NotSequencerError, LogClosedError, and what
+        `recover` raises: then nothing was written. Cancelling leaves open whether it was.
+        """
+        append = Append(list(records), tuple(conditions), fence, producer, segment)
+        check_append(append)
+        while True:
+            pending = _Pending(self._loop)
+            async with self._lock.reader:
+                self._ordering().admit(append, pending.settle)
+            while (answer := await pending.answer_within(POLL_SECONDS)) is None:
+                await self._look_for_seal()
+            if type(answer) is not Sealed or segment is not None:
+                return answer
+            if self._sequencer is None or self._sequencer.sealed:
+                await self.recover()
+            if self.sealed:
+                return answer
+
+    def _ordering(self) -> Sequencer:
+        """Our sequencer. Raises LogClosedError, NotSequencerError."""
+        if self._failure is not None:
+            raise self._failure
+        if self._sequencer is None:
+            raise self._not_sequencer()
+        return self._sequencer
+
+    async def _look_for_seal(self) -> None:
+        """No answer for a long time: our segment may have been sealed, and what is in flight lost.
+
+        Whatever goes wrong here is tried again at the next look; who waits is told by `_retire`.
+        """
+        if self._looking or self._led is None:
+            return
+        self._looking = True
+        try:
+            if (await self._led.find_tail()).sealed:
+                await self.recover()
+        except PerdureError:
+            pass
+        finally:
+            self._looking = False
+
+    # Trimming ------------------------------------------------------------------------------------
+
+    async def trim(self, last_lsn: int) -> int:
+        """Remove what lies at or below `last_lsn`, in whole batches and segments.
+
+        Never more than what is committed, whatever is asked for. Gives the trim point, the last
+        LSN that is gone: it may be less than asked for, where that lies within a batch, and more
+        when more was trimmed before. Cancelling leaves open how far it came.
+        """
+        wanted = min(last_lsn, (await self.find_tail()).lsn - 1)
+        if self.chain.trim(wanted) is not self.chain:
+            await self._trim_segments(wanted)
+        first = self.chain.segments[0]
+        if wanted >= first.base_lsn:
+            await self._loglet(first).trim(first.offset_of(wanted))
+        return self.trim_point_lsn
+
+    async def _trim_segments(self, last_lsn: int) -> None:
+        async with self._exclusive():
+            before = self.chain
+
+            async def trimmed(chain: Chain) -> Chain | None:
+                nonlocal before
+                before = chain
+                shorter = chain.trim(last_lsn)
+                return None if shorter is chain else shorter
+
+            # First the chain, then the data: a crash in between leaves data that nobody reads,
+            # which the next deletion takes along.
+            self._show(await self._chains.change(trimmed))
+            first_kept = self.chain.segments[0].index
+            gone = tuple(item for item in before.segments if item.index < first_kept)
+            for kind in dict.fromkeys(item.kind for item in gone):
+                of_kind = tuple(item for item in gone if item.kind == kind)
+                await self._provider(kind).delete(self.log, of_kind, first_kept)
+
+    # The rest ------------------------------------------------------------------------------------
+
+    def fail(self, error: Exception) -> None:
+        """The disk failed or the process stops: nothing more is taken or acknowledged here."""
+        if self._failure is None:
+            self._failure = LogClosedError(f"the log takes no more records: {error}")
+            if self._sequencer is not None:
+                self._sequencer.close(lost=False, reason=str(error))
+            self._wake()
+
+
+class _Pending:
+    """Waits for an answer, a while at a time."""
+
+    __slots__ = ("_answer", "_loop", "_waiter")
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        self._loop = loop
+        self._answer: Answer | None = None
+        self._waiter: Future[None] | None = None
+
+    def settle(self, answer: Answer) -> None:
+        """This is the answer."""
+        self._answer = answer
+        if self._waiter is not None:
+            settle(self._waiter)
+
+    async def answer_within(self, seconds: float) -> Answer | None:
+        """The answer, or None when it has not come by then."""
+        if self._answer is None:
+            waiter = self._waiter = self._loop.create_future()
+            timer: TimerHandle = self._loop.call_later(seconds, settle, waiter)
+            try:
+                await waiter
+            finally:
+                timer.cancel()
+        return self._answer
+
+
+def _nothing() -> None:
+    return None

@@ -1,0 +1,31 @@
+"""What opens an attempt on a worker: the start, the state and the journal so far."""
+
+from ..tables import keys
+from ..transaction import Transaction
+from .attempt import Attempt
+from .attempt_frames import journal_segments, start_frames
+
+
+def start_segments(
+    transaction: Transaction, attempt: Attempt, epoch: int, now_ns: int
+) -> list[tuple[int, bytes]]:
+    """(record time in ns, frames) in order, as the store has them now.
+
+    Args:
+        epoch: the leader's.
+        now_ns: wall clock, for how long ago things were.
+    """
+    # A waiting attempt has let go of its input; the store has it.
+    invocation = transaction.invocation(attempt.invocation_id)
+    assert invocation is not None
+    state: dict[bytes, bytes] = {}
+    if invocation.key is not None:
+        object_name = keys.object_suffix(invocation.service, invocation.key)
+        state = transaction.object_state(attempt.invocation_id[:8], object_name)
+    opening = start_frames(
+        attempt.invocation_id, invocation, epoch=epoch, state=state, now_ns=now_ns
+    )
+    segments = journal_segments(transaction.journal(attempt.invocation_id, invocation))
+    first_time_ns, first_frames = segments[0]
+    segments[0] = (first_time_ns, opening + first_frames)
+    return segments

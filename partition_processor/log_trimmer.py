@@ -1,0 +1,109 @@
+"""Keeping the logs of one node short: what the partition store holds durably, the log may forget.
+
+Order matters: read how far each partition has been applied and written, sync the store, and only
+then trim up to what was read. A crash at any point leaves a log that reaches back far enough.
+"""
+
+from asyncio import AbstractEventLoop, Task, TimerHandle
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import structlog
+
+from ..core.errors import PerdureError, StorageError
+from ..core.storage.kv import KvStore
+from ..core.tasks import TaskScope
+from ..log.errors import LogError
+from ..log.local.sync_runner import SyncRunner
+from .processor import PartitionProcessor
+
+_log = structlog.get_logger("log-trimmer")
+
+
+class LogTrimmer:
+    """Every interval: sync the partition store, then trim the logs behind it."""
+
+    RECORDS_MIN: Final = 256
+    """A log is left alone until so many records can go: each trim costs a write and a sync."""
+
+    def __init__(
+        self,
+        processors: Sequence[PartitionProcessor],
+        *,
+        store: KvStore,
+        sync_runner: SyncRunner,
+        loop: AbstractEventLoop,
+        scope: TaskScope,
+        interval_ns: int,
+        keep_records: int,
+        on_failure: Callable[[PerdureError], None],
+    ) -> None:
+        """Do nothing before `start`.
+
+        Args:
+            store: what the partitions are applied to.
+            sync_runner: syncs it beside the event loop.
+            interval_ns: between the end of one round and the next.
+            keep_records: so many of each log stay for people to look into.
+            on_failure: the store failed.
+        """
+        self._processors = processors
+        self._store = store
+        self._sync_runner = sync_runner
+        self._loop = loop
+        self._scope = scope
+        self._interval_seconds = interval_ns / 1e9
+        self._keep_records = keep_records
+        self._on_failure = on_failure
+        self._timer: TimerHandle | None = None
+        self._task: Task[None] | None = None
+        self._stopped = False
+
+    def start(self) -> None:
+        """Begin the rounds."""
+        if not self._stopped:
+            self._timer = self._loop.call_later(self._interval_seconds, self._round)
+
+    def stop(self) -> None:
+        """No more rounds; a sync that is running ends by itself."""
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._sync_runner.close()
+
+    def _round(self) -> None:
+        written = [(processor, processor.written_lsn) for processor in self._processors]
+        if all(processor.durable_lsn == lsn for processor, lsn in written):
+            self.start()  # Nothing has happened since the last round.
+            return
+
+        def synced(result: int | StorageError) -> None:
+            if self._stopped:
+                return
+            if isinstance(result, StorageError):
+                self._on_failure(result)
+                return
+            for processor, lsn in written:
+                processor.durable_lsn = lsn
+            self._task = self._scope.spawn(self._trim(), name="trim-logs")
+
+        self._sync_runner.run(self._sync, synced)
+
+    def _sync(self) -> int:
+        self._store.sync()
+        return 0
+
+    async def _trim(self) -> None:
+        for processor in self._processors:
+            log = processor.log
+            if log is None:
+                continue
+            target = min(processor.durable_lsn, log.committed_tail_lsn - 1 - self._keep_records)
+            try:
+                if target - log.trim_point_lsn >= self.RECORDS_MIN:
+                    trim_point = await log.trim(target)
+                    _log.debug("log trimmed", partition=processor.partition, lsn=trim_point)
+            except LogError as error:
+                # The next round tries again; a disk that failed has stopped the node already.
+                _log.warning("log not trimmed", partition=processor.partition, reason=str(error))
+        self.start()

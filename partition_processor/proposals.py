@@ -1,0 +1,122 @@
+"""Proposals: what this partition's leader wants in the log, numbered in the order it gets there."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import msgspec
+
+from ..log.answers import Answer, NotChangedSince
+from ..log.errors import RecordTooLargeError
+from ..log.sequencer import Append
+from ..log.types import RECORD_BYTES_MAX, Record
+from ..log.virtual_log import VirtualLog
+
+
+class Guard(Protocol):
+    """What a proposal rests on: refused, it must not be in the log."""
+
+    def condition(self, applied_lsn: int) -> NotChangedSince:
+        """What must hold, seen from a leader that has applied everything up to `applied_lsn`."""
+        ...
+
+    def refused(self, answer: Answer) -> None:
+        """The log has refused the proposal; told once the cause is committed."""
+        ...
+
+
+class Proposal(msgspec.Struct):
+    """One record on its way to the log.
+
+    Attributes:
+        admitted: told the record's number once it has one.
+    """
+
+    kind: int
+    body: bytes
+    keys: tuple[bytes, ...] | None
+    attempt: int
+    traceparent: str | None
+    guard: Guard | None
+    admitted: Callable[[int], None] | None
+
+
+class Proposals:
+    """Sends proposals to the log, or holds them back while it is being reconfigured.
+
+    Numbers are contiguous: a record gets its number when the sequencer has admitted it, in the same
+    turn of the loop, so that a refusal leaves no gap.
+    """
+
+    HELD_MAX: Final = 1_000_000
+
+    def __init__(self, log: VirtualLog, epoch: int, applied_lsn: Callable[[], int]) -> None:
+        """Number from 1 under `epoch`; `applied_lsn` tells how far this leader has applied."""
+        self._log = log
+        self._epoch = epoch
+        self._applied_lsn = applied_lsn
+        self._sequence = 0
+        self._held: deque[Proposal] = deque()
+
+    def __len__(self) -> int:
+        """How many are held back."""
+        return len(self._held)
+
+    def propose(self, proposal: Proposal) -> bool:
+        """Send it on, or hold it back behind those that wait; whether it was sent on.
+
+        Raises RecordTooLargeError, LogClosedError, NotSequencerError, and nothing happened.
+        """
+        if len(proposal.body) > RECORD_BYTES_MAX:
+            raise RecordTooLargeError(
+                f"a record of {len(proposal.body)} bytes is over the limit of {RECORD_BYTES_MAX}"
+            )
+        if not self._held and self._admit(proposal):
+            return True
+        assert len(self._held) < self.HELD_MAX, "the front doors bound what is held back"
+        self._held.append(proposal)
+        return False
+
+    def send_held(self) -> None:
+        """The log takes records again: send what was held back, in its order.
+
+        Raises LogClosedError, NotSequencerError.
+        """
+        held = self._held
+        while held and self._admit(held[0]):
+            held.popleft()
+
+    def _admit(self, proposal: Proposal) -> bool:
+        """Whether the proposal is dealt with: admitted, or refused for good."""
+        log = self._log
+        if not log.accepting:
+            log.recover_soon()
+            return False
+        guard = proposal.guard
+        sequence = self._sequence + 1
+        if guard is None:
+            conditions: tuple[NotChangedSince, ...] = ()
+            stored: tuple[tuple[bytes, int], ...] = ()
+        else:
+            condition = guard.condition(self._applied_lsn())
+            conditions = (condition,)
+            stored = ((condition.key, condition.lsn),)
+        record = Record(
+            proposal.kind,
+            proposal.body,
+            proposal.keys,
+            self._epoch,
+            None,
+            sequence,
+            proposal.attempt,
+            proposal.traceparent,
+            stored,
+        )
+        lsn = log.enqueue(Append([record], conditions), None if guard is None else guard.refused)
+        if lsn is None:
+            # Refused for its condition, which the guard hears; or sealed by somebody meanwhile.
+            return log.accepting
+        self._sequence = sequence
+        if proposal.admitted is not None:
+            proposal.admitted(sequence)
+        return True
