@@ -59,7 +59,7 @@ async def open_logs(
     loop = asyncio.get_running_loop()
     metadata = RocksStore.open(base / "metadata")
     try:
-        store = RocksStore.open(base / "log")
+        store = RocksStore.open(base / "log", profile="log")
         try:
             opened: list[Logs] = []
 

@@ -143,6 +143,7 @@ class NodeEngine:
             interval_ns=int(options.log.trim_interval),
             keep_records=options.log.keep_records,
             on_failure=self._fail,
+            reclaim=lambda: log_kv.reclaim(b"", b"\xff"),
         )
         self._silence = SilenceWatch(self.manager.invoker, loop, int(options.retry.abort_timeout))
         self.reception = WorkerReception(

@@ -15,7 +15,7 @@ from ..core.net.transport import Listener
 from ..core.protocol.session import SESSION_SERVICE
 from ..core.random import Random, SystemRandom
 from ..core.storage.kv import KvStore
-from ..core.storage.rocks import RocksStore
+from ..core.storage.rocks import Profile, RocksStore
 from ..ingress.errors import NotLeaderError
 from ..ingress.grpc import GrpcIngress
 from ..ingress.http import HttpIngress
@@ -114,7 +114,8 @@ class NodeServer:
             raise engine.failure
 
     def _open_store(self, name: str) -> KvStore:
-        return RocksStore.open(Path(self._options.node.base_dir) / name)
+        profile: Profile = "log" if name == "log" else "state"
+        return RocksStore.open(Path(self._options.node.base_dir) / name, profile=profile)
 
     def _fail(self, error: PerdureError) -> None:
         _log.error("node stops", code=error.code, reason=str(error))

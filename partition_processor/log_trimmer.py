@@ -26,6 +26,9 @@ class LogTrimmer:
     RECORDS_MIN: Final = 256
     """A log is left alone until so many records can go: each trim costs a write and a sync."""
 
+    RECLAIM_RECORDS: Final = 100_000
+    """After so many trimmed records the disk is asked to give their space back at once."""
+
     def __init__(
         self,
         processors: Sequence[PartitionProcessor],
@@ -37,6 +40,7 @@ class LogTrimmer:
         interval_ns: int,
         keep_records: int,
         on_failure: Callable[[PerdureError], None],
+        reclaim: Callable[[], None],
     ) -> None:
         """Do nothing before `start`.
 
@@ -46,6 +50,7 @@ class LogTrimmer:
             interval_ns: between the end of one round and the next.
             keep_records: so many of each log stay for people to look into.
             on_failure: the store failed.
+            reclaim: gives the space of trimmed records back; called beside the event loop.
         """
         self._processors = processors
         self._store = store
@@ -55,6 +60,8 @@ class LogTrimmer:
         self._interval_seconds = interval_ns / 1e9
         self._keep_records = keep_records
         self._on_failure = on_failure
+        self._reclaim = reclaim
+        self._trimmed = 0
         self._timer: TimerHandle | None = None
         self._task: Task[None] | None = None
         self._stopped = False
@@ -100,10 +107,28 @@ class LogTrimmer:
                 continue
             target = min(processor.durable_lsn, log.committed_tail_lsn - 1 - self._keep_records)
             try:
-                if target - log.trim_point_lsn >= self.RECORDS_MIN:
+                before = log.trim_point_lsn
+                if target - before >= self.RECORDS_MIN:
                     trim_point = await log.trim(target)
+                    self._trimmed += trim_point - before
                     _log.debug("log trimmed", partition=processor.partition, lsn=trim_point)
             except LogError as error:
                 # The next round tries again; a disk that failed has stopped the node already.
                 _log.warning("log not trimmed", partition=processor.partition, reason=str(error))
+        if self._stopped:
+            return
+        if self._trimmed < self.RECLAIM_RECORDS:
+            self.start()
+        else:
+            self._trimmed = 0
+            self._sync_runner.run(self._reclaim_now, self._reclaimed)
+
+    def _reclaim_now(self) -> int:
+        self._reclaim()
+        return 0
+
+    def _reclaimed(self, result: int | StorageError) -> None:
+        if isinstance(result, StorageError) and not self._stopped:
+            # Nothing was lost by it, and a disk in trouble says so at the next write.
+            _log.warning("space of trimmed records not given back", reason=str(result))
         self.start()

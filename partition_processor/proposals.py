@@ -114,8 +114,10 @@ class Proposals:
         )
         lsn = log.enqueue(Append([record], conditions), None if guard is None else guard.refused)
         if lsn is None:
-            # Refused for its condition, which the guard hears; or sealed by somebody meanwhile.
-            return log.accepting
+            if log.accepting:
+                return True  # Refused for its condition, which the guard hears.
+            log.recover_soon()  # Somebody has sealed the segment.
+            return False
         self._sequence = sequence
         if proposal.admitted is not None:
             proposal.admitted(sequence)
