@@ -133,6 +133,7 @@ class Perdure(System):
 
     name = "perdure"
     ingress_port = PORT_BASE
+    log_dir: Path
 
     def _ports(self) -> dict[str, int]:
         return {
@@ -144,6 +145,7 @@ class Perdure(System):
 
     def _spawn(self, data: Path) -> None:
         perdure = install.require_perdure()
+        self.log_dir = data / "node" / "log"
         address = {use: f"127.0.0.1:{port}" for use, port in self._ports().items()}
         self._start_program(
             "node",

@@ -92,14 +92,18 @@ def check_append(append: Append) -> None:
             f"an append of {len(records)} records; 1 to {BATCH_RECORDS_MAX} go together"
         )
     size = 0
+    checked: tuple[bytes, ...] | None = None
     for record in records:
-        size += len(record.body)
-        if len(record.body) > RECORD_BYTES_MAX:
+        length = len(record.body)
+        size += length
+        if length > RECORD_BYTES_MAX:
             raise RecordTooLargeError(
-                f"a record of {len(record.body)} bytes is over the limit of {RECORD_BYTES_MAX}"
+                f"a record of {length} bytes is over the limit of {RECORD_BYTES_MAX}"
             )
-        if record.keys is not None:
-            _check_keys(record.keys)
+        # Records that go together often share their keys.
+        if record.keys and record.keys != checked:
+            checked = record.keys
+            _check_keys(checked)
     if size > BATCH_BYTES_MAX and len(records) > 1:
         raise BatchTooLargeError(
             f"{len(records)} records of {size} bytes together are over the limit of "
@@ -249,12 +253,18 @@ class Sequencer:
         return None, 0
 
     def _note(self, append: Append, first_lsn: int) -> None:
-        lsn = first_lsn
         note = self._conditions.note
+        keys: tuple[bytes, ...] | None = ()
+        lsn = first_lsn
         for record in append.records:
-            if record.keys != ():
-                note(record.keys, lsn)
+            # Of a run of records that share their keys, the last one's LSN is what counts.
+            if record.keys != keys:
+                if keys != ():
+                    note(keys, lsn - 1)
+                keys = record.keys
             lsn += 1
+        if keys != ():
+            note(keys, lsn - 1)
         self.tail_lsn = lsn
         if append.producer is not None:
             self._producers.note(append.producer, first_lsn, lsn - first_lsn)

@@ -45,10 +45,10 @@ class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     kind: int
     body: bytes
-    keys: tuple[bytes, ...] | None
-    epoch: int
-    producer: bytes | None
-    sequence: int
+    keys: tuple[bytes, ...] | None = ()
+    epoch: int = 0
+    producer: bytes | None = None
+    sequence: int = 0
     attempt: int = 0
     traceparent: str | None = None
     conditions: tuple[tuple[bytes, int], ...] = ()
