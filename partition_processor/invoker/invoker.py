@@ -10,7 +10,7 @@ from ..deployments import Schema
 from .attempt import Attempt
 from .attempt_frames import AttemptError
 from .session import WorkerSession
-from .silence import Ticks
+from .ticks import Ticks
 
 ATTEMPT_TIMEOUT: Final = 408
 """Failure code of attempts whose worker was silent for too long."""

@@ -18,7 +18,7 @@ from ...core.protocol.envelope import (
 from ...core.protocol.session import Hello, Welcome
 from .attempt import Attempt, WorkerLoss
 from .attempt_frames import AttemptError, read_reply
-from .silence import Ticks
+from .ticks import Ticks
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _ABORT_FRAME: Final = messages.frame(messages.ABORT, b"")

@@ -1,29 +1,18 @@
 """Finding attempts whose workers have fallen silent, by a clock so coarse that it costs nothing."""
 
 from asyncio import AbstractEventLoop, TimerHandle
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from .invoker import Invoker
+from .invoker import Invoker
 
 TICKS_PER_TIMEOUT: Final = 8
 """An attempt ends between one timeout and an eighth more after its worker's last word."""
 
 
-class Ticks:
-    """A counter that everybody may read; `SilenceWatch` moves it on."""
-
-    __slots__ = ("now",)
-
-    def __init__(self) -> None:
-        """Start at 0."""
-        self.now = 0
-
-
 class SilenceWatch:
     """Moves the invoker's ticks on and has it end what has been silent for too long."""
 
-    def __init__(self, invoker: "Invoker", loop: AbstractEventLoop, timeout_ns: int) -> None:
+    def __init__(self, invoker: Invoker, loop: AbstractEventLoop, timeout_ns: int) -> None:
         """Watch nothing before `start`; `timeout_ns` is how long a worker may be silent."""
         self._invoker = invoker
         self._loop = loop
