@@ -175,8 +175,8 @@ class PartitionManager:
     async def register(self, deployment: Deployment) -> None:
         """Make a deployment known, durably.
 
-        Raises DeploymentConflictError or ServiceKindChangedError. Cancelling may leave it
-        registered.
+        Raises DeploymentConflictError or ServiceKindChangedError, and StorageError when the
+        metadata's disk failed, which stops the node. Cancelling may leave it registered.
         """
         schema = Schema()
 
@@ -186,7 +186,11 @@ class PartitionManager:
             schema = known.register(deployment)
             return None if schema is known else encode_schema(schema)
 
-        await read_modify_write(self._metadata, SCHEMA_KEY, change)
+        try:
+            await read_modify_write(self._metadata, SCHEMA_KEY, change)
+        except StorageError as error:
+            self.fail(error)
+            raise
         self._use_schema(schema)
 
     # Looking in ----------------------------------------------------------------------------------

@@ -43,7 +43,6 @@ from .records import (
     AttemptStarted,
     Command,
     Invoke,
-    attempt_key,
     encode_command,
     object_key,
 )
@@ -329,9 +328,11 @@ class PartitionProcessor:
                 f"the log of partition {self.partition} is sealed: open it again with "
                 f"perdure logs reconfigure {self.partition}"
             )
-        touched: tuple[bytes, ...] = (attempt_key(command.invocation_id),)
+        # Not the attempt key: a client that repeats its request must not supersede the attempt
+        # that is running, and before the first Invoke is applied there is none.
+        touched: tuple[bytes, ...] = ()
         if command.key is not None:
-            touched = (*touched, object_key(command.service, command.key))
+            touched = (object_key(command.service, command.key),)
         target = (command.service, command.handler, command.key)
         proposed = Proposed(reply, wait, command.invocation_id, target)
         if not self._propose(

@@ -89,9 +89,6 @@ class Proposals:
     def _admit(self, proposal: Proposal) -> bool:
         """Whether the proposal is dealt with: admitted, or refused for good."""
         log = self._log
-        if not log.accepting:
-            log.recover_soon()
-            return False
         guard = proposal.guard
         sequence = self._sequence + 1
         if guard is None:
@@ -116,7 +113,7 @@ class Proposals:
         if lsn is None:
             if log.accepting:
                 return True  # Refused for its condition, which the guard hears.
-            log.recover_soon()  # Somebody has sealed the segment.
+            log.recover_soon()  # Unless it is being reconfigured: somebody has sealed it.
             return False
         self._sequence = sequence
         if proposal.admitted is not None:

@@ -87,6 +87,8 @@ class StepRunner:
         step.running = step.variables.run(
             self._scope.spawn, self._await(step, coroutine), name=f"step {step.name}"
         )
+        # Cancelled before it began, the task would leave the coroutine behind without a word.
+        step.running.add_done_callback(lambda _: coroutine.close())
 
     async def _await(self, step: Step, coroutine: Coroutine[Any, Any, Any]) -> None:
         value: Any = None

@@ -45,6 +45,9 @@ LONG_FUNCTIONS: dict[str, str] = {}
 """path::function: reason."""
 
 UPWARD_IMPORTS: dict[tuple[str, str], str] = {
+    ("admin/cli/simulate.py", "testing"): (
+        "the command that runs simulated worlds has to name them; it does so when it runs"
+    ),
     ("admin/cli/server.py", "node"): (
         "the command that starts a node has to name what it starts; it does so when it runs, "
         "so that no other command loads a node"

@@ -8,7 +8,7 @@ import msgspec
 import structlog
 
 from ...core.clock import Clock
-from ...core.errors import MalformedMessageError, PerdureError
+from ...core.errors import MalformedMessageError, PerdureError, StorageError
 from ...core.net.transport import Connection
 from ...core.protocol import messages
 from ...core.protocol.envelope import SESSION_STREAM, EnvelopeReader, EnvelopeWriter
@@ -126,7 +126,9 @@ def _read_hello(message: bytes) -> Hello:
 
 def _refuse(connection: Connection, error: PerdureError) -> None:
     writer = EnvelopeWriter()
-    refused = Refused(error.code, error.message, error.retryable)
+    # A disk that failed stops this node; the worker finds it again, or another one.
+    retryable = error.retryable or isinstance(error, StorageError)
+    refused = Refused(error.code, error.message, retryable)
     writer.add(SESSION_STREAM, 0, messages.frame(messages.REFUSED, _encode(refused)))
     for message in writer.take():
         connection.send(message)

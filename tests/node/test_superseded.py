@@ -15,6 +15,7 @@ from perdure.partition_processor.records import (
     ATTEMPT_FAILED,
     ATTEMPT_STARTED,
     INVOKE,
+    attempt_key,
 )
 from perdure.proto.generated import service_protocol_pb2 as wire
 from perdure.testing import InProcessNode
@@ -82,14 +83,14 @@ def test_a_frozen_attempt_that_wakes_is_refused_by_the_log(late: bytes) -> None:
                 ATTEMPT_CHUNK,
             ]
             # Whatever an attempt writes rests on the attempt key.
-            key = before[1].keys
-            assert key is not None
+            (key,) = before[2].keys or ()
+            assert key == attempt_key(reply.invocation_id)
             assert [record.conditions for record in before] == [
                 (),
                 (),
-                ((key[0], 2),),
-                ((key[0], 3),),
-                ((key[0], 4),),
+                ((key, 2),),
+                ((key, 3),),
+                ((key, 4),),
             ]
             assert processor.status().invocations["completed"] == 1
 

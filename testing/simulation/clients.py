@@ -1,0 +1,57 @@
+"""A client: asks one thing after the other and repeats what it got no answer for."""
+
+from typing import TYPE_CHECKING
+
+from ...core.errors import PerdureError
+from ...ingress.dispatcher import Accepted, Completed
+from .violation import InvariantViolation
+from .workload import MS
+
+if TYPE_CHECKING:
+    from .world import World
+
+
+class Client:
+    """Works off its operations, each under one identity however often it must be repeated.
+
+    Attributes:
+        name: what the trace calls it.
+    """
+
+    def __init__(self, name: str, world: "World", operations: int) -> None:
+        """Do so many operations."""
+        self.name = name
+        self._world = world
+        self._operations = operations
+        self._chance = world.chance(name)
+
+    async def run(self) -> None:
+        """Do all of them. Raises InvariantViolation on a refusal that makes no sense."""
+        world = self._world
+        chance = self._chance
+        think_ns_max = chance.pick((1, 50, 300)) * MS
+        impatient = chance.happens(0.3)
+        for _ in range(self._operations):
+            await world.loop.pause(int(chance.fraction() * think_ns_max))
+            operation = world.maker.make(self.name)
+            operation.invoked_ns = world.loop.now_ns
+            world.history.operations.append(operation)
+            while True:
+                operation.tries += 1
+                request = operation.request
+                world.trace.add(
+                    operation.name,
+                    f"try {operation.tries}: {request.service}/{request.handler} "
+                    f"{request.key or ''} {request.body.decode()}",
+                )
+                patience_ms = chance.between(5, 50) if impatient else 20_000
+                if world.healed:
+                    patience_ms = 60_000
+                reply = await world.ask(operation, patience_ms * MS)
+                if isinstance(reply, Completed | Accepted):
+                    break
+                if isinstance(reply, PerdureError) and not reply.retryable:
+                    raise InvariantViolation(
+                        "no sound request is refused", f"{operation.name}: {reply.code} {reply}"
+                    )
+                await world.loop.pause(chance.between(1, 40) * MS)

@@ -1,0 +1,136 @@
+"""One life of a simulated node: the real engine between simulated disks and a simulated network."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from ...core.errors import PerdureError
+from ...core.metrics import Metrics
+from ...core.protocol.session import SESSION_SERVICE
+from ...ingress.errors import NotLeaderError
+from ...node.engine import NodeEngine
+from ...node.options import NodeOptions
+from .chance import Chance
+from .disk import SimulationDisk, SimulationSyncRunner
+from .loop import SimulationClock
+from .network import SimulationListener, SimulationNetwork
+
+NODE: Final = "node"
+NODE_ADDRESS: Final = "node:5122"
+
+
+class SimulatedNode:
+    """A node from its start to its crash or its orderly end.
+
+    Attributes:
+        engine: the real thing; None until it was built.
+        leading: every partition leads and workers are let in.
+        gone: it crashed or ended; nothing that its engine still does counts.
+    """
+
+    def __init__(
+        self,
+        options: NodeOptions,
+        *,
+        disks: dict[str, SimulationDisk],
+        network: SimulationNetwork,
+        clock: SimulationClock,
+        chance: Chance,
+        on_failure: Callable[["SimulatedNode", PerdureError], None],
+        alter: Callable[["SimulatedNode"], None] | None = None,
+    ) -> None:
+        """Prepare; `alter` is called once the engine is built, before it starts."""
+        self._options = options
+        self.disks = disks
+        self._network = network
+        self._clock = clock
+        self._chance = chance
+        self._on_failure = on_failure
+        self._alter = alter
+        self._listener: SimulationListener | None = None
+        self.engine: NodeEngine | None = None
+        self._sync_runners: list[SimulationSyncRunner] = []
+        self.leading = False
+        self.gone = False
+
+    async def start(self) -> None:
+        """Recover and lead. Raises PerdureError."""
+        self.engine = NodeEngine(
+            self._options,
+            open_store=self.disks.__getitem__,
+            clock=self._clock,
+            random=self._chance,
+            metrics=Metrics(),
+            on_failure=self._failed,
+            make_sync_runner=self._make_sync_runner,
+        )
+        # A world's logs are short; the product waits for more records before it trims.
+        self.engine._trimmer.RECORDS_MIN = 1  # type: ignore[misc]
+        if self._alter is not None:
+            self._alter(self)
+        await self.engine.start()
+        if self.gone:
+            raise NotLeaderError("the node has crashed while it started")
+        self._listener = await self._network.transport(NODE).listen(
+            NODE_ADDRESS, {SESSION_SERVICE: self.engine.reception.serve}
+        )
+        self.leading = True
+
+    def _make_sync_runner(self, name: str) -> SimulationSyncRunner:
+        runner = SimulationSyncRunner(self._network.loop, self.disks[name])
+        self._sync_runners.append(runner)
+        return runner
+
+    def _failed(self, error: PerdureError) -> None:
+        if not self.gone:
+            self._on_failure(self, error)
+
+    def abort(self) -> Callable[[], Coroutine[Any, Any, None]] | None:
+        """Be gone as with the process; gives what waits until its tasks have unwound."""
+        self.gone = True
+        self.leading = False
+        for runner in self._sync_runners:
+            runner.close()
+        if self.engine is not None:
+            self.engine.stop(NotLeaderError("the node has crashed"))
+        return None if self._listener is None else self._listener.abort()
+
+    async def close(self) -> None:
+        """End in good order, as on SIGTERM."""
+        assert self.engine is not None
+        await self.engine.finish_requests()
+        self.gone = True
+        self.leading = False
+        self.engine.stop(NotLeaderError("the node is shutting down"))
+        if self._listener is not None:
+            await self._listener.close()
+        self.engine.close()
+
+    def positions(self) -> tuple[int, int] | None:
+        """The last LSN applied and the first one not committed; None while it does not lead."""
+        if self.engine is None:
+            return None
+        processor = self.engine.manager.processors[0]
+        if processor.log is None or processor.role not in ("candidate", "leader"):
+            return None
+        return processor.status().applied_lsn, processor.log.committed_tail_lsn
+
+    async def change_segment(self, *, by_stranger: bool) -> None:
+        """Have the log go on in a new segment; a stranger only seals the old one.
+
+        Raises PerdureError when the node is not up to it, or gives up meanwhile.
+        """
+        assert self.engine is not None
+        log = self.engine.manager.processors[0].log
+        if log is None or not self.leading:
+            return
+        if by_stranger:
+            await log._loglet(log.chain.tail).seal()
+        else:
+            await log.reconfigure()
+
+    def stopped_by(self) -> str:
+        """Why the partition has stopped by itself, empty while it works."""
+        if self.engine is None or self.gone:
+            return ""
+        processor = self.engine.manager.processors[0]
+        return processor.error if processor.role == "stopped" else ""

@@ -1,0 +1,97 @@
+"""Running seeds: one world from its first event to its last check, and what came of it."""
+
+import traceback
+from dataclasses import dataclass, field
+
+from .chance import Chance
+from .checkers import check_end
+from .loop import SimulationLoop, SimulationStalledError, run_simulated
+from .trace import logs_in_trace
+from .violation import InvariantViolation
+from .world import END_NS, World, WorldOptions
+
+JITTER_NS_MAX = 50_000
+
+
+@dataclass(slots=True)
+class SeedReport:
+    """What one seed came to.
+
+    Attributes:
+        violated: the invariant that did not hold, empty when all did.
+        detail: what was seen instead, with the place in the code for anything but an invariant.
+        lines: the trace.
+        digest: a hash over trace and stores; the same seed gives the same one.
+        virtual_ns: how long the world lived.
+    """
+
+    seed: int
+    violated: str = ""
+    detail: str = ""
+    digest: str = ""
+    virtual_ns: int = 0
+    operations: int = 0
+    lives: int = 0
+    lines: list[str] = field(default_factory=list)
+
+
+def run_seed(seed: int, options: WorldOptions | None = None) -> SeedReport:
+    """Run the world of a seed. What it finds is in the report; only a bug in here raises."""
+    loop = SimulationLoop(jitter=Chance(seed, "timers"), jitter_ns_max=JITTER_NS_MAX)
+    world = World(seed, options or WorldOptions(), loop)
+    report = SeedReport(seed)
+    with logs_in_trace(world.trace):
+        try:
+            run_simulated(world.run(), loop, until_ns=END_NS)
+            check_end(world.disks, world.observer, world.history)
+        except InvariantViolation as violation:
+            report.violated = violation.invariant
+            report.detail = str(violation)
+        except SimulationStalledError as stalled:
+            report.violated = "all work is finished in time"
+            report.detail = str(stalled)
+        except Exception as error:
+            report.violated = f"nothing raises {type(error).__name__}"
+            report.detail = "".join(traceback.format_exception(error))
+    report.lines = world.trace.lines
+    report.digest = world.trace.digest(*_stores(world), report.violated.encode())
+    report.virtual_ns = loop.now_ns
+    report.operations = len(world.history.operations)
+    report.lives = world.lives
+    return report
+
+
+def run_seed_twice(
+    seed: int, options: WorldOptions | None = None, *, twice: bool = True, keep_lines: int = 0
+) -> SeedReport:
+    """Run a seed, and when `twice` once more: another outcome is a violation, too.
+
+    Args:
+        keep_lines: how much of the trace's end to keep, 0 for all; nothing of a seed that is well.
+    """
+    report = run_seed(seed, options)
+    if twice and not report.violated:
+        again = run_seed(seed, options)
+        if again.digest != report.digest:
+            report.violated = "the same seed gives the same bytes"
+            report.detail = _first_difference(report, again)
+    if keep_lines:
+        report.lines = report.lines[-keep_lines:] if report.violated else []
+    return report
+
+
+def _first_difference(first: SeedReport, second: SeedReport) -> str:
+    for number, (line, other) in enumerate(zip(first.lines, second.lines, strict=False)):
+        if line != other:
+            return f"line {number + 1} of the trace:\n{line}\n{other}"
+    if len(first.lines) != len(second.lines):
+        return f"the traces have {len(first.lines)} and {len(second.lines)} lines"
+    return "the traces are the same, the stores are not"
+
+
+def _stores(world: World) -> list[bytes]:
+    parts: list[bytes] = []
+    for disk in world.disks.values():
+        for key, value in sorted(disk.rows().items()):
+            parts += (key, value)
+    return parts

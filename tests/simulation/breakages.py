@@ -1,0 +1,153 @@
+"""Products that are broken on purpose: each must be found by simulated worlds.
+
+A breakage patches product objects and never stands in product code. `BREAKAGES` maps its name to
+what sets it up and gives the options of the worlds that are to find it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from perdure.core.errors import StorageError
+from perdure.ingress.dispatcher import Dispatcher, InvocationRequest
+from perdure.log.answers import NotChangedSince
+from perdure.log.conditions import ConditionTable
+from perdure.metadata.local import LocalMetadataStore
+from perdure.partition_processor.commands import invoke
+from perdure.partition_processor.effects import ArmRetry
+from perdure.partition_processor.invoker.attempt import Attempt
+from perdure.partition_processor.log_trimmer import LogTrimmer
+from perdure.partition_processor.pending import pending_effects
+from perdure.partition_processor.tables.invocations import Invocation
+from perdure.testing.simulation import WorldOptions
+from perdure.testing.simulation.node import SimulatedNode
+
+Breakage = Callable[[pytest.MonkeyPatch], WorldOptions]
+
+LATE_ANSWERS = WorldOptions(
+    fault_kinds=("segment changes behind a frozen worker",), abort_timeout="150ms"
+)
+"""Worlds where attempts that were given up long ago still send something."""
+
+
+def ack_before_sync(_patch: pytest.MonkeyPatch) -> WorldOptions:
+    """The log's writer commits first and syncs some milliseconds later."""
+
+    def alter(node: SimulatedNode) -> None:
+        assert node.engine is not None
+        writer: Any = node.engine.writer
+        loop = asyncio.get_running_loop()
+
+        def sync_later() -> None:
+            try:
+                writer._kv_store.sync()
+            except StorageError:
+                return
+
+        def sync_nothing() -> int:
+            loop.call_later(0.005, sync_later)
+            return 0
+
+        writer._sync = sync_nothing
+
+    return WorldOptions(alter_node=alter)
+
+
+def metadata_not_synced(patch: pytest.MonkeyPatch) -> WorldOptions:
+    """The metadata store answers before its disk has synced."""
+
+    def write(self: Any, stored_key: bytes, entry: bytes) -> None:
+        self._store.write([(stored_key, entry)])
+
+    patch.setattr(LocalMetadataStore, "_write", write)
+    return WorldOptions()
+
+
+def idempotency_key_ignored(patch: pytest.MonkeyPatch) -> WorldOptions:
+    """Every try of a request becomes an invocation of its own."""
+    mint = Dispatcher._mint
+
+    def mint_new(self: Dispatcher, request: InvocationRequest) -> Any:
+        return mint(self, msgspec.structs.replace(request, idempotency_key=None))
+
+    patch.setattr(Dispatcher, "_mint", mint_new)
+    return WorldOptions()
+
+
+def retries_forgotten(patch: pytest.MonkeyPatch) -> WorldOptions:
+    """A new leader does not take up the waits of invocations that back off."""
+
+    def pending(*arguments: Any) -> Any:
+        return [item for item in pending_effects(*arguments) if not isinstance(item, ArmRetry)]
+
+    patch.setattr("perdure.partition_processor.processor.pending_effects", pending)
+    return WorldOptions()
+
+
+def lock_not_taken(patch: pytest.MonkeyPatch) -> WorldOptions:
+    """Invocations of one object run side by side."""
+    patch.setattr(invoke, "_take_lock", lambda *_arguments: True)
+    return WorldOptions()
+
+
+def apply_not_deterministic(_patch: pytest.MonkeyPatch) -> WorldOptions:
+    """Applying a record gives another row on the live node than in a replay."""
+
+    def alter(node: SimulatedNode) -> None:
+        assert node.engine is not None
+        transaction: Any = node.engine.manager.processors[0]._transaction
+        put_invocation = transaction.put_invocation
+
+        def put_another(invocation_id: Any, invocation: Invocation) -> None:
+            put_invocation(
+                invocation_id,
+                msgspec.structs.replace(invocation, created_ns=invocation.created_ns + 1),
+            )
+
+        transaction.put_invocation = put_another
+
+    return WorldOptions(alter_node=alter)
+
+
+def trim_past_the_durable_lsn(patch: pytest.MonkeyPatch) -> WorldOptions:
+    """The log is trimmed up to what the partition store has, whether its disk has it or not."""
+    patch.setattr(LogTrimmer, "_sync", lambda _self: 0)
+    return WorldOptions()
+
+
+def snapshot_not_frozen(patch: pytest.MonkeyPatch) -> WorldOptions:
+    """What a superseded attempt proposes is taken for as current as the leader itself."""
+
+    def condition(self: Attempt, applied_lsn: int) -> NotChangedSince:
+        return NotChangedSince(self.key, applied_lsn)
+
+    patch.setattr(Attempt, "condition", condition)
+    return LATE_ANSWERS
+
+
+def floor_not_set(patch: pytest.MonkeyPatch) -> WorldOptions:
+    """The sequencer of a new segment believes to know every key's last LSN."""
+    make = ConditionTable.__init__
+
+    def make_without_floor(self: ConditionTable, *arguments: Any, **options: Any) -> None:
+        make(self, *arguments, **options)
+        self.floor = 0
+
+    patch.setattr(ConditionTable, "__init__", make_without_floor)
+    return LATE_ANSWERS
+
+
+BREAKAGES: dict[str, Breakage] = {
+    "ack before sync": ack_before_sync,
+    "trim past the durable LSN": trim_past_the_durable_lsn,
+    "snapshot not frozen": snapshot_not_frozen,
+    "floor not set": floor_not_set,
+    "metadata not synced": metadata_not_synced,
+    "idempotency key ignored": idempotency_key_ignored,
+    "retries forgotten": retries_forgotten,
+    "lock not taken": lock_not_taken,
+    "apply not deterministic": apply_not_deterministic,
+}

@@ -1,0 +1,125 @@
+"""Every promise holds in simulated worlds, and a seed is all it takes to see one again."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from perdure.admin.cli.main import run
+from perdure.testing.simulation import WorldOptions, run_seed
+from perdure.testing.simulation.node import SimulatedNode
+
+SEEDS = range(100)
+CHUNK = 10
+
+_PRINT_DIGESTS = """
+from perdure.testing.simulation import run_seed
+for seed in range({first}, {last}):
+    print(run_seed(seed).digest)
+"""
+
+
+@pytest.mark.parametrize("first", range(SEEDS.start, SEEDS.stop, CHUNK))
+def test_every_promise_holds(first: int) -> None:
+    reports = [run_seed(seed) for seed in range(first, first + CHUNK)]
+
+    failed = [
+        f"{report.detail}\nrun it again with: perdure sim --seed {report.seed}"
+        for report in reports
+        if report.violated
+    ]
+    assert failed == [], "\n".join(failed)
+    assert sum(report.operations for report in reports) > CHUNK
+
+
+def test_worlds_have_faults_in_them() -> None:
+    reports = [run_seed(seed) for seed in range(20)]
+    lines = "\n".join(line for report in reports for line in report.lines)
+
+    assert sum(report.lives > 1 for report in reports) > 5
+    for fault in ("loses its power", "is killed", "dies", "freezes", "are cut", "will fail"):
+        assert fault in lines
+
+
+def test_a_world_without_faults_has_none() -> None:
+    report = run_seed(1, WorldOptions(faults=False))
+
+    assert (report.violated, report.lives) == ("", 1)
+
+
+@pytest.mark.parametrize("seed", [2, 3])
+def test_the_same_seed_gives_the_same_bytes(seed: int) -> None:
+    first, second = run_seed(seed), run_seed(seed)
+
+    assert first.lines == second.lines
+    assert first.digest == second.digest
+
+
+def test_another_seed_gives_other_bytes() -> None:
+    assert len({run_seed(seed).digest for seed in range(10)}) == 10
+
+
+def test_bytes_do_not_depend_on_the_process() -> None:
+    """Another hash seed gives other sets and dicts of strings, and another memory."""
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", _PRINT_DIGESTS.format(first=0, last=6)],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        ).stdout
+        for hash_seed in ("1", "4242")
+    ]
+
+    assert len(outputs[0].split()) == 6
+    assert outputs[0] == outputs[1]
+
+
+def broken(node: SimulatedNode) -> None:
+    """Have every request refused as one that no client should repeat."""
+    assert node.engine is not None
+    node.engine.dispatcher._body_bytes_max = -1
+
+
+def test_a_failing_seed_says_what_was_broken_and_how_to_see_it_again() -> None:
+    first = run_seed(5, WorldOptions(alter_node=broken))
+    second = run_seed(5, WorldOptions(alter_node=broken))
+
+    assert first.violated == "no sound request is refused"
+    assert "PD0505" in first.detail
+    assert first.lines
+    assert first.lines == second.lines
+
+
+def test_command_prints_the_trace_of_one_seed(capsys: pytest.CaptureFixture[str]) -> None:
+    code = run(["sim", "--seed", "7", "--twice"])
+
+    printed = capsys.readouterr().out
+    assert code == 0
+    assert printed.startswith("      0.0")
+    assert "starts, life 1" in printed
+    assert "every promise held" in printed
+
+
+def test_command_runs_many_seeds(capsys: pytest.CaptureFixture[str]) -> None:
+    code = run(["sim", "--seeds", "3", "--first", "11"])
+
+    assert code == 0
+    assert capsys.readouterr().out.startswith("seeds 11 to 13: 3 run, 0 failed")
+
+
+def test_command_shows_how_to_run_a_failing_seed_again(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perdure.testing.simulation.run.check_end", lambda *_: 1 // 0)
+
+    code = run(["sim", "--seeds", "1", "--first", "9"])
+
+    printed = capsys.readouterr().out
+    assert code == 1
+    assert "seed 9 FAILED: nothing raises ZeroDivisionError" in printed
+    assert "run it again with: perdure sim --seed 9" in printed
+    assert "failed: 9" in printed
