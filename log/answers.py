@@ -34,9 +34,10 @@ class Fence(msgspec.Struct, frozen=True, gc=False):
 class Producer(msgspec.Struct, frozen=True, gc=False):
     """Numbers an append: its records are `sequence`, `sequence` + 1, … of this life of a producer.
 
-    Numbers are contiguous from 1 per (id, epoch). After an answer that leaves a doubt (Sealed,
-    Indeterminate, a number out of order) the producer reads what became of its records and goes on
-    under the next epoch.
+    Numbers are contiguous from 1 per (id, epoch). Name the segment in each append: a late copy must
+    not get into another one. Within an open segment send the same numbers again; after an answer
+    that leaves a doubt (Sealed, Indeterminate, WrongSegment) read the segment to its sealed end for
+    what became of the records, and only then go on under the next epoch.
     """
 
     id: bytes
@@ -55,7 +56,8 @@ class Conflict(msgspec.Struct, frozen=True, gc=False):
     """A condition does not hold: a committed record of `key` is at `lsn`.
 
     `key` is None when a record that touches every key is the cause. To a first attempt this is a
-    definite loss; after a doubtful answer the record at `lsn` may be the caller's own: read it.
+    definite loss, if it was sent once; after a doubtful answer, or over a transport that may
+    deliver it twice, the record at `lsn` may be the caller's own: read it.
     """
 
     key: bytes | None

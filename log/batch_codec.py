@@ -71,7 +71,7 @@ def decode_batch(key: bytes, value: bytes) -> Batch:
         )
     try:
         records = _decoder.decode(view[_RECORDS_START:])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise CorruptBatchError(loglet, last_offset, f"records do not decode: {error}") from None
     if len(records) != count or first_offset + count - 1 != last_offset:
         raise CorruptBatchError(

@@ -23,6 +23,9 @@ READ_BYTES_MAX: Final = 1024 * 1024
 POLL_SECONDS: Final = 0.5
 """How long a change made by another process may stay unnoticed by who only waits."""
 
+_SUCCESSOR_POLL_SECONDS: Final = 0.05
+"""The same after the last segment was sealed alone: its successor is about to come."""
+
 
 class ChainView:
     """A log's chain as this process has last seen it, and the loglets behind it.
@@ -124,6 +127,8 @@ class ChainView:
             if found:
                 return found
             if end is not None and lsn < end:
+                if await self.refresh() or self.chain is not chain:
+                    continue  # It was trimmed, and deleted, by another process.
                 raise CorruptBatchError(
                     segment.params.loglet,
                     segment.offset_of(end - 1),
@@ -154,7 +159,7 @@ class ChainView:
         if self._failure is not None:
             raise self._failure
         if self.chain.tail == segment:
-            await self._chain_changed(POLL_SECONDS)
+            await self._chain_changed(POLL_SECONDS if self.sealed else _SUCCESSOR_POLL_SECONDS)
 
     async def _chain_changed(self, timeout_seconds: float) -> None:
         waiter: Future[None] = self._loop.create_future()

@@ -30,6 +30,8 @@ class Loglet(Protocol):
     - `seal` is for ever and idempotent. After it `enqueue` raises LogletSealedError, also after a
       restart. Once `find_tail` says Sealed(n) it says so for ever, and nothing at or above n is
       ever acknowledged or shown. What was enqueued before the seal may be committed or not.
+    - Before `find_tail` says Sealed(n) in the process that listens, the listener was told of every
+      batch below n: whoever has not been told by then knows that his records are not there.
     - A batch in flight at a crash may be there afterwards, whole, or not at all; what is there is a
       prefix of what was enqueued.
     - When the disk fails, no batch in flight is ever told as committed. From then on `enqueue`
@@ -133,7 +135,7 @@ class LogletProvider(Protocol):
             segments: those that left the chain, of this kind; they are sealed.
             first_kept: index of the chain's first segment now.
 
-        Whoever still holds one of them finds everything trimmed. Raises LogClosedError. Doing it
-        again does nothing.
+        Whoever still holds one of them finds it sealed and trimmed. Raises LogClosedError. Doing
+        it again does nothing.
         """
         ...

@@ -37,12 +37,14 @@ class _Known:
 class ProducerTable:
     """What one segment's sequencer knows of its producers."""
 
-    __slots__ = ("_known", "_producers_max")
+    __slots__ = ("_forgotten_lsn", "_known", "_producers_max")
 
     def __init__(self, producers_max: int = PRODUCERS_MAX) -> None:
         """Know nobody; at most `producers_max` are remembered, the least recent is forgotten."""
         self._known: dict[bytes, _Known] = {}
         self._producers_max = producers_max
+        # No forgotten producer has a record above this LSN.
+        self._forgotten_lsn = 0
 
     def check(self, producer: Producer) -> ProducerVerdict | None:
         """Why the append must not be admitted, or None.
@@ -54,7 +56,8 @@ class ProducerTable:
         if known is None or producer.epoch > known.epoch:
             if producer.sequence == 1:
                 return None
-            return ProducerVerdict(OutOfOrder(1), 0)
+            # One that was forgotten may have records in flight, which it has to find by reading.
+            return ProducerVerdict(OutOfOrder(1), self._forgotten_lsn)
         if producer.epoch < known.epoch:
             return ProducerVerdict(Fenced(known.epoch), known.last_lsn)
         expected = known.last_sequence + 1
@@ -77,7 +80,8 @@ class ProducerTable:
         known.ring.append((producer.sequence, first_lsn))
         self._known[producer.id] = known
         if len(self._known) > self._producers_max:
-            del self._known[next(iter(self._known))]
+            forgotten = self._known.pop(next(iter(self._known)))
+            self._forgotten_lsn = max(self._forgotten_lsn, forgotten.last_lsn)
 
 
 class ProducerFilter:

@@ -109,6 +109,9 @@ def check_append(append: Append) -> None:
             f"{len(records)} records of {size} bytes together are over the limit of "
             f"{BATCH_BYTES_MAX} for one append: send them as several"
         )
+    fence = append.fence
+    if fence is not None and fence.epoch < 1:
+        raise MalformedAppendError(f"a fence of epoch {fence.epoch}: epochs count from 1")
     producer = append.producer
     if producer is not None and (
         len(producer.id) != KEY_BYTES or producer.epoch < 1 or producer.sequence < 1
@@ -179,54 +182,77 @@ class Sequencer:
         """Whether the segment is known to take nothing more."""
         return self._sealed
 
-    def admit(
-        self,
-        append: Append,
-        listener: AnswerListener | None,
-        *,
-        bounded: bool = True,
-        refusals_only: bool = False,
-    ) -> int | None:
+    def admit(self, append: Append, listener: AnswerListener | None) -> int | None:
         """Give the records their LSNs, or refuse them; the first LSN, or None for a refusal.
 
         The listener hears the outcome, possibly before this returns; nobody needs to listen to
         records that come back through the log. The append must have passed `check_append`.
 
-        Args:
-            bounded: whether it counts against the limit of what is in flight; the partition's
-                leader bounds its own work.
-            refusals_only: tell the listener neither that the append was committed nor that the
-                segment is sealed.
-
-        Raises FuturePositionError, LogClosedError.
+        Raises FuturePositionError, LogClosedError, and MalformedAppendError for one fence scope
+        too many.
         """
-        refusal, after_lsn = self._refusal(append, bounded)
+        refusal, after_lsn = self._refusal(append)
         if refusal is not None:
-            if listener is not None and not (refusals_only and type(refusal) is Sealed):
+            if listener is not None:
                 self._refuse(refusal, after_lsn, listener)
             return None
         try:
             offset = self._loglet.enqueue(_stamped(append))
         except LogletSealedError:
             self._sealed = True
-            if listener is not None and not refusals_only:
+            if listener is not None:
                 listener(Sealed(self.segment.index))
             return None
         first_lsn = self.segment.lsn_of(offset)
         assert first_lsn == self.tail_lsn, (first_lsn, self.tail_lsn)
         self._note(append, first_lsn)
-        if listener is not None and not refusals_only:
+        if listener is not None:
             self._admitted.append((self.tail_lsn - 1, first_lsn, listener))
         return first_lsn
 
-    def _refusal(self, append: Append, bounded: bool) -> tuple[Refusal | None, int]:
+    def admit_own(
+        self,
+        record: Record,
+        condition: NotChangedSince | None,
+        refused: AnswerListener | None,
+    ) -> int | None:
+        """`admit` for the partition's leader: one record, which carries its condition already.
+
+        The leader numbers and bounds its records itself and sees them come back through the log, so
+        only a refused condition is told. Gives the LSN, or None. Raises FuturePositionError,
+        LogClosedError.
+        """
+        if self._sealed:
+            return None
+        lsn = self.tail_lsn
+        if condition is not None:
+            if condition.lsn >= lsn:
+                raise FuturePositionError(condition.lsn, lsn)
+            refusal = self._conditions.check((condition,))
+            if refusal is not None:
+                if refused is not None:
+                    cause = refusal.floor if isinstance(refusal, StaleSnapshot) else refusal.lsn
+                    self._refuse(refusal, cause, refused)
+                return None
+        try:
+            offset = self._loglet.enqueue([record])
+        except LogletSealedError:
+            self._sealed = True
+            return None
+        assert self.segment.base_lsn + offset - 1 == lsn, (offset, lsn)
+        if record.keys != ():
+            self._conditions.note(record.keys, lsn)
+        self.tail_lsn = lsn + 1
+        return lsn
+
+    def _refusal(self, append: Append) -> tuple[Refusal | None, int]:
         """Why not, and the LSN that has to be committed before anybody may know."""
         if append.segment is not None and append.segment != self.segment.index:
             return WrongSegment(self.segment.index), 0
         if self._sealed:
             return Sealed(self.segment.index), 0
         in_flight = self.tail_lsn - self.committed_tail_lsn
-        if bounded and in_flight >= self._records_in_flight_max:
+        if in_flight >= self._records_in_flight_max:
             return Overloaded(in_flight), 0
         fence = append.fence
         if fence is not None:
@@ -297,13 +323,16 @@ class Sequencer:
         """Nothing more is committed here: tell everybody who still waits.
 
         Args:
-            lost: it is known that nothing in flight was committed or ever will be.
+            lost: it is known that nothing in flight was committed or ever will be; not from within
+                a listener of `committed`, where more may be on its way.
             reason: why nobody knows, otherwise.
         """
         self._sealed = True
         answer: Answer = Sealed(self.segment.index) if lost else Indeterminate(reason)
-        admitted, self._admitted = self._admitted, deque()
-        held, self._held = self._held, []
+        # Emptied in place: `committed`, if it is what led here, must find nobody left to tell.
+        admitted, held = list(self._admitted), list(self._held)
+        self._admitted.clear()
+        self._held.clear()
         for _, _, listener in admitted:
             listener(answer)
         # A refusal consumed nothing, whatever became of its cause.
@@ -314,8 +343,8 @@ class Sequencer:
 def _stamped(append: Append) -> list[Record]:
     """The records as they are stored: with the conditions and the producer's numbers."""
     producer = append.producer
-    if producer is None and (not append.conditions or append.records[0].conditions):
-        return append.records  # Nothing to add, or the partition's leader has put it there itself.
+    if producer is None and not append.conditions:
+        return append.records
     conditions = tuple([(condition.key, condition.lsn) for condition in append.conditions])
     stamped: list[Record] = []
     for record in append.records:

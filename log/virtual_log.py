@@ -5,7 +5,7 @@ log is reconfigured; between times appends and reads need nothing but the loglet
 orders the appends of a log, whoever added its last segment; others read it and may seal it.
 """
 
-from asyncio import AbstractEventLoop, Future, TimerHandle
+from asyncio import AbstractEventLoop
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeAlias
@@ -17,7 +17,7 @@ from ..core.ids import LogId
 from ..metadata.api import MetadataStore
 from .answers import Answer, Fence, NotChangedSince, Producer, Sealed
 from .chain import SEGMENTS_MAX, Chain, Segment
-from .chain_view import POLL_SECONDS, READ_BYTES_MAX, ChainView, settle
+from .chain_view import POLL_SECONDS, READ_BYTES_MAX, ChainView
 from .errors import (
     ChainFullError,
     LogClosedError,
@@ -27,6 +27,7 @@ from .errors import (
     UnknownSegmentError,
 )
 from .loglet import Loglet, LogletProvider
+from .pending_answer import PendingAnswer
 from .sequencer import AnswerListener, Append, Sequencer, SequencerLimits, check_append
 from .types import Batch, LogBatch, LogTail, Record
 
@@ -154,6 +155,17 @@ class VirtualLog(ChainView):
                 await self._retire()
                 return
             await self._extend_own(None)
+
+    async def wait_until_open(self) -> None:
+        """Wait for a change of the chain that is under way, and `recover` if the segment is sealed.
+
+        Afterwards the log takes appends, unless it was sealed as a whole or the next change has
+        begun already. Raises what `recover` raises and LogClosedError. Cancelling is safe.
+        """
+        async with self._lock.reader:
+            sequencer = self._ordering()
+        if sequencer.sealed:
+            await self.recover()
 
     async def seal(self, segment: int | None = None) -> LogTail:
         """Seal the whole log: it takes nothing until somebody leads or reconfigures it again.
@@ -299,20 +311,26 @@ class VirtualLog(ChainView):
 
     # Appending -----------------------------------------------------------------------------------
 
-    def enqueue(self, append: Append, refused: AnswerListener | None = None) -> int | None:
-        """Append without waiting; the first LSN, or None when the records were not taken.
+    def enqueue(
+        self,
+        record: Record,
+        condition: NotChangedSince | None = None,
+        refused: AnswerListener | None = None,
+    ) -> int | None:
+        """Append one record without waiting; its LSN, or None when it was not taken.
 
         For the leader, who sees its records come back through `listen`. Afterwards `accepting`
-        tells why they were not taken: the log is being reconfigured (hold them back until
-        `on_open`), or they were refused, and then `refused` hears the answer when it is final.
+        tells why it was not taken: the log is being reconfigured (hold it back until `on_open`), or
+        its condition does not hold, and then `refused` hears the answer when it is final.
 
-        The append is trusted to be within the limits. Raises FuturePositionError, LogClosedError,
+        The record is trusted to be within the limits and to carry its condition. Raises
+        FuturePositionError, LogClosedError,
         NotSequencerError.
         """
         sequencer = self._ordering()
         if self._lock.writer.locked:
             return None
-        return sequencer.admit(append, refused, bounded=False, refusals_only=True)
+        return sequencer.admit_own(record, condition, refused)
 
     def offer(self, append: Append, listener: AnswerListener) -> int | None:
         """Append without waiting; the first LSN it will have, or None for a refusal.
@@ -374,13 +392,16 @@ class VirtualLog(ChainView):
         append = Append(list(records), tuple(conditions), fence, producer, segment)
         check_append(append)
         while True:
-            pending = _Pending(self._loop)
+            chain = self.chain
+            pending = PendingAnswer(self._loop)
             async with self._lock.reader:
                 self._ordering().admit(append, pending.settle)
             while (answer := await pending.answer_within(POLL_SECONDS)) is None:
                 await self._look_for_seal()
             if type(answer) is not Sealed or segment is not None:
                 return answer
+            if self.sealed and self.chain is not chain:
+                return answer  # It was sealed after this append began.
             if self._sequencer is None or self._sequencer.sealed:
                 await self.recover()
             if self.sealed:
@@ -455,34 +476,6 @@ class VirtualLog(ChainView):
             if self._sequencer is not None:
                 self._sequencer.close(lost=False, reason=str(error))
             self._wake()
-
-
-class _Pending:
-    """Waits for an answer, a while at a time."""
-
-    __slots__ = ("_answer", "_loop", "_waiter")
-
-    def __init__(self, loop: AbstractEventLoop) -> None:
-        self._loop = loop
-        self._answer: Answer | None = None
-        self._waiter: Future[None] | None = None
-
-    def settle(self, answer: Answer) -> None:
-        """This is the answer."""
-        self._answer = answer
-        if self._waiter is not None:
-            settle(self._waiter)
-
-    async def answer_within(self, seconds: float) -> Answer | None:
-        """The answer, or None when it has not come by then."""
-        if self._answer is None:
-            waiter = self._waiter = self._loop.create_future()
-            timer: TimerHandle = self._loop.call_later(seconds, settle, waiter)
-            try:
-                await waiter
-            finally:
-                timer.cancel()
-        return self._answer
 
 
 def _nothing() -> None:

@@ -77,6 +77,10 @@ class NodeEngine:
         self._scope = TaskScope("node", on_failure=self._task_failed)
         self._stores: list[KvStore] = []
         loop = asyncio.get_running_loop()
+        if make_sync_runner is None:
+
+            def make_sync_runner(_store: str) -> SyncRunner:
+                return ThreadSyncRunner(loop)
 
         def opened(name: str) -> KvStore:
             store = open_store(name)
@@ -99,52 +103,22 @@ class NodeEngine:
                 on_failure=self._fail,
                 on_parked=self._keep_bundle,
             )
-            log_kv = opened("log")
+            self._log_store = opened("log")
             self.writer = LogWriter(
-                kv_store=log_kv,
+                kv_store=self._log_store,
                 loop=loop,
                 clock=clock,
                 policy=SyncPolicy(options.log.sync_inline),
                 metrics=metrics,
                 on_turn=self.manager.finish_turn,
                 on_failure=self._fail,
-                sync_runner=None if make_sync_runner is None else make_sync_runner("log"),
-            )
-            self.logs = Logs(
-                metadata=self._metadata,
-                providers=[
-                    LocalProvider(
-                        store=KvLogStore(log_kv),
-                        writer=self.writer,
-                        clock=clock,
-                        node=options.node.name,
-                    ),
-                    MemoryProvider(
-                        loop=loop,
-                        clock=clock,
-                        node=options.node.name,
-                        on_turn=self.manager.finish_turn,
-                    ),
-                ],
-                loop=loop,
-                default_kind=options.log.provider,
+                sync_runner=make_sync_runner("log"),
             )
         except BaseException:
             self._close_stores()
             raise
-        self._trimmer = LogTrimmer(
-            self.manager.processors,
-            store=self._partition_store,
-            sync_runner=(
-                ThreadSyncRunner(loop) if make_sync_runner is None else make_sync_runner("store")
-            ),
-            loop=loop,
-            scope=self._scope,
-            interval_ns=int(options.log.trim_interval),
-            keep_records=options.log.keep_records,
-            on_failure=self._fail,
-            reclaim=lambda: log_kv.reclaim(b"", b"\xff"),
-        )
+        self.logs = self._make_logs(loop)
+        self._trimmer = self._make_trimmer(loop, make_sync_runner("store"))
         self._silence = SilenceWatch(self.manager.invoker, loop, int(options.retry.abort_timeout))
         self.reception = WorkerReception(
             invoker=self.manager.invoker,
@@ -161,6 +135,35 @@ class NodeEngine:
             body_bytes_max=options.limits.body_bytes_max,
             in_flight_max_per_partition=options.limits.in_flight_max_per_partition,
             active_max_per_partition=options.limits.active_max_per_partition,
+        )
+
+    def _make_logs(self, loop: asyncio.AbstractEventLoop) -> Logs:
+        node = self._options.node.name
+        local = LocalProvider(
+            store=KvLogStore(self._log_store), writer=self.writer, clock=self._clock, node=node
+        )
+        memory = MemoryProvider(
+            loop=loop, clock=self._clock, node=node, on_turn=self.manager.finish_turn
+        )
+        return Logs(
+            metadata=self._metadata,
+            providers=[local, memory],
+            loop=loop,
+            default_kind=self._options.log.provider,
+        )
+
+    def _make_trimmer(self, loop: asyncio.AbstractEventLoop, sync_runner: SyncRunner) -> LogTrimmer:
+        log_store = self._log_store
+        return LogTrimmer(
+            self.manager.processors,
+            store=self._partition_store,
+            sync_runner=sync_runner,
+            loop=loop,
+            scope=self._scope,
+            interval_ns=int(self._options.log.trim_interval),
+            keep_records=self._options.log.keep_records,
+            on_failure=self._fail,
+            reclaim=lambda: log_store.reclaim(b"", b"\xff"),
         )
 
     async def start(self) -> None:

@@ -297,8 +297,8 @@ class PartitionProcessor:
         guarded: bool = False,
         traceparent: str | None = None,
         admitted: Callable[[int], None] | None = None,
-    ) -> bool:
-        """Whether it went into the log at once; False while the log is being reconfigured."""
+    ) -> int | None:
+        """The record's number; None while the log is being reconfigured."""
         assert self._proposals is not None
         return self._proposals.propose(
             Proposal(
@@ -335,14 +335,17 @@ class PartitionProcessor:
             touched = (object_key(command.service, command.key),)
         target = (command.service, command.handler, command.key)
         proposed = Proposed(reply, wait, command.invocation_id, target)
-        if not self._propose(
+        sequence = self._propose(
             INVOKE,
             command,
             touched,
             traceparent=traceparent,
             admitted=partial(self.clients.proposed, proposed),
-        ):
+        )
+        if sequence is None:
             self.clients.hold(proposed)
+        else:
+            self.clients.proposed(proposed, sequence)
 
     def propose_chunk(
         self, attempt: Attempt, deployment: str, frames: bytes, *, ended: bool

@@ -8,7 +8,6 @@ import msgspec
 
 from ..log.answers import Answer, NotChangedSince
 from ..log.errors import RecordTooLargeError
-from ..log.sequencer import Append
 from ..log.types import RECORD_BYTES_MAX, Record
 from ..log.virtual_log import VirtualLog
 
@@ -29,7 +28,8 @@ class Proposal(msgspec.Struct):
     """One record on its way to the log.
 
     Attributes:
-        admitted: told the record's number once it has one.
+        admitted: told the record's number when it was held back and has one at last; such a
+            proposal has no guard.
     """
 
     kind: int
@@ -62,8 +62,8 @@ class Proposals:
         """How many are held back."""
         return len(self._held)
 
-    def propose(self, proposal: Proposal) -> bool:
-        """Send it on, or hold it back behind those that wait; whether it was sent on.
+    def propose(self, proposal: Proposal) -> int | None:
+        """Send it on, or hold it back behind those that wait; its number if it was admitted.
 
         Raises RecordTooLargeError, LogClosedError, NotSequencerError, and nothing happened.
         """
@@ -72,10 +72,10 @@ class Proposals:
                 f"a record of {len(proposal.body)} bytes is over the limit of {RECORD_BYTES_MAX}"
             )
         if not self._held and self._admit(proposal):
-            return True
+            return self._sequence
         assert len(self._held) < self.HELD_MAX, "the front doors bound what is held back"
         self._held.append(proposal)
-        return False
+        return None
 
     def send_held(self) -> None:
         """The log takes records again: send what was held back, in its order.
@@ -84,19 +84,20 @@ class Proposals:
         """
         held = self._held
         while held and self._admit(held[0]):
-            held.popleft()
+            admitted = held.popleft().admitted
+            if admitted is not None:
+                admitted(self._sequence)
 
     def _admit(self, proposal: Proposal) -> bool:
         """Whether the proposal is dealt with: admitted, or refused for good."""
         log = self._log
         guard = proposal.guard
-        sequence = self._sequence + 1
         if guard is None:
-            conditions: tuple[NotChangedSince, ...] = ()
+            condition = refused = None
             stored: tuple[tuple[bytes, int], ...] = ()
         else:
             condition = guard.condition(self._applied_lsn())
-            conditions = (condition,)
+            refused = guard.refused
             stored = ((condition.key, condition.lsn),)
         record = Record(
             proposal.kind,
@@ -104,18 +105,15 @@ class Proposals:
             proposal.keys,
             self._epoch,
             None,
-            sequence,
+            self._sequence + 1,
             proposal.attempt,
             proposal.traceparent,
             stored,
         )
-        lsn = log.enqueue(Append([record], conditions), None if guard is None else guard.refused)
-        if lsn is None:
-            if log.accepting:
-                return True  # Refused for its condition, which the guard hears.
-            log.recover_soon()  # Unless it is being reconfigured: somebody has sealed it.
-            return False
-        self._sequence = sequence
-        if proposal.admitted is not None:
-            proposal.admitted(sequence)
-        return True
+        if log.enqueue(record, condition, refused) is not None:
+            self._sequence += 1
+            return True
+        if log.accepting:
+            return True  # Refused for its condition, which the guard hears.
+        log.recover_soon()  # Unless it is being reconfigured: somebody has sealed it.
+        return False

@@ -48,10 +48,12 @@ class MemoryLoglet:
         self._listener: CommitListener | None = None
 
     def close(self) -> None:
-        """The loglet, which is sealed, was deleted: all of it counts as trimmed from here on."""
-        assert self._sealed, f"loglet {self.loglet} was deleted while it takes records"
+        """The loglet was deleted: from here on it counts as sealed, and all of it as trimmed."""
+        assert self._staging.next_offset == self._committed_tail, "deleted with records in flight"
+        self._sealed = True
         self._trim_point = self._committed_tail - 1
         self._batches.clear()
+        self._wake()
 
     @property
     def committed_tail(self) -> int:

@@ -189,8 +189,3 @@ async def turns(count: int = 3) -> None:
     """Let the loop run."""
     for _ in range(count):
         await asyncio.sleep(0)
-
-
-async def drained(loglet: Loglet, last_offset: int) -> None:
-    """Wait until this offset is committed."""
-    await loglet.wait_for_tail(last_offset)

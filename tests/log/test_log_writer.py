@@ -14,6 +14,7 @@ from perdure.core.storage.rocks import RocksStore
 from perdure.log.errors import LogClosedError
 from perdure.log.local.sync_runner import ThreadSyncRunner
 from perdure.log.local.writer import SyncMode, SyncPolicy
+from perdure.log.types import Batch
 
 from .support import Committed, HeldSyncs, LogOnStore, group, record, turns
 
@@ -124,16 +125,22 @@ def test_nothing_to_write_costs_no_sync() -> None:
         loglet.enqueue([record(1)])
         await turns()
         # Woken by the batch before, the ones who seal and trim must not ask again.
-        tasks = [asyncio.create_task(loglet.seal()) for _ in range(3)]
+        tasks: list[asyncio.Task[object]] = []
+        tasks += [asyncio.create_task(loglet.seal()) for _ in range(3)]
         await turns()
         syncs.release()
         await turns()
+        tasks += [asyncio.create_task(loglet.seal())]  # The seal is on its way already.
+        await turns()
+        syncs.release()
+        assert syncs.waiting is None
         tasks += [asyncio.create_task(loglet.trim(1)) for _ in range(3)]
         await turns()
-        syncs.release()
+        tasks += [asyncio.create_task(loglet.trim(1))]
         await turns()
         syncs.release()
         await asyncio.gather(*tasks)
+        await turns()
 
         assert syncs.waiting is None
         assert log.writer.syncs == 3
@@ -170,7 +177,11 @@ def test_bug_above_the_log_stops_it(mode: SyncMode) -> None:
         syncs = HeldSyncs()
         log = LogOnStore(MemoryStore(), mode=mode, sync_runner=syncs)
         loglet, other = log.loglet(1), log.loglet(2)
-        loglet.listen(lambda batch: batch.records[99].kind and None)
+
+        def fail(batch: Batch) -> None:
+            assert batch.records[99] is None
+
+        loglet.listen(fail)
         quiet = Committed(other)
         waiting = asyncio.create_task(other.wait_for_tail(5))
         loglet.enqueue([record(1)])

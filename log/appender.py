@@ -1,0 +1,472 @@
+"""Appender: a producer that pipelines, and resolves by itself what a reconfiguration left open.
+
+Many appends are in flight at once and get into the log in the order of `submit`, each once. The
+records are numbered contiguously when the sequencer takes them, so a refusal leaves no gap. After
+an answer that leaves a doubt (Sealed, WrongSegment, OutOfOrder, Indeterminate) the appender stops,
+waits until everything in flight has its answer, reads the log's old end for its own records, and
+goes on under the next epoch: first what is absent, in its order, then what is newer.
+"""
+
+from asyncio import AbstractEventLoop, CancelledError, Future, TimerHandle
+from collections import deque
+from collections.abc import Sequence
+from functools import partial
+from types import TracebackType
+from typing import Final
+
+import msgspec
+
+from ..core.errors import PerdureError
+from ..core.tasks import TaskScope
+from .answers import (
+    Answer,
+    Committed,
+    Indeterminate,
+    NotChangedSince,
+    OutOfOrder,
+    Overloaded,
+    Producer,
+    Sealed,
+    WrongSegment,
+)
+from .chain_view import POLL_SECONDS, settle
+from .errors import LogClosedError, NotSequencerError
+from .reader import FilteredGap, LogEntry, LogReader, TrimGap
+from .room import Room
+from .sequencer import Append, check_append
+from .types import Record
+from .virtual_log import VirtualLog
+
+_DOUBTS: Final = (Sealed, WrongSegment, OutOfOrder, Indeterminate)
+
+
+class AppenderOptions(msgspec.Struct, frozen=True):
+    """How much one appender may have under way, sent or waiting to be sent."""
+
+    records_in_flight_max: int = 4096
+    bytes_in_flight_max: int = 16 * 1024 * 1024
+
+
+class _Item:
+    """One append on its way."""
+
+    __slots__ = (
+        "answered",
+        "conditions",
+        "doubt",
+        "first_lsn",
+        "over",
+        "records",
+        "sequence",
+        "size",
+    )
+
+    def __init__(
+        self,
+        records: list[Record],
+        conditions: tuple[NotChangedSince, ...],
+        answered: "Future[Answer]",
+    ) -> None:
+        self.records = records
+        self.conditions = conditions
+        self.answered = answered
+        self.size = sum(len(record.body) for record in records)
+        self.over = False
+        self.forget_sending()
+
+    def forget_sending(self) -> None:
+        """It is not in the log and not on its way there."""
+        self.doubt: Answer | None = None
+        # 0 while the sequencer has not taken it.
+        self.sequence = 0
+        self.first_lsn = 0
+
+
+class Appender:
+    """Appends to a log that this process leads, under one producer id.
+
+    Use it as ``async with Appender(...) as appender``: leaving waits until everything submitted is
+    answered; leaving with an exception gives up at once, and what was in flight is answered
+    Indeterminate. One object per producer id at a time; the next one takes a higher epoch.
+    """
+
+    def __init__(
+        self,
+        log: VirtualLog,
+        producer: bytes,
+        *,
+        loop: AbstractEventLoop,
+        epoch: int = 1,
+        options: AppenderOptions | None = None,
+    ) -> None:
+        """Append to `log`.
+
+        Args:
+            producer: 16 bytes; nobody else uses them.
+            epoch: the first one to number under, above all that this id had before.
+        """
+        options = options or AppenderOptions()
+        self._log = log
+        self._producer = producer
+        self._loop = loop
+        self._epoch = epoch
+        self._next_sequence = 1
+        self._segment = 0
+        self._room = Room(
+            loop,
+            records_max=options.records_in_flight_max,
+            bytes_max=options.bytes_in_flight_max,
+        )
+        # In the order of `submit`: what the sequencer has heard of, then what it has not.
+        self._sent: deque[_Item] = deque()
+        self._queued: deque[_Item] = deque()
+        self._doubt = False
+        # Where the committed tail was when the log had too much in flight; 0 for never.
+        self._overloaded_lsn = 0
+        self._overdue = False
+        self._mending = False
+        self._answers = 0
+        self._timer: TimerHandle | None = None
+        self._changed: list[Future[None]] = []
+        self._scope = TaskScope("appender", on_failure=self._break)
+
+    @property
+    def epoch(self) -> int:
+        """The producer's epoch under which records are numbered now; grows with each doubt."""
+        return self._epoch
+
+    @property
+    def records_in_flight(self) -> int:
+        """How many records have been submitted and not answered."""
+        return self._room.records
+
+    async def __aenter__(self) -> "Appender":
+        """Start."""
+        return self
+
+    async def __aexit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Wait for the answers, or give up when the body failed; see the class."""
+        if error is None:
+            await self.close()
+        else:
+            await self._give_up()
+
+    # Submitting ----------------------------------------------------------------------------------
+
+    async def submit(
+        self, records: Sequence[Record], *, conditions: Sequence[NotChangedSince] = ()
+    ) -> "Future[Answer]":
+        """Send records as one group behind everything submitted before; a future of the answer.
+
+        Waits, in order, while as much is in flight as the options allow; the future is another
+        matter and may be left for later. It gives the final answer, never a doubt that reading can
+        resolve: Committed, Conflict, StaleSnapshot, Fenced by another holder of the producer id,
+        or Sealed once the whole log is sealed and nothing was written. It is Indeterminate only
+        when the log cannot be read any more. It raises FuturePositionError, NotSequencerError,
+        LogClosedError or what metadata raises when nothing was written.
+
+        Conditions stay as they are when the append has to be sent again: StaleSnapshot and
+        Conflict then go to the caller.
+
+        Raises MalformedAppendError, RecordTooLargeError, BatchTooLargeError, LogClosedError, and
+        nothing was taken. Cancelling while this waits is safe: nothing was taken. Cancelling the
+        future takes back what is not sent yet and has no effect on what is.
+        """
+        taken = list(records)
+        check_append(Append(taken, tuple(conditions), None, Producer(self._producer, 1, 1)))
+        item = _Item(taken, tuple(conditions), self._loop.create_future())
+        await self._room.take(len(taken), item.size)
+        self._queued.append(item)
+        self._send()
+        return item.answered
+
+    async def append(
+        self, records: Sequence[Record], *, conditions: Sequence[NotChangedSince] = ()
+    ) -> Answer:
+        """`submit` and wait for the answer. Cancelling leaves open whether it was written."""
+        return await (await self.submit(records, conditions=conditions))
+
+    async def flush(self) -> None:
+        """Wait until everything submitted is answered. Cancelling is safe."""
+        while self._room.records:
+            await self._change()
+
+    async def close(self) -> None:
+        """Take nothing more and wait for the answers. Doing it again is fine.
+
+        Cancelling gives up as leaving with an exception does.
+        """
+        self._room.close()
+        try:
+            await self.flush()
+        except CancelledError:
+            await self._give_up()
+            raise
+        self._stop_timer()
+        await self._scope.close()
+
+    async def _give_up(self) -> None:
+        self._room.close()
+        self._stop_timer()
+        await self._scope.close()
+        for item in tuple(self._sent):
+            self._finish(item, Indeterminate("the appender was closed before the answer came"))
+        for item in tuple(self._queued):
+            item.answered.cancel()
+            self._done(item)
+        self._sent.clear()
+        self._queued.clear()
+
+    # Sending -------------------------------------------------------------------------------------
+
+    def _send(self) -> None:
+        """Send what is queued, as far as the log takes it now."""
+        log = self._log
+        while self._queued and not self._mending:
+            if self._doubt or not log.accepting:
+                self._mend_soon()
+                return
+            item = self._queued[0]
+            if item.answered.cancelled():
+                self._queued.popleft()
+                self._done(item)
+                continue
+            if not self._segment:
+                self._segment = log.open_segment
+            producer = Producer(self._producer, self._epoch, self._next_sequence)
+            append = Append(item.records, item.conditions, None, producer, self._segment)
+            # In `_sent` before the sequencer decides: it may answer at once.
+            self._sent.append(self._queued.popleft())
+            try:
+                lsn = log.offer(append, partial(self._answered, item))
+            except PerdureError as error:
+                # Refused for itself or because this log takes nothing here any more.
+                self._fail(item, error)
+                continue
+            if lsn is not None:
+                item.sequence = self._next_sequence
+                item.first_lsn = lsn
+                self._next_sequence += len(item.records)
+            elif type(item.doubt) is Overloaded:
+                item.forget_sending()
+                self._sent.pop()
+                self._queued.appendleft(item)
+                self._overloaded_lsn = log.committed_tail_lsn
+                self._mend_soon()
+        if self._sent and self._timer is None:
+            self._watch()
+
+    def _answered(self, item: _Item, answer: Answer) -> None:
+        """The sequencer's answer, final or a doubt."""
+        if item.over or item.doubt is not None:
+            return  # Given up on.
+        self._answers += 1
+        if type(answer) in _DOUBTS:
+            item.doubt = answer
+            self._doubt = True
+            self._mend_soon()
+            self._wake()
+        elif type(answer) is Overloaded:
+            item.doubt = answer
+        else:
+            self._finish(item, answer)
+
+    def _finish(self, item: _Item, answer: Answer) -> None:
+        if not item.answered.done():
+            item.answered.set_result(answer)
+        self._done(item)
+
+    def _fail(self, item: _Item, error: PerdureError) -> None:
+        if not item.answered.done():
+            item.answered.set_exception(error)
+        self._done(item)
+
+    def _done(self, item: _Item) -> None:
+        """The item has its answer: make room."""
+        item.over = True
+        if self._sent and self._sent[0] is item:
+            self._sent.popleft()
+        elif item in self._sent:
+            self._sent.remove(item)
+        self._room.give_back(len(item.records), item.size)
+        self._wake()
+
+    # Mending -------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """Look again after a while: without answers, the segment may have been sealed."""
+        seen = self._answers
+
+        def look() -> None:
+            self._timer = None
+            if self._sent:
+                if seen == self._answers:
+                    self._overdue = True
+                    self._mend_soon()
+                self._watch()
+
+        self._timer = self._loop.call_later(POLL_SECONDS, look)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _mend_soon(self) -> None:
+        if not self._mending:
+            self._mending = True
+            self._scope.spawn(self._mend(), name="mend")
+
+    async def _mend(self) -> None:
+        """Wait until the log takes appends again, resolve what is in doubt, go on sending."""
+        try:
+            error = await self._recover()
+            over = isinstance(error, NotSequencerError | LogClosedError)
+            if self._doubt and (error is None or over):
+                await self._resolve(over)
+            if error is not None:
+                self._refuse_queued(error)
+            elif self._log.sealed:
+                self._refuse_queued(None)
+        finally:
+            self._mending = False
+        self._send()
+
+    async def _recover(self) -> PerdureError | None:
+        """Have the log recovered; the error if nothing can be sent here now.
+
+        Without one it is open afterwards, or sealed as a whole.
+        """
+        while True:
+            try:
+                if self._overloaded_lsn:
+                    lsn, self._overloaded_lsn = self._overloaded_lsn, 0
+                    await self._log.wait_for_tail(lsn)
+                if self._overdue:
+                    self._overdue = False
+                    await self._log.recover()
+                else:
+                    await self._log.wait_until_open()
+            except PerdureError as error:
+                if not error.retryable or isinstance(error, NotSequencerError):
+                    return error
+                await self._change(POLL_SECONDS)
+            else:
+                return None
+
+    async def _resolve(self, over: bool) -> None:
+        """Find what is in the log of all that was sent; the rest goes to the front of the queue.
+
+        Args:
+            over: no more answers are to be expected.
+        """
+        while any(item.doubt is None for item in self._sent):
+            if over:
+                for item in self._sent:
+                    item.doubt = item.doubt or Indeterminate("the log takes no more records")
+            elif not await self._change(POLL_SECONDS):
+                self._overdue = True
+                over = isinstance(await self._recover(), NotSequencerError | LogClosedError)
+        numbered = [item for item in self._sent if item.sequence]
+        found, unknown = await self._find(numbered)
+        absent: list[_Item] = []
+        for item in tuple(self._sent):
+            if item.sequence in found:
+                lsn = found[item.sequence]
+                self._finish(item, Committed(lsn, lsn + len(item.records) - 1))
+            elif item.sequence and unknown:
+                self._finish(item, Indeterminate(unknown))
+            else:
+                self._sent.remove(item)
+                item.forget_sending()
+                absent.append(item)
+        self._queued.extendleft(reversed(absent))
+        self._epoch += 1
+        self._next_sequence = 1
+        self._segment = 0
+        self._doubt = False
+
+    async def _find(self, items: list[_Item]) -> tuple[dict[int, int], str]:
+        """Read the old segment's end: the LSNs of what is there, by number.
+
+        Also why the others may be there nevertheless; "" when they are absent for ever.
+        """
+        found: dict[int, int] = {}
+        if not items:
+            return found, ""
+        first_lsn = min(item.first_lsn for item in items)
+        numbers = {item.sequence for item in items}
+        try:
+            end_lsn = self._end_of_segment()
+            unknown = "" if end_lsn else "the segment was not sealed before the log was closed"
+            end_lsn = end_lsn or (await self._log.find_tail()).lsn
+            async for entry in LogReader(self._log, first_lsn, to_lsn=end_lsn - 1):
+                match entry:
+                    case LogEntry(lsn, record):
+                        if (
+                            record.sequence in numbers
+                            and record.producer == self._producer
+                            and record.producer_epoch == self._epoch
+                        ):
+                            found[record.sequence] = lsn
+                    case TrimGap():
+                        unknown = "the log was trimmed before it could be read"
+                    case FilteredGap():
+                        pass
+        except PerdureError as error:
+            unknown = f"the log cannot be read: {error}"
+        return found, unknown
+
+    def _end_of_segment(self) -> int:
+        """The tail of the segment that was sent to, 0 while it is open."""
+        chain = self._log.chain
+        for segment in chain.segments:
+            if segment.index > self._segment:
+                return segment.base_lsn
+        return chain.sealed_tail or 0
+
+    def _refuse_queued(self, error: PerdureError | None) -> None:
+        """Nothing that is queued can be sent: tell so, with the error or as Sealed."""
+        queued, self._queued = self._queued, deque()
+        for item in queued:
+            if error is not None:
+                self._fail(item, error)
+            else:
+                self._finish(item, Sealed(self._log.chain.tail.index))
+
+    def _break(self, error: BaseException) -> None:
+        """A bug: nobody may wait for ever."""
+        self._room.close()
+        self._stop_timer()
+        for item in (*self._sent, *self._queued):
+            if not item.answered.done():
+                item.answered.set_exception(error)
+            self._done(item)
+        self._queued.clear()
+
+    async def _change(self, timeout_seconds: float | None = None) -> bool:
+        """Wait until something was answered; False when the time is up first."""
+        waiter: Future[None] = self._loop.create_future()
+        self._changed.append(waiter)
+        timer: TimerHandle | None = None
+        if timeout_seconds is not None:
+            timer = self._loop.call_later(timeout_seconds, settle, waiter)
+        try:
+            await waiter
+        finally:
+            if timer is not None:
+                timer.cancel()
+            woken = waiter not in self._changed
+            if not woken:
+                self._changed.remove(waiter)
+        return woken
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, []
+        for waiter in changed:
+            settle(waiter)

@@ -1,0 +1,1 @@
+"""A small model of the replicated log around the real admission classes; see `world`."""
