@@ -98,6 +98,8 @@ _TAKEN_FROM_CODE: Final = frozenset(
     )
 )
 
+_unpack_header: Final = messages.FRAME_HEADER.unpack_from
+
 PROTOCOL_VIOLATION: Final = 571
 
 MESSAGE_CHARACTERS_MAX: Final = 8 * 1024
@@ -109,6 +111,24 @@ def read_reply(frames: bytes) -> Reply:
 
     Other bodies are read once, by apply. What breaks the protocol becomes the attempt's error.
     """
+    # Nearly all segments hold nothing but known commands, with END behind them or not, and are
+    # stored as they came; anything else is looked at again, frame by frame.
+    position, length = 0, len(frames)
+    message_type = size = 0
+    while position + messages.FRAME_HEADER_BYTES <= length:
+        message_type, _flags, size = _unpack_header(frames, position)
+        if message_type not in _TAKEN_FROM_CODE:
+            break
+        position += messages.FRAME_HEADER_BYTES + size
+    if position == length:
+        return Reply(frames, False, None)
+    end = position + messages.FRAME_HEADER_BYTES
+    if message_type == messages.END and end == length and size == 0:
+        return Reply(frames, True, None)
+    return _read_frame_by_frame(frames)
+
+
+def _read_frame_by_frame(frames: bytes) -> Reply:
     # A proposal becomes its completion here, before the log: what is stored must not depend on how
     # some release of a library serialises.
     rewritten: list[bytes] = []
