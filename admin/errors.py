@@ -1,8 +1,19 @@
-"""What admin REST refuses, and the only map from its errors to HTTP codes."""
+"""What admin REST refuses, and the only map from errors to its HTTP codes."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from ..core.errors import PerdureError
+from ..log.errors import (
+    ChainFullError,
+    FuturePositionError,
+    LogClosedError,
+    NotSequencerError,
+    ReconfigurationError,
+    UnknownLogError,
+    UnknownProviderError,
+    UnknownSegmentError,
+)
 
 
 class NoSuchResourceError(PerdureError):
@@ -12,13 +23,69 @@ class NoSuchResourceError(PerdureError):
 
 
 class AdminMethodError(PerdureError):
-    """An HTTP method that the resource does not take."""
+    """An HTTP method that the resource does not take.
+
+    Attributes:
+        allowed: the methods that it takes.
+    """
 
     code = "PD1002"
+
+    def __init__(self, method: str, allowed: Sequence[str]) -> None:
+        """Name the method and those to use instead."""
+        super().__init__(f"{method[:20]} is not taken here; use {' or '.join(allowed)}")
+        self.allowed = tuple(allowed)
+
+
+class AdminRequestError(PerdureError):
+    """A part of the path, a query value or a field of the body is not understood."""
+
+    code = "PD1003"
+
+
+class TrimRefusedError(PerdureError):
+    """A trim reaches beyond what this node has applied durably."""
+
+    code = "PD1004"
+
+
+class AdminBodyTooLargeError(PerdureError):
+    """The body of an admin request is over its limit."""
+
+    code = "PD1005"
+
+
+class AdminContentTypeError(PerdureError):
+    """A request that changes something does not say that its body is JSON.
+
+    Pages in a browser cannot say so to another origin without being asked first: that keeps them
+    from changing a node on the same machine.
+    """
+
+    code = "PD1006"
+
+
+class VolatileProviderError(PerdureError):
+    """A log that is kept on disk would go on in memory, which a restart forgets."""
+
+    code = "PD1007"
 
 
 HTTP_STATUS: Final[dict[type[PerdureError], int]] = {
     NoSuchResourceError: 404,
     AdminMethodError: 405,
+    AdminRequestError: 400,
+    TrimRefusedError: 409,
+    AdminBodyTooLargeError: 413,
+    AdminContentTypeError: 415,
+    VolatileProviderError: 409,
+    UnknownLogError: 404,
+    UnknownSegmentError: 409,
+    UnknownProviderError: 400,
+    FuturePositionError: 416,
+    ChainFullError: 409,
+    NotSequencerError: 503,
+    ReconfigurationError: 503,
+    LogClosedError: 503,
 }
 """The HTTP status of each error; 500 for any other."""

@@ -4,45 +4,34 @@ It is an embedded granian of its own: the second server in a process was measure
 megabyte of memory, three sleeping threads and no CPU while idle.
 """
 
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
+from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defined]
 
-from .. import __version__
 from ..core.errors import PerdureError
-from ..core.http_server import HttpProtocol, HttpScope, HttpServer
-from ..core.metrics import CONTENT_TYPE, Metrics
-from ..partition_processor.status import PartitionDetail, PartitionStatus
-from .errors import HTTP_STATUS, AdminMethodError, NoSuchResourceError
+from ..core.http_server import Headers, HttpProtocol, HttpScope, HttpServer
+from ..core.metrics import Metrics
+from .api.logs import LogsApi
+from .api.node import NodeApi
+from .api.partitions import PartitionsApi
+from .api.routes import Request, Routes, Text
+from .errors import (
+    HTTP_STATUS,
+    AdminBodyTooLargeError,
+    AdminContentTypeError,
+    AdminMethodError,
+)
+from .view import AdminView
 
 OPTION: Final = "listen.admin"
 
-_JSON: Final = [("content-type", "application/json")]
-_TEXT: Final = [("content-type", CONTENT_TYPE)]
+BODY_BYTES_MAX: Final = 64 * 1024
+_JSON: Final = "application/json"
 _GRACE_SECONDS: Final = 0.5
+_DRAIN_BODIES: Final = 16
+"""How many limits of an oversized body are read and dropped, so that the answer is seen."""
 _encoder: Final = msgspec.json.Encoder()
-
-
-class AdminView(Protocol):
-    """The node, as operators may look at it."""
-
-    @property
-    def node_name(self) -> str:
-        """Name of this node."""
-        ...
-
-    @property
-    def cluster(self) -> str:
-        """Name of its cluster."""
-        ...
-
-    def partitions(self) -> list[PartitionStatus]:
-        """Every partition on this node, by number."""
-        ...
-
-    def partition(self, partition: int) -> PartitionDetail | None:
-        """One partition in full; None when this node has no such partition."""
-        ...
 
 
 class AdminServer:
@@ -50,8 +39,14 @@ class AdminServer:
 
     def __init__(self, view: AdminView, metrics: Metrics) -> None:
         """Take what is shown."""
-        self._view = view
-        self._metrics = metrics
+        self._logs = LogsApi(view)
+        self._routes = Routes(
+            [
+                *NodeApi(view, metrics).routes(),
+                *PartitionsApi(view).routes(),
+                *self._logs.routes(),
+            ]
+        )
         self._server = HttpServer(self, OPTION)
 
     async def start(self, address: str) -> str:
@@ -59,52 +54,58 @@ class AdminServer:
         return await self._server.start(address)
 
     async def stop(self) -> None:
-        """Stop listening and drop what is open."""
+        """Stop listening, answer who waits for records, and drop what is open."""
+        self._logs.close()
         await self._server.stop(_GRACE_SECONDS)
 
     async def __rsgi__(self, scope: HttpScope, protocol: HttpProtocol) -> None:
         """Answer one request; called by the server as a task of its own."""
-        headers = _JSON
+        headers: Headers = [("content-type", _JSON)]
         status = 200
         try:
+            answer, parts = self._routes.find(scope.method, scope.path)
+            body = b""
             if scope.method != "GET":
-                raise AdminMethodError(f"{scope.method} is not taken here; use GET")
-            path = scope.path.rstrip("/")
-            if path == "/metrics":
-                headers = _TEXT
-                body = self._metrics.render()
+                _check_content_type(scope)
+                body = await _read_body(protocol)
+            shown = await answer(Request(parts, scope.query_string, body))
+            if isinstance(shown, Text):
+                headers = [("content-type", shown.content_type)]
+                content = shown.body
             else:
-                body = _encoder.encode(self._resource(path))
+                content = _encoder.encode(shown)
         except PerdureError as error:
             status = HTTP_STATUS.get(type(error), 500)
-            body = _encoder.encode({"message": error.message, "code": error.code})
-        protocol.response_bytes(status, headers, body)
+            if isinstance(error, AdminMethodError):
+                headers.append(("allow", ", ".join(error.allowed)))
+            content = _encoder.encode({"message": error.message, "code": error.code})
+        except (ProtocolClosed, ProtocolError):
+            # The client went away before its body was here: nobody is left to answer.
+            return
+        protocol.response_bytes(status, headers, content)
 
-    def _resource(self, path: str) -> object:
-        """What a path shows. Raises NoSuchResourceError."""
-        match path.split("/")[1:]:
-            case ["health"]:
-                return {"status": "ok", "node": self._view.node_name}
-            case ["version"]:
-                return {
-                    "version": __version__,
-                    "node": self._view.node_name,
-                    "cluster": self._view.cluster,
-                }
-            case ["partitions"]:
-                return {"partitions": self._view.partitions()}
-            case ["partitions", number]:
-                detail = None
-                if number.isascii() and number.isdigit() and len(number) <= 9:
-                    detail = self._view.partition(int(number))
-                if detail is None:
-                    raise NoSuchResourceError(
-                        f"this node has no partition {number[:20]!r}; GET /partitions lists those "
-                        "it has"
-                    )
-                return detail
-            case _:
-                raise NoSuchResourceError(
-                    f"{path[:200]!r} is not here; there are /health, /version, /metrics, "
-                    "/partitions and /partitions/ID"
-                )
+
+def _check_content_type(scope: HttpScope) -> None:
+    """Raises AdminContentTypeError."""
+    given = dict(scope.headers.items()).get("content-type", "")
+    if given.partition(";")[0].strip().lower() != _JSON:
+        raise AdminContentTypeError(
+            f"send what changes something as JSON, with the header content-type: {_JSON}"
+        )
+
+
+async def _read_body(protocol: HttpProtocol) -> bytes:
+    """The whole body. Raises AdminBodyTooLargeError without keeping more than the limit."""
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in protocol:
+        size += len(piece)
+        if size <= BODY_BYTES_MAX:
+            pieces.append(piece)
+        elif size > _DRAIN_BODIES * BODY_BYTES_MAX:
+            break
+    if size > BODY_BYTES_MAX:
+        raise AdminBodyTooLargeError(
+            f"the body is over the limit of {BODY_BYTES_MAX} bytes; no request here needs more"
+        )
+    return b"".join(pieces)

@@ -7,7 +7,7 @@ import structlog
 
 from ..admin.http import AdminServer
 from ..core.clock import Clock, SystemClock
-from ..core.errors import PerdureError
+from ..core.errors import AddressInUseError, PerdureError
 from ..core.loop_lag import LoopLag
 from ..core.metrics import Metrics
 from ..core.net.choice import make_transport
@@ -19,7 +19,7 @@ from ..core.storage.rocks import Profile, RocksStore
 from ..ingress.errors import NotLeaderError
 from ..ingress.grpc import GrpcIngress
 from ..ingress.http import HttpIngress
-from ..partition_processor.status import PartitionDetail, PartitionStatus
+from .admin_view import NodeView
 from .engine import NodeEngine
 from .options import NodeOptions
 
@@ -51,26 +51,6 @@ class NodeServer:
         self.metrics = Metrics()
         self.addresses: dict[str, str] = {}
 
-    # What the admin part shows ---------------------------------------------------------
-
-    @property
-    def node_name(self) -> str:
-        """This node's name."""
-        return self._options.node.name
-
-    @property
-    def cluster(self) -> str:
-        """The cluster's name."""
-        return self._options.node.cluster
-
-    def partitions(self) -> list[PartitionStatus]:
-        """How all partitions are."""
-        return [] if self._engine is None else self._engine.manager.partitions()
-
-    def partition(self, partition: int) -> PartitionDetail | None:
-        """One partition in full."""
-        return None if self._engine is None else self._engine.manager.partition(partition)
-
     # Life ------------------------------------------------------------------------------
 
     def request_stop(self) -> None:
@@ -99,13 +79,13 @@ class NodeServer:
             lag.start()
             _log.info(
                 "node ready",
-                name=self.node_name,
-                cluster=self.cluster,
+                name=self._options.node.name,
+                cluster=self._options.node.cluster,
                 **{f"listen_{door}": address for door, address in self.addresses.items()},
             )
             await self._stop.wait()
             if engine.failure is None:
-                _log.info("node stopping", name=self.node_name)
+                _log.info("node stopping", name=self._options.node.name)
                 await engine.finish_requests()
         finally:
             lag.stop()
@@ -124,13 +104,21 @@ class NodeServer:
     async def _open_doors(self, engine: NodeEngine) -> None:
         listen = self._options.listen
         body_bytes_max = self._options.limits.body_bytes_max
-        self._node_listener = await make_transport(listen.node_transport).listen(
-            listen.node, {SESSION_SERVICE: engine.reception.serve}
-        )
+        try:
+            self._node_listener = await make_transport(listen.node_transport).listen(
+                listen.node, {SESSION_SERVICE: engine.reception.serve}
+            )
+        except AddressInUseError as error:
+            # A transport does not know the option that its address came from.
+            raise AddressInUseError(
+                f"{error.message} with --set listen.node=HOST:PORT (port 0 takes any free one)"
+            ) from None
         self.addresses["node"] = self._node_listener.address
         http = HttpIngress(engine.dispatcher, body_bytes_max=body_bytes_max)
         grpc = GrpcIngress(engine.dispatcher, body_bytes_max=body_bytes_max)
-        admin = AdminServer(self, self.metrics)
+        node = self._options.node
+        view = NodeView(engine, node_name=node.name, cluster=node.cluster)
+        admin = AdminServer(view, self.metrics)
         for name, door, address in (
             ("ingress_http", http, listen.ingress_http),
             ("ingress_grpc", grpc, listen.ingress_grpc),
@@ -149,4 +137,4 @@ class NodeServer:
             await self._node_listener.close()
         if engine is not None:
             engine.close()
-        _log.info("node stopped", name=self.node_name)
+        _log.info("node stopped", name=self._options.node.name)

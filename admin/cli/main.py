@@ -26,6 +26,8 @@ Start a node, then a worker that runs your code, then call it:
   perdure send Counter/ada/add 5 --idempotency-key first
 
   perdure partitions list -o json
+
+  perdure logs read 0 --object Counter/ada
 """
 
 
@@ -66,7 +68,8 @@ def build_app() -> "typer.Typer":
     """The whole command tree."""
     import typer
 
-    from . import call, partitions, send, server, worker
+    from . import call, partitions, send, server, simulate, worker
+    from .logs import build_logs
 
     app = typer.Typer(
         help=_HELP,
@@ -90,10 +93,12 @@ def build_app() -> "typer.Typer":
     app.command("worker", help=worker.HELP)(worker.worker)
     app.command("call", help=call.HELP)(call.call)
     app.command("send", help=send.HELP)(send.send)
+    app.command("sim", help=simulate.HELP)(simulate.sim)
     group = typer.Typer(help="Look at the partitions of a node.", no_args_is_help=True)
     group.command("list", help=partitions.LIST_HELP)(partitions.list_partitions)
     group.command("inspect", help=partitions.INSPECT_HELP)(partitions.inspect_partition)
     app.add_typer(group, name="partitions")
+    app.add_typer(build_logs(), name="logs")
     return app
 
 

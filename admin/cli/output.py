@@ -26,7 +26,13 @@ _NEXT_STEPS: Final = {
     "PD0504": "leave the key out of the target: Service/handler",
     "PD0508": "try again in a moment",
     "PD0509": "try again in a moment, or another node with --ingress HOST:PORT",
+    "PD0807": "the log's tail is shown by: perdure logs find-tail LOG",
+    "PD0811": "the log's segments are shown by: perdure logs describe LOG",
+    "PD0813": "list what there is with: perdure logs list",
+    "PD0817": "who orders the log's appends is shown by: perdure logs list",
+    "PD0818": "make room with: perdure logs trim LOG LSN",
     "PD1001": "list what there is with: perdure partitions list",
+    "PD1004": "how far it may be trimmed is shown by: perdure logs describe LOG",
 }
 
 

@@ -1,11 +1,11 @@
 """``perdure partitions``: what the partitions of a node are doing, over admin REST."""
 
-from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from ...core.errors import TransportError
-from .output import Format, Output, RemoteError, print_json, print_table
+from .admin_client import ADMIN_DEFAULT, AdminOption, get
+from .output import Format, Output, print_json, print_table
 
 if TYPE_CHECKING:
     from ...partition_processor.status import PartitionStatus
@@ -20,18 +20,13 @@ INSPECT_HELP: Final = """Show one partition in full.
 
   perdure partitions inspect 3
 """
-_TIMEOUT_SECONDS: Final = 10.0
-_ADMIN_DEFAULT: Final = "http://127.0.0.1:9070"
-_Shown = TypeVar("_Shown")
-
-AdminOption = Annotated[str, typer.Option("--admin", metavar="URL", help="Admin REST of a node.")]
 
 
-def list_partitions(admin: AdminOption = _ADMIN_DEFAULT, output: Output = Format.TABLE) -> None:
+def list_partitions(admin: AdminOption = ADMIN_DEFAULT, output: Output = Format.TABLE) -> None:
     """Run the command."""
     from ...partition_processor.status import PartitionStatus
 
-    answer = _get(admin, "/partitions", dict[str, list[PartitionStatus]])
+    answer = get(admin, "/partitions", dict[str, list[PartitionStatus]])
     if output is Format.JSON:
         print_json(answer)
         return
@@ -56,13 +51,13 @@ def list_partitions(admin: AdminOption = _ADMIN_DEFAULT, output: Output = Format
 
 def inspect_partition(
     partition: Annotated[int, typer.Argument(metavar="ID", min=0, help="The partition's number.")],
-    admin: AdminOption = _ADMIN_DEFAULT,
+    admin: AdminOption = ADMIN_DEFAULT,
     output: Output = Format.TABLE,
 ) -> None:
     """Run the command."""
     from ...partition_processor.status import PartitionDetail
 
-    detail = _get(admin, f"/partitions/{partition}", PartitionDetail)
+    detail = get(admin, f"/partitions/{partition}", PartitionDetail)
     if output is Format.JSON:
         print_json(detail)
         return
@@ -88,43 +83,3 @@ def inspect_partition(
 def _counts(status: "PartitionStatus") -> str:
     counted = (f"{name}={count}" for name, count in sorted(status.invocations.items()) if count)
     return " ".join(counted) or "-"
-
-
-def _get(admin: str, path: str, kind: type[_Shown]) -> _Shown:
-    """Ask admin REST. Raises TransportError or RemoteError."""
-    import http.client
-    import urllib.error
-    import urllib.request
-
-    import msgspec
-
-    url = admin.rstrip("/") + path
-    if not url.startswith(("http://", "https://")):
-        raise typer.BadParameter(f"{admin!r} is not a URL", param_hint="--admin")
-    # A node on loopback is not behind the proxy that the environment may name.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(url, timeout=_TIMEOUT_SECONDS) as response:
-            body = response.read()
-    except urllib.error.HTTPError as error:
-        with error:
-            raise _refused(url, error.code, error.read()) from None
-    except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        raise TransportError(f"no node answers at {admin} ({reason}); --admin names another") from (
-            None
-        )
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.MsgspecError as error:
-        raise TransportError(f"{url} answered what no node says: {error}") from None
-
-
-def _refused(url: str, status: int, body: bytes) -> TransportError | RemoteError:
-    import msgspec
-
-    try:
-        answer = msgspec.json.decode(body, type=dict[str, str])
-        return RemoteError(answer["code"], answer["message"])
-    except (msgspec.MsgspecError, KeyError):
-        return TransportError(f"{url} answered HTTP {status}")

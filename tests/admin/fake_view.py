@@ -1,5 +1,7 @@
 """A node with two partitions, as admin REST sees it."""
 
+from perdure.core.ids import LogId
+from perdure.log.logs import Logs
 from perdure.partition_processor.status import PartitionDetail, PartitionStatus
 
 STATUSES = [
@@ -9,10 +11,15 @@ STATUSES = [
 
 
 class FakeView:
-    """Looks like a node."""
+    """Looks like a node that has partitions only; for its logs tests take a real engine."""
 
     node_name = "node-1"
     cluster = "perdure"
+
+    @property
+    def logs(self) -> Logs:
+        """There are none to look at."""
+        raise AssertionError("this view has no logs")
 
     def partitions(self) -> list[PartitionStatus]:
         """Both."""
@@ -23,3 +30,7 @@ class FakeView:
         if partition >= len(STATUSES):
             return None
         return PartitionDetail(STATUSES[partition], 0, 2**64 - 1, "ab12", 1, 2)
+
+    def durable_lsn(self, log: LogId) -> int:
+        """Nothing is durable."""
+        return 0

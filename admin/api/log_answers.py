@@ -1,0 +1,216 @@
+"""What admin REST tells about logs; the command line reads the same types."""
+
+from typing import Literal
+
+import msgspec
+
+
+class LogRow(msgspec.Struct, frozen=True):
+    """One log, as ``perdure logs list`` shows it.
+
+    Attributes:
+        trim_point: the last LSN that is gone, 0 when none is.
+        tail_lsn: the first LSN that is not written.
+        records: how many can be read.
+        sealed: whether the log as a whole takes no records.
+        kind: of the last segment's provider, as are `loglet`, `epoch` and `sequencer`.
+        error: why the log cannot be looked at, empty otherwise.
+    """
+
+    log: int
+    segments: int
+    trim_point: int
+    tail_lsn: int
+    records: int
+    sealed: bool
+    kind: str
+    loglet: int
+    epoch: int
+    sequencer: str
+    error: str = ""
+
+
+class LogList(msgspec.Struct, frozen=True):
+    """All logs of a node, by number."""
+
+    logs: list[LogRow]
+
+
+class SegmentRow(msgspec.Struct, frozen=True):
+    """One segment of a log.
+
+    Attributes:
+        base_lsn: LSN of its first record.
+        tail_lsn: the first LSN behind it.
+        trim_point: the last LSN of it that is gone, None while it is whole.
+        records: how many of it can be read.
+        since: no record of it is dated before this, ISO 8601; None for a log's first segment.
+    """
+
+    index: int
+    base_lsn: int
+    tail_lsn: int
+    state: Literal["open", "sealed"]
+    trim_point: int | None
+    records: int
+    kind: str
+    loglet: int
+    epoch: int
+    sequencer: str
+    since: str | None
+
+
+class LogDetail(msgspec.Struct, frozen=True):
+    """One log in full, as ``perdure logs describe`` shows it.
+
+    Attributes:
+        durable_lsn: how far the log may be trimmed: what this node has applied durably.
+    """
+
+    log: int
+    tail_lsn: int
+    sealed: bool
+    trim_point: int
+    records: int
+    durable_lsn: int
+    segments: list[SegmentRow]
+
+
+class TailAnswer(msgspec.Struct, frozen=True):
+    """Where a log ends; `state` is the whole log's."""
+
+    log: int
+    segment: int
+    state: Literal["open", "sealed"]
+    tail_lsn: int
+
+
+class SealAnswer(msgspec.Struct, frozen=True):
+    """What a seal came to; `already_sealed` when there was nothing to do."""
+
+    log: int
+    segment: int
+    tail_lsn: int
+    already_sealed: bool
+
+
+class ReconfigureAnswer(msgspec.Struct, frozen=True):
+    """What a reconfiguration came to.
+
+    Attributes:
+        sealed_segment: index of the segment that was the last one; an empty one has left the log.
+        tail_lsn: where it ended and the new one begins.
+        was_sealed: whether the whole log was sealed and takes records again now.
+    """
+
+    log: int
+    sealed_segment: int
+    tail_lsn: int
+    was_sealed: bool
+    old: "SegmentParamsView"
+    new: "SegmentParamsView"
+
+
+class SegmentParamsView(msgspec.Struct, frozen=True):
+    """How a segment came to be."""
+
+    segment: int
+    kind: str
+    loglet: int
+    epoch: int
+    sequencer: str
+
+
+class TrimAnswer(msgspec.Struct, frozen=True):
+    """What a trim came to.
+
+    Attributes:
+        requested: the last LSN that was to go.
+        trim_point_before: the last LSN that was gone before.
+        trim_point: the last one that is gone now; less than asked for within a batch.
+    """
+
+    log: int
+    requested: int
+    trim_point_before: int
+    trim_point: int
+
+
+class ConditionView(msgspec.Struct, frozen=True):
+    """What was checked when a record was taken: nothing after `lsn` has written `key` (hex)."""
+
+    key: str
+    lsn: int
+
+
+class ProducerView(msgspec.Struct, frozen=True):
+    """Who numbered a record; `id` in hex."""
+
+    id: str
+    epoch: int
+    sequence: int
+
+
+class RecordView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One record, its body as far as it tells what happened; what it does not have is left out.
+
+    Attributes:
+        segment: index of the one that holds it.
+        time: of the record, ISO 8601 in UTC; `time_ns` are the same nanoseconds since 1970.
+        kind: name of the command.
+        keys: in hex; "all" for a record that touches every key.
+        epoch: of the leader that wrote it; `sequence` is its number under that epoch.
+        producer: who numbered it instead of the leader.
+        attempt: of the invocation, 0 for none.
+        invocation: id of the one that it is about.
+        object_key: with `service` and `handler`, the target of an Invoke.
+        frames: type names of the frames of an AttemptChunk; the last one is "…" when there are
+            more than are listed.
+        failure: code and message of an AttemptFailed.
+        leader: the node that an AnnounceLeader names.
+        problem: why the body cannot be read.
+    """
+
+    lsn: int
+    segment: int
+    time: str
+    time_ns: int
+    kind: str
+    keys: list[str] | str
+    conditions: list[ConditionView]
+    epoch: int
+    sequence: int
+    producer: ProducerView | None
+    attempt: int
+    body_bytes: int
+    traceparent: str | None = None
+    invocation: str | None = None
+    service: str | None = None
+    handler: str | None = None
+    object_key: str | None = None
+    frames: list[str] | None = None
+    failure: str | None = None
+    leader: str | None = None
+    problem: str | None = None
+
+
+class TrimGapView(msgspec.Struct, frozen=True):
+    """LSNs that are gone, the first and the last of them."""
+
+    trim_gap: tuple[int, int]
+
+
+class RecordsPage(msgspec.Struct, frozen=True):
+    """Records in their order.
+
+    Attributes:
+        records: `RecordView` or `TrimGapView`, not decoded.
+        next_lsn: where to go on.
+        tail_lsn: the log's tail when the page was made.
+        complete: whether nothing behind `next_lsn` can be asked for any more.
+    """
+
+    records: list[msgspec.Raw]
+    next_lsn: int
+    tail_lsn: int
+    complete: bool

@@ -1,0 +1,316 @@
+"""The logs over admin REST: look at them, read them, seal, reconfigure and trim them."""
+
+import asyncio
+from typing import Final, Literal
+
+import msgspec
+
+from ...core.errors import StorageError
+from ...core.ids import InvocationId, LogId, MalformedIdError, parse_invocation_id
+from ...log.chain import Segment
+from ...log.errors import LogError, UnknownProviderError
+from ...log.memory.provider import KIND as MEMORY_KIND
+from ...log.types import KEY_BYTES
+from ...log.virtual_log import VirtualLog
+from ...partition_processor.records import KIND_NAMES
+from ..errors import AdminRequestError, TrimRefusedError, VolatileProviderError
+from ..view import AdminView
+from .log_answers import (
+    LogDetail,
+    LogList,
+    LogRow,
+    ReconfigureAnswer,
+    RecordsPage,
+    SealAnswer,
+    SegmentParamsView,
+    SegmentRow,
+    TailAnswer,
+    TrimAnswer,
+)
+from .parameters import NUMBER_MAX, Parameters, decode_body, whole_number
+from .record_pages import PageReader, RecordsQuery, TailWaits
+from .routes import Request, Route
+from .times import TIME_FORM, parse_time_ns, time_text
+
+LIMIT_DEFAULT: Final = 100
+LIMIT_MAX: Final = 1000
+WAIT_MS_MAX: Final = 10_000
+_TEXT_SHOWN: Final = 20
+_QUERY: Final = (
+    "from",
+    "to",
+    "limit",
+    "key",
+    "invocation",
+    "since",
+    "until",
+    "kind",
+    "wait_ms",
+)
+_KINDS: Final = {name.lower(): kind for kind, name in KIND_NAMES.items()}
+
+
+class SealBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``segment`` is the index that is believed to be the last one."""
+
+    segment: int | None = None
+
+
+class ReconfigureBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``provider`` is the kind of the new segment; None keeps the one there is."""
+
+    provider: str | None = None
+    accept_loss: bool = False
+
+
+class TrimBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``lsn`` is the last one that is to go."""
+
+    lsn: int
+
+
+class LogsApi:
+    """``/logs`` and what lies below it. Everything raises what the log raises."""
+
+    def __init__(self, view: AdminView) -> None:
+        """Take the node."""
+        self._view = view
+        self._waits = TailWaits()
+
+    def routes(self) -> list[Route]:
+        """All of them."""
+        return [
+            Route("GET", "/logs", self.list_logs),
+            Route("GET", "/logs/{log}", self.describe),
+            Route("GET", "/logs/{log}/tail", self.find_tail),
+            Route("GET", "/logs/{log}/records", self.records),
+            Route("POST", "/logs/{log}/seal", self.seal),
+            Route("POST", "/logs/{log}/reconfigure", self.reconfigure),
+            Route("POST", "/logs/{log}/trim", self.trim),
+        ]
+
+    def close(self) -> None:
+        """Let nobody wait for records any more."""
+        self._waits.close()
+
+    # Looking -------------------------------------------------------------------------------------
+
+    async def list_logs(self, request: Request) -> LogList:
+        """Every log that this node has opened."""
+        Parameters(request.query, ())
+        return LogList([await _row(log) for log in self._view.logs.opened()])
+
+    async def describe(self, request: Request) -> LogDetail:
+        """One log with its segments."""
+        Parameters(request.query, ())
+        log = await self._log(request)
+        tail = await log.find_tail()
+        chain = log.chain
+        trim_point = log.trim_point_lsn
+        segments = [
+            _segment_row(
+                segment,
+                tail_lsn=tail.lsn if segment is chain.tail else chain.segments[place + 1].base_lsn,
+                state="open" if segment is chain.tail and not tail.sealed else "sealed",
+                trim_point=trim_point,
+            )
+            for place, segment in enumerate(chain.segments)
+        ]
+        return LogDetail(
+            log=log.log,
+            tail_lsn=tail.lsn,
+            sealed=tail.sealed,
+            trim_point=trim_point,
+            records=tail.lsn - 1 - trim_point,
+            durable_lsn=self._view.durable_lsn(log.log),
+            segments=segments,
+        )
+
+    async def find_tail(self, request: Request) -> TailAnswer:
+        """Where a log ends, linearizable."""
+        Parameters(request.query, ())
+        log = await self._log(request)
+        tail = await log.find_tail()
+        state: Literal["open", "sealed"] = "sealed" if tail.sealed else "open"
+        return TailAnswer(log.log, log.chain.tail.index, state, tail.lsn)
+
+    async def records(self, request: Request) -> RecordsPage:
+        """A page of records."""
+        query = _records_query(Parameters(request.query, _QUERY))
+        log = await self._log(request)
+        loop = asyncio.get_running_loop()
+        return await PageReader(log, query, loop=loop, waits=self._waits).read()
+
+    async def _log(self, request: Request) -> VirtualLog:
+        """The log that the path names. Raises AdminRequestError or UnknownLogError."""
+        (text,) = request.parts
+        number = whole_number(text)
+        if number is None:
+            raise AdminRequestError(
+                f"{text[:_TEXT_SHOWN]!r} is no number of a log; GET /logs lists those there are"
+            )
+        return await self._view.logs.open(LogId(number))
+
+    # Changing ------------------------------------------------------------------------------------
+
+    async def seal(self, request: Request) -> SealAnswer:
+        """Seal the whole log."""
+        form = '{} or {"segment": the index of the last segment}'
+        body = decode_body(request.body, SealBody, form)
+        log = await self._log(request)
+        already = (await log.find_tail()).sealed
+        tail = await log.seal(body.segment)
+        return SealAnswer(log.log, log.chain.tail.index, tail.lsn, already)
+
+    async def reconfigure(self, request: Request) -> ReconfigureAnswer:
+        """Go on in a new segment; opens a log that is sealed."""
+        kinds = self._view.logs.kinds
+        form = f'{{}} or {{"provider": one of {", ".join(kinds)}}}'
+        body = decode_body(request.body, ReconfigureBody, form)
+        log = await self._log(request)
+        if body.provider is not None and body.provider not in kinds:
+            raise UnknownProviderError(
+                f"provider {body.provider[:_TEXT_SHOWN]!r} is none of {', '.join(kinds)}"
+            )
+        await log.find_tail()
+        old = log.chain.tail
+        was_sealed = log.sealed
+        forgets = body.provider == MEMORY_KIND and old.kind != MEMORY_KIND
+        if forgets and not body.accept_loss:
+            raise VolatileProviderError(
+                f"log {log.log} is kept by provider {old.kind!r}; provider {MEMORY_KIND!r} forgets "
+                "its records when the node ends, and the node does not start again without them: "
+                "take another provider, or say that the loss is accepted (--accept-loss, "
+                '"accept_loss": true)'
+            )
+        new = await log.reconfigure(body.provider)
+        return ReconfigureAnswer(
+            log=log.log,
+            sealed_segment=old.index,
+            tail_lsn=new.base_lsn,
+            was_sealed=was_sealed,
+            old=_params_view(old),
+            new=_params_view(new),
+        )
+
+    async def trim(self, request: Request) -> TrimAnswer:
+        """Remove records that nobody needs to get the partition's state back."""
+        body = decode_body(request.body, TrimBody, '{"lsn": the last LSN to go}')
+        log = await self._log(request)
+        if not 1 <= body.lsn <= NUMBER_MAX:
+            raise AdminRequestError(f"lsn {body.lsn} is out of range: LSNs count from 1")
+        durable = self._view.durable_lsn(log.log)
+        if body.lsn > durable:
+            raise TrimRefusedError(
+                f"log {log.log} may be trimmed up to LSN {durable}, not {body.lsn}: this node has "
+                "not stored durably what the records behind it did; give a lower LSN, or try "
+                "again after the next sync (option log.trim_interval)"
+            )
+        before = log.trim_point_lsn
+        return TrimAnswer(log.log, body.lsn, before, await log.trim(body.lsn))
+
+
+async def _row(log: VirtualLog) -> LogRow:
+    """A log's row; one that cannot be looked at does not hide the others."""
+    error = ""
+    sealed = log.sealed
+    tail_lsn = trim_point = records = 0
+    try:
+        tail = await log.find_tail()
+        sealed = tail.sealed
+        trim_point = log.trim_point_lsn
+        tail_lsn = tail.lsn
+        records = tail_lsn - 1 - trim_point
+    except (LogError, StorageError) as failure:
+        error = f"{failure.code} {failure}"
+    last = log.chain.tail
+    return LogRow(
+        log=log.log,
+        segments=len(log.chain.segments),
+        trim_point=trim_point,
+        tail_lsn=tail_lsn,
+        records=records,
+        sealed=sealed,
+        kind=last.kind,
+        loglet=last.params.loglet,
+        epoch=last.params.epoch,
+        sequencer=last.params.sequencer,
+        error=error,
+    )
+
+
+def _segment_row(
+    segment: Segment, *, tail_lsn: int, state: Literal["open", "sealed"], trim_point: int
+) -> SegmentRow:
+    params = segment.params
+    first_lsn = max(segment.base_lsn, trim_point + 1)
+    return SegmentRow(
+        index=segment.index,
+        base_lsn=segment.base_lsn,
+        tail_lsn=tail_lsn,
+        state=state,
+        trim_point=trim_point if trim_point >= segment.base_lsn else None,
+        records=tail_lsn - first_lsn,
+        kind=segment.kind,
+        loglet=params.loglet,
+        epoch=params.epoch,
+        sequencer=params.sequencer,
+        since=time_text(params.record_time_ns) if params.record_time_ns else None,
+    )
+
+
+def _params_view(segment: Segment) -> SegmentParamsView:
+    params = segment.params
+    return SegmentParamsView(
+        segment.index, segment.kind, params.loglet, params.epoch, params.sequencer
+    )
+
+
+def _records_query(parameters: Parameters) -> RecordsQuery:
+    """What a query asks for. Raises AdminRequestError."""
+    from_lsn = parameters.number("from", 1, NUMBER_MAX)
+    to_lsn = parameters.number("to", 1, NUMBER_MAX)
+    limit = parameters.number("limit", 1, LIMIT_MAX)
+    since_ns = parameters.value("since", parse_time_ns)
+    until_ns = parameters.value("until", parse_time_ns)
+    wait_ms = parameters.number("wait_ms", 0, WAIT_MS_MAX)
+    if to_lsn is not None and from_lsn is not None and to_lsn < from_lsn:
+        raise AdminRequestError(f"to={to_lsn} is below from={from_lsn}: from comes first")
+    if since_ns is not None and until_ns is not None and until_ns < since_ns:
+        raise AdminRequestError(f"until is before since: since comes first; each is {TIME_FORM}")
+    return RecordsQuery(
+        from_lsn=from_lsn or 1,
+        to_lsn=to_lsn,
+        limit=limit or LIMIT_DEFAULT,
+        key=parameters.value("key", _read_key),
+        invocation=parameters.value("invocation", _read_invocation),
+        since_ns=since_ns,
+        until_ns=until_ns,
+        kind=parameters.value("kind", _read_kind),
+        wait_seconds=(wait_ms or 0) / 1000,
+    )
+
+
+def _read_key(text: str) -> bytes:
+    wanted = f"{2 * KEY_BYTES} hexadecimal digits, as a record's keys are shown"
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        raise ValueError(wanted) from None
+    if len(key) != KEY_BYTES:
+        raise ValueError(wanted)
+    return key
+
+
+def _read_invocation(text: str) -> InvocationId:
+    try:
+        return parse_invocation_id(text)
+    except MalformedIdError:
+        raise ValueError('the id of an invocation, "inv_1" and 33 letters and digits') from None
+
+
+def _read_kind(text: str) -> int:
+    kind = _KINDS.get(text.lower())
+    if kind is None:
+        raise ValueError(f"one of {', '.join(KIND_NAMES.values())}")
+    return kind

@@ -1,0 +1,96 @@
+"""Asking admin REST for the commands that look into a node."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+
+import typer
+
+from ...core.errors import TransportError
+from .output import RemoteError
+
+if TYPE_CHECKING:
+    import urllib.request
+
+ADMIN_DEFAULT: Final = "http://127.0.0.1:9070"
+TIMEOUT_SECONDS: Final = 10.0
+_Shown = TypeVar("_Shown")
+
+AdminOption = Annotated[str, typer.Option("--admin", metavar="URL", help="Admin REST of a node.")]
+
+
+def get(
+    admin: str,
+    path: str,
+    kind: type[_Shown],
+    *,
+    query: Mapping[str, str] | None = None,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+) -> _Shown:
+    """Ask for a resource. Raises TransportError, RemoteError or typer.BadParameter."""
+    import urllib.parse
+    import urllib.request
+
+    url = _url(admin, path)
+    if query:
+        url = f"{url}?{urllib.parse.urlencode(query)}"
+    return _ask(admin, urllib.request.Request(url), kind, timeout_seconds)
+
+
+def post(admin: str, path: str, body: Mapping[str, object], kind: type[_Shown]) -> _Shown:
+    """Have something done. Raises TransportError, RemoteError or typer.BadParameter."""
+    import urllib.request
+
+    import msgspec
+
+    request = urllib.request.Request(
+        _url(admin, path),
+        data=msgspec.json.encode(body),
+        headers={"content-type": "application/json"},
+        method="POST",
+    )
+    return _ask(admin, request, kind, TIMEOUT_SECONDS)
+
+
+def _url(admin: str, path: str) -> str:
+    if not admin.startswith(("http://", "https://")):
+        raise typer.BadParameter(f"{admin!r} is not a URL", param_hint="--admin")
+    return admin.rstrip("/") + path
+
+
+def _ask(
+    admin: str, request: "urllib.request.Request", kind: type[_Shown], timeout_seconds: float
+) -> _Shown:
+    import http.client
+    import urllib.error
+    import urllib.request
+
+    import msgspec
+
+    url = request.full_url
+    # A node on loopback is not behind the proxy that the environment may name.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=timeout_seconds) as response:
+            body = response.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            raise _refused(url, error.code, error.read()) from None
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        raise TransportError(f"no node answers at {admin} ({reason}); --admin names another") from (
+            None
+        )
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.MsgspecError as error:
+        raise TransportError(f"{url} answered what no node says: {error}") from None
+
+
+def _refused(url: str, status: int, body: bytes) -> TransportError | RemoteError:
+    import msgspec
+
+    try:
+        answer = msgspec.json.decode(body, type=dict[str, str])
+        return RemoteError(answer["code"], answer["message"])
+    except (msgspec.MsgspecError, KeyError):
+        return TransportError(f"{url} answered HTTP {status}")

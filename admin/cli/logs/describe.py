@@ -1,0 +1,64 @@
+"""``perdure logs describe``: one log and its segments."""
+
+from typing import Final
+
+from ..admin_client import ADMIN_DEFAULT, AdminOption, get
+from ..output import Format, Output, print_json, print_table
+from .common import LogArgument, state_of
+
+HELP: Final = """Show one log with its segments.
+
+DURABLE is how far the log may be trimmed: what the node has applied and stored durably.
+
+  perdure logs describe 3
+
+  perdure logs describe 3 -o json
+"""
+
+
+def describe(
+    log: LogArgument, admin: AdminOption = ADMIN_DEFAULT, output: Output = Format.TABLE
+) -> None:
+    """Run the command."""
+    from ...api.log_answers import LogDetail
+
+    detail = get(admin, f"/logs/{log}", LogDetail)
+    if output is Format.JSON:
+        print_json(detail)
+        return
+    print_table(
+        ["LOG", "STATE", "TRIMMED", "DURABLE", "TAIL", "RECORDS"],
+        [
+            [
+                str(detail.log),
+                state_of(detail.sealed),
+                str(detail.trim_point),
+                str(detail.durable_lsn),
+                str(detail.tail_lsn),
+                str(detail.records),
+            ]
+        ],
+    )
+    print()
+    print_table(
+        [
+            "SEGMENT", "STATE", "FROM", "TAIL", "TRIMMED", "RECORDS",
+            "KIND", "LOGLET", "EPOCH", "SEQUENCER", "SINCE",
+        ],
+        [
+            [
+                str(row.index),
+                row.state,
+                str(row.base_lsn),
+                str(row.tail_lsn),
+                "-" if row.trim_point is None else str(row.trim_point),
+                str(row.records),
+                row.kind,
+                str(row.loglet),
+                str(row.epoch),
+                row.sequencer or "-",
+                row.since or "-",
+            ]
+            for row in detail.segments
+        ],
+    )  # fmt: skip

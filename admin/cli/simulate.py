@@ -1,0 +1,117 @@
+"""``perdure sim``: run simulated worlds by their seeds and see whether every promise holds."""
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from ...core.clock import SystemClock
+
+if TYPE_CHECKING:
+    from ...testing.simulation.run import SeedReport
+
+HELP: Final = """Run a node, workers and clients on a virtual clock with faults, and check promises.
+
+Each seed is one world; the same seed always does the same. Exit code 1 when a promise was broken.
+
+  perdure sim --seeds 1000 --jobs 2
+
+  perdure sim --seeds 100 --first 5000 --twice
+
+  perdure sim --seed 4711
+"""
+
+TRACE_LINES: Final = 60
+_PROGRESS_SECONDS: Final = 2.0
+
+
+def sim(
+    seeds: Annotated[
+        int, typer.Option("--seeds", metavar="N", min=1, help="How many seeds to run.")
+    ] = 100,
+    first: Annotated[
+        int, typer.Option("--first", metavar="N", min=0, help="The first of them.")
+    ] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", metavar="N", min=0, help="Run this one and print its trace."),
+    ] = None,
+    twice: Annotated[
+        bool, typer.Option("--twice", help="Run each seed twice and compare the bytes.")
+    ] = False,
+    jobs: Annotated[
+        int, typer.Option("--jobs", metavar="N", min=1, max=64, help="Processes to run seeds in.")
+    ] = 1,
+) -> None:
+    """Run the command."""
+    if seed is not None:
+        raise typer.Exit(_run_one(seed, twice=twice))
+    raise typer.Exit(_run_many(range(first, first + seeds), twice=twice, jobs=jobs))
+
+
+def _run_one(seed: int, *, twice: bool) -> int:
+    from ...testing.simulation.run import run_seed_twice
+
+    report = run_seed_twice(seed, twice=twice)
+    for line in report.lines:
+        print(line)
+    print(
+        f"seed {seed}: {report.operations} operations, {report.lives} lives of the node, "
+        f"{report.virtual_ns / 1e9:.3f} virtual seconds, bytes {report.digest}"
+    )
+    if report.violated:
+        _print_failure(report, lines=0)
+        return 1
+    print("every promise held")
+    return 0
+
+
+def _run_many(seeds: range, *, twice: bool, jobs: int) -> int:
+    clock = SystemClock()
+    started_ns = told_ns = clock.monotonic_ns()
+    done = operations = 0
+    failed: list[int] = []
+    for report in _reports(seeds, twice=twice, jobs=jobs):
+        done += 1
+        operations += report.operations
+        if report.violated:
+            failed.append(report.seed)
+            _print_failure(report, lines=TRACE_LINES)
+        now_ns = clock.monotonic_ns()
+        if now_ns - told_ns > _PROGRESS_SECONDS * 1e9:
+            told_ns = now_ns
+            rate = done / ((now_ns - started_ns) / 1e9)
+            print(f"{done}/{len(seeds)} seeds, {rate:.1f} seeds/s", file=sys.stderr)
+    seconds = max((clock.monotonic_ns() - started_ns) / 1e9, 1e-9)
+    print(
+        f"seeds {seeds.start} to {seeds.stop - 1}: {done} run, {len(failed)} failed, "
+        f"{operations} operations, {done / seconds:.1f} seeds/s"
+    )
+    if failed:
+        print(f"failed: {', '.join(map(str, failed))}")
+    return 1 if failed else 0
+
+
+def _reports(seeds: range, *, twice: bool, jobs: int) -> "Iterator[SeedReport]":
+    """The reports of all seeds, in their order."""
+    from functools import partial
+
+    from ...testing.simulation.run import run_seed_twice
+
+    run = partial(run_seed_twice, twice=twice, keep_lines=TRACE_LINES)
+    if jobs == 1:
+        yield from map(run, seeds)
+        return
+    import multiprocessing
+
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        yield from pool.imap(run, seeds, chunksize=8)
+
+
+def _print_failure(report: "SeedReport", *, lines: int) -> None:
+    print(f"\nseed {report.seed} FAILED: {report.violated}")
+    if lines:
+        print("\n".join(report.lines[-lines:]))
+    print(report.detail.rstrip())
+    print(f"run it again with: perdure sim --seed {report.seed}\n")

@@ -1,0 +1,41 @@
+"""AdminView: the node, as admin REST may look at it and act on it."""
+
+from typing import Protocol
+
+from ..core.ids import LogId
+from ..log.logs import Logs
+from ..partition_processor.status import PartitionDetail, PartitionStatus
+
+
+class AdminView(Protocol):
+    """The node, as operators may look at it; everything on the event loop's thread."""
+
+    @property
+    def node_name(self) -> str:
+        """Name of this node."""
+        ...
+
+    @property
+    def cluster(self) -> str:
+        """Name of its cluster."""
+        ...
+
+    @property
+    def logs(self) -> Logs:
+        """The logs of this node; partition n's is log n."""
+        ...
+
+    def partitions(self) -> list[PartitionStatus]:
+        """Every partition on this node, by number."""
+        ...
+
+    def partition(self, partition: int) -> PartitionDetail | None:
+        """One partition in full; None when this node has no such partition."""
+        ...
+
+    def durable_lsn(self, log: LogId) -> int:
+        """The last LSN of a log whose effect survives a crash of this node, 0 when none does.
+
+        Whatever lies above it is needed to get the node's state back.
+        """
+        ...

@@ -1,0 +1,44 @@
+"""The node's engine as admin REST looks at it."""
+
+from ..core.ids import LogId
+from ..log.logs import Logs
+from ..partition_processor.status import PartitionDetail, PartitionStatus
+from .engine import NodeEngine
+
+
+class NodeView:
+    """An `AdminView` of an engine that has started."""
+
+    def __init__(self, engine: NodeEngine, *, node_name: str, cluster: str) -> None:
+        """Take the engine and who the node is."""
+        self._engine = engine
+        self._node_name = node_name
+        self._cluster = cluster
+
+    @property
+    def node_name(self) -> str:
+        """Name of this node."""
+        return self._node_name
+
+    @property
+    def cluster(self) -> str:
+        """Name of its cluster."""
+        return self._cluster
+
+    @property
+    def logs(self) -> Logs:
+        """The logs of this node."""
+        return self._engine.logs
+
+    def partitions(self) -> list[PartitionStatus]:
+        """Every partition on this node, by number."""
+        return self._engine.manager.partitions()
+
+    def partition(self, partition: int) -> PartitionDetail | None:
+        """One partition in full; None when this node has no such partition."""
+        return self._engine.manager.partition(partition)
+
+    def durable_lsn(self, log: LogId) -> int:
+        """The last LSN whose effect survives a crash; 0 for a log of no partition here."""
+        processors = self._engine.manager.processors
+        return processors[log].durable_lsn if log < len(processors) else 0
