@@ -47,6 +47,35 @@ class PartitionFigures(Protocol):
         ...
 
 
+class LogFigures(Protocol):
+    """What a log tells at scrape time."""
+
+    @property
+    def log(self) -> int:
+        """Its number."""
+        ...
+
+    @property
+    def committed_tail_lsn(self) -> int:
+        """The first LSN that is not committed."""
+        ...
+
+    @property
+    def trim_point_lsn(self) -> int:
+        """The last LSN that was trimmed."""
+        ...
+
+    @property
+    def segment_count(self) -> int:
+        """How many segments the chain has."""
+        ...
+
+    @property
+    def refusals(self) -> dict[str, int]:
+        """Appends refused so far, by the name of the answer."""
+        ...
+
+
 class _Histogram:
     """Counts per bucket; `observe` is one bisection and two additions."""
 
@@ -94,6 +123,7 @@ class Metrics(Collector):
             _LOOP_BOUNDS,
         )
         self._partitions: Callable[[], Sequence[PartitionFigures]] = list
+        self._logs: Callable[[], Sequence[LogFigures]] = list
         self.registry.register(self)
 
     def log_appended(self, records: int, duration_seconds: float) -> None:
@@ -113,6 +143,10 @@ class Metrics(Collector):
         """Ask `source` for the partitions at every scrape; it runs where `render` is called."""
         self._partitions = source
 
+    def set_log_source(self, source: Callable[[], Sequence[LogFigures]]) -> None:
+        """Ask `source` for the logs at every scrape; it runs where `render` is called."""
+        self._logs = source
+
     def render(self) -> bytes:
         """Everything in the text format that scrapers read, of type `CONTENT_TYPE`."""
         return generate_latest(self.registry)
@@ -128,6 +162,7 @@ class Metrics(Collector):
         yield self._sync.family()
         yield self._loop_lag.family()
         yield from self._partition_families()
+        yield from self._log_families()
 
     def _partition_families(self) -> Iterator[Metric]:
         lag = GaugeMetricFamily(
@@ -149,3 +184,33 @@ class Metrics(Collector):
             invocations.add_metric([status], totals[status])
         yield lag
         yield invocations
+
+    def _log_families(self) -> Iterator[Metric]:
+        tail = GaugeMetricFamily(
+            "perdure_log_committed_tail_lsn", "The first LSN not committed.", labels=["log"]
+        )
+        trim_point = GaugeMetricFamily(
+            "perdure_log_trim_point_lsn", "The last LSN trimmed.", labels=["log"]
+        )
+        segments = GaugeMetricFamily(
+            "perdure_log_segments", "Segments in the log's chain.", labels=["log"]
+        )
+        refusals = CounterMetricFamily(
+            "perdure_log_refused_appends_total",
+            "Appends that were refused, by answer.",
+            labels=["answer"],
+        )
+        refused: dict[str, int] = {}
+        for figures in self._logs():
+            label = [str(figures.log)]
+            tail.add_metric(label, figures.committed_tail_lsn)
+            trim_point.add_metric(label, figures.trim_point_lsn)
+            segments.add_metric(label, figures.segment_count)
+            for answer, count in figures.refusals.items():
+                refused[answer] = refused.get(answer, 0) + count
+        for answer in sorted(refused):
+            refusals.add_metric([answer.lower()], refused[answer])
+        yield tail
+        yield trim_point
+        yield segments
+        yield refusals

@@ -22,6 +22,7 @@ from .answers import (
     StaleSnapshot,
     WrongSegment,
 )
+from .appender import Appender, AppenderOptions
 from .chain import Chain, Segment, SegmentParams
 from .errors import (
     BatchTooLargeError,
@@ -30,7 +31,6 @@ from .errors import (
     FuturePositionError,
     LogClosedError,
     LogError,
-    LogSealedError,
     MalformedAppendError,
     NotSequencerError,
     RecordTooLargeError,
@@ -51,6 +51,8 @@ from .virtual_log import VirtualLog
 
 __all__ = [
     "Answer",
+    "Appender",
+    "AppenderOptions",
     "Batch",
     "BatchTooLargeError",
     "Chain",
@@ -70,7 +72,6 @@ __all__ = [
     "LogEntry",
     "LogError",
     "LogReader",
-    "LogSealedError",
     "LogTail",
     "Loglet",
     "LogletProvider",

@@ -57,6 +57,11 @@ class ChainView:
         self._changed: list[Future[None]] = []
 
     @property
+    def segment_count(self) -> int:
+        """How many segments the chain has."""
+        return len(self.chain.segments)
+
+    @property
     def sealed(self) -> bool:
         """Whether the log as a whole was sealed, as far as this process knows."""
         return self.chain.sealed_tail is not None

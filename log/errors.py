@@ -181,13 +181,6 @@ class CorruptChainError(StorageCorruptError):
     code = "PD0815"
 
 
-class LogSealedError(LogError):
-    """The whole log is sealed: it takes nothing until it is reconfigured."""
-
-    code = "PD0816"
-    retryable = True
-
-
 class NotSequencerError(LogError):
     """Appends to this log are ordered elsewhere."""
 

@@ -125,7 +125,11 @@ class LogletProvider(Protocol):
         ...
 
     def open(self, segment: Segment) -> Loglet:
-        """The segment's loglet. Raises LogletLostError or StorageError."""
+        """The segment's loglet.
+
+        Raises LogletLostError when it is gone (deleted here, or another process's memory) and
+        StorageError.
+        """
         ...
 
     async def delete(self, log: LogId, segments: tuple[Segment, ...], first_kept: int) -> None:

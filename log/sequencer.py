@@ -157,9 +157,17 @@ class Sequencer:
     """Admission to one segment. Everything here runs on the event loop's thread."""
 
     def __init__(
-        self, segment: Segment, loglet: Loglet, limits: SequencerLimits | None = None
+        self,
+        segment: Segment,
+        loglet: Loglet,
+        limits: SequencerLimits | None = None,
+        refusals: dict[str, int] | None = None,
     ) -> None:
-        """Order appends to the segment, whose loglet must be empty."""
+        """Order appends to the segment, whose loglet must be empty.
+
+        Args:
+            refusals: where refusals are counted, by the name of the answer.
+        """
         limits = limits or SequencerLimits()
         self.segment = segment
         self._loglet = loglet
@@ -175,6 +183,7 @@ class Sequencer:
         # Refusals until their cause is committed: (LSN of the cause, number, refusal, who).
         self._held: list[tuple[int, int, Refusal, AnswerListener]] = []
         self._held_count = 0
+        self._refusals: dict[str, int] = {} if refusals is None else refusals
         self._sealed = False
 
     @property
@@ -299,6 +308,8 @@ class Sequencer:
             self._fences[fence.scope] = (fence.epoch, lsn - 1)
 
     def _refuse(self, refusal: Refusal, after_lsn: int, listener: AnswerListener) -> None:
+        name = type(refusal).__name__
+        self._refusals[name] = self._refusals.get(name, 0) + 1
         if after_lsn < self.committed_tail_lsn:
             listener(refusal)
             return

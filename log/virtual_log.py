@@ -41,6 +41,9 @@ class VirtualLog(ChainView):
     Locking: the chain lock is shared by whoever enqueues and exclusive for whoever changes the
     chain. An enqueue does not wait while it holds it, so where no task is at hand (`enqueue`) it is
     enough to see that nobody holds it exclusively. It is never held while waiting for a commit.
+
+    Attributes:
+        refusals: appends refused here so far, by the name of the answer.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class VirtualLog(ChainView):
         """Show the log whose chain was read from `metadata`."""
         super().__init__(log, chain, metadata=metadata, providers=providers, loop=loop)
         self._limits = limits
+        self.refusals: dict[str, int] = {}
         # Fast: to take it does not let others run when nobody holds it.
         self._lock = aiorwlock.RWLock(fast=True)
         self._sequencer: Sequencer | None = None
@@ -267,7 +271,7 @@ class VirtualLog(ChainView):
     def _install(self, epoch: int) -> None:
         segment = self.chain.tail
         loglet = self._led = self._loglet(segment)
-        sequencer = self._sequencer = Sequencer(segment, loglet, self._limits)
+        sequencer = self._sequencer = Sequencer(segment, loglet, self._limits, self.refusals)
         self._epoch = epoch
         loglet.listen(lambda batch: self._committed(sequencer, batch))
 

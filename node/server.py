@@ -75,6 +75,7 @@ class NodeServer:
             )
             await engine.start()
             self.metrics.set_partition_source(engine.manager.partitions)
+            self.metrics.set_log_source(engine.logs.opened)
             await self._open_doors(engine)
             lag.start()
             _log.info(

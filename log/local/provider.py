@@ -6,7 +6,7 @@ from ...core.clock import Clock
 from ...core.errors import StorageError
 from ...core.ids import LogId, LogletId
 from ..chain import Segment, SegmentParams
-from ..errors import LogClosedError
+from ..errors import LogClosedError, LogletLostError
 from ..log_store import LogStore
 from .loglet import LocalLoglet
 from .writer import LogWriter
@@ -29,6 +29,8 @@ class LocalProvider:
         self._clock = clock
         self._node = node
         self._open: dict[int, LocalLoglet] = {}
+        # Per log, the first segment index that was kept by the last deletion.
+        self._first_kept: dict[int, int] = {}
 
     @property
     def kind(self) -> str:
@@ -40,10 +42,18 @@ class LocalProvider:
         return SegmentParams(loglet_id(log, index), epoch, record_time_ns, self._node)
 
     def open(self, segment: Segment) -> LocalLoglet:
-        """The segment's loglet. Raises CorruptBatchError or StorageError."""
+        """The segment's loglet.
+
+        Raises LogletLostError for one that was deleted, CorruptBatchError or StorageError.
+        """
         params = segment.params
         loglet = self._open.get(params.loglet)
         if loglet is None:
+            log = (params.loglet >> 32) - 1
+            if segment.index < self._first_kept.get(log, 0):
+                raise LogletLostError(
+                    f"segment {segment.index} of log {log} was trimmed and deleted"
+                )
             loglet = self._open[params.loglet] = LocalLoglet(
                 params.loglet,
                 store=self._store,
@@ -58,6 +68,7 @@ class LocalProvider:
         """Remove everything below the first kept segment's loglet. Raises LogClosedError."""
         if self._writer.failure is not None:
             raise LogClosedError(f"the log takes no more changes: {self._writer.failure}")
+        self._first_kept[log] = max(first_kept, self._first_kept.get(log, 0))
         first, end = loglet_id(log, 0), loglet_id(log, first_kept)
         # Not only `segments`: one that stayed empty left the chain when it was replaced.
         for loglet in [item for item in self._open if first <= item < end]:

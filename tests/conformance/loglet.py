@@ -8,7 +8,7 @@ import pytest
 
 from perdure.core.ids import LogId
 from perdure.log.chain import Segment
-from perdure.log.errors import LogletSealedError, TrimmedError
+from perdure.log.errors import LogletLostError, LogletSealedError, TrimmedError
 from perdure.log.loglet import Loglet, LogletProvider
 from perdure.log.types import TailState
 
@@ -138,10 +138,16 @@ class DurableLogletSuite(LogletSuite):
 
         async def second(provider: LogletProvider) -> None:
             await provider.delete(LogId(0), (segments[0],), 2)
+            # To whom a stale chain still names it, it is gone, not empty.
+            with pytest.raises(LogletLostError):
+                provider.open(segments[0])
+
+        async def third(provider: LogletProvider) -> None:
             assert await provider.open(segments[0]).find_tail() == TailState(1, False, 0)
 
         live(harness, first)
         live(harness, second)
+        live(harness, third)
 
 
 async def _check_readable(loglet: Loglet) -> None:

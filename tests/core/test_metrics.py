@@ -5,6 +5,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 import structlog
@@ -71,6 +72,27 @@ def test_partitions_are_asked_at_scrape_time() -> None:
     assert first["perdure_invocations", (("status", "completed"),)] == 5
     assert second["perdure_invocations", (("status", "running"),)] == 1
     assert ("perdure_partition_applied_lag", (("partition", "1"),)) not in second
+
+
+def test_logs_are_asked_at_scrape_time() -> None:
+    metrics = Metrics()
+    logs = [
+        SimpleNamespace(
+            log=number,
+            committed_tail_lsn=100 + number,
+            trim_point_lsn=10,
+            segment_count=2,
+            refusals={"Conflict": 3, "StaleSnapshot": 1},
+        )
+        for number in (0, 1)
+    ]
+    metrics.set_log_source(lambda: logs)
+    samples = scrape(metrics)
+
+    assert samples["perdure_log_committed_tail_lsn", (("log", "1"),)] == 101
+    assert samples["perdure_log_trim_point_lsn", (("log", "0"),)] == 10
+    assert samples["perdure_log_segments", (("log", "0"),)] == 2
+    assert samples["perdure_log_refused_appends_total", (("answer", "conflict"),)] == 6
 
 
 def test_two_nodes_in_one_process_do_not_share_counts() -> None:

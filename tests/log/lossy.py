@@ -15,7 +15,7 @@ from perdure.log.types import Batch, Record, TailState
 class LossyLoglet:
     """Commits what the test lets go; `seal` keeps a random prefix of the rest.
 
-    What it keeps it tells of at once, later or never.
+    Of what it keeps it tells a part at once, and the rest when the test says so or never.
     """
 
     def __init__(self, params: SegmentParams, random: Random, *, held: bool) -> None:
@@ -24,6 +24,7 @@ class LossyLoglet:
         self._random = random
         self._batches: list[Batch] = []
         self._in_flight: list[Batch] = []
+        self._late: list[Batch] = []
         self._next = 1
         self._tail = 1
         # What this loglet's own process knows; trails the truth after a seal.
@@ -88,8 +89,10 @@ class LossyLoglet:
         if self._listener is not None:
             self._listener(batch)
 
-    def _tell_late(self, batches: list[Batch]) -> None:
-        for batch in batches:
+    def tell_late(self) -> None:
+        """Tell of what the seal kept, which whoever reads has known for long."""
+        late, self._late = self._late, []
+        for batch in late:
             self._tell(batch)
 
     def _wake(self) -> None:
@@ -111,9 +114,7 @@ class LossyLoglet:
             told = int(self._random.fraction() * (len(kept) + 1))
             for batch in kept[:told]:
                 self._tell(batch)
-            if self._random.bits(1):
-                # Known already to whoever reads what was sealed.
-                asyncio.get_running_loop().call_later(0, self._tell_late, kept[told:])
+            self._late = kept[told:]
             self._wake()
         await asyncio.sleep(0)
 

@@ -30,6 +30,7 @@ from perdure.log import (
     VirtualLog,
 )
 from perdure.log.chain import chain_key
+from perdure.log.errors import LogletLostError
 from perdure.log.sequencer import SequencerLimits
 from perdure.log.types import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, RECORD_BYTES_MAX
 
@@ -61,6 +62,24 @@ def test_processes_that_make_a_log_at_once_have_the_same_one() -> None:
         assert len({log.chain for log in logs[:3]}) == 1
         for log in logs:
             assert await everything(log) == [1]
+
+    run(scenario)
+
+
+def test_a_view_from_before_a_trim_does_not_take_what_is_gone_for_empty() -> None:
+    """A segment that was deleted is not opened anew by somebody whose chain still has it."""
+
+    async def scenario(house: House) -> None:
+        log = await house.log()
+        await put(log, 1, 2)
+        old = await house.view()
+        await log.reconfigure()
+        await put(log, 3, 4)
+        await log.trim(2)
+
+        with pytest.raises(LogletLostError, match="trimmed and deleted"):
+            house.local.provider.open(old.chain.tail)
+        assert (await old.find_tail()).lsn == 5
 
     run(scenario)
 

@@ -15,12 +15,18 @@ from perdure.log import (
     LogClosedError,
     LogError,
     NotSequencerError,
+    TrimmedError,
     UnknownProviderError,
     VirtualLog,
 )
 from perdure.log import virtual_log as virtual_log_module
 from perdure.log.chain import Chain, Segment, SegmentParams, chain_key, encode_chain
-from perdure.log.errors import ChainFullError, LogletLostError, ReconfigurationError
+from perdure.log.errors import (
+    ChainFullError,
+    FuturePositionError,
+    LogletLostError,
+    ReconfigurationError,
+)
 from perdure.log.local.provider import loglet_id
 from perdure.metadata import MetadataStore
 from perdure.metadata.local import LocalMetadataStore
@@ -34,6 +40,31 @@ def stored(house: House, index: int) -> int:
     """How many keys a segment's local loglet has on the disk."""
     first, end = (loglet_id(LOG, number).to_bytes(8) for number in (index, index + 1))
     return sum(len(list(house.store.scan(table + first, table + end))) for table in (b"d", b"k"))
+
+
+# The chain lock ----------------------------------------------------------------------------------
+
+
+def test_nobody_waits_for_somebody_elses_commit() -> None:
+    lossy = LossyProvider(SeededRandom(3), held=True)
+
+    async def scenario(house: House) -> None:
+        log = await house.log()
+        held = asyncio.ensure_future(log.append([rec(1)]))
+        await turns()
+        assert lossy.open(log.chain.tail).in_flight == 1
+        others = [asyncio.ensure_future(log.append([rec(n)])) for n in (2, 3)]
+        await turns()
+        assert lossy.open(log.chain.tail).in_flight == 3
+        assert log.enqueue(rec(4)) == 4
+        assert not held.done()
+        # Neither is the change of the chain held up, though nothing was ever committed.
+        await asyncio.wait_for(log.reconfigure("local"), 1)
+        await asyncio.gather(held, *others)
+
+        assert set(await everything(log)) >= {1, 2, 3}
+
+    run(scenario, more=[lossy], default_kind="lossy")
 
 
 # Trimming ----------------------------------------------------------------------------------------
@@ -82,6 +113,38 @@ def test_what_a_crash_leaves_between_chain_and_disk_goes_with_the_next_deletion(
 
         assert [stored(again, index) for index in (first, second)] == [0, 0]
         again.close()
+
+    run(scenario)
+
+
+def test_a_view_that_is_behind_trims_segments_it_has_not_seen() -> None:
+    async def scenario(house: House) -> None:
+        log = await house.log()
+        view = await house.view()
+        for first in (1, 3, 5):
+            await put(log, first, first + 1)
+            await log.reconfigure()
+        assert await view.trim(4) == 4
+        assert view.chain.first_lsn == 5
+
+        assert await everything(view) == [5, 6]
+
+    run(scenario)
+
+
+def test_reading_below_the_trim_point_or_beyond_the_tail_names_both_positions() -> None:
+    async def scenario(house: House) -> None:
+        log = await house.log()
+        await put(log, 1, 2, 3)
+        await log.trim(2)
+        with pytest.raises(TrimmedError) as trimmed:
+            await log.read(1)
+        with pytest.raises(FuturePositionError) as future:
+            await log.read(5)
+
+        assert (trimmed.value.position, trimmed.value.trim_point) == (1, 2)
+        assert (future.value.position, future.value.tail) == (5, 4)
+        assert await log.read(4) == []
 
     run(scenario)
 
