@@ -62,6 +62,7 @@ class VirtualLog(ChainView):
         self.refusals: dict[str, int] = {}
         # Fast: to take it does not let others run when nobody holds it.
         self._lock = aiorwlock.RWLock(fast=True)
+        self._change_lock = self._lock.writer
         self._sequencer: Sequencer | None = None
         # The loglet of `_sequencer`.
         self._led: Loglet | None = None
@@ -200,7 +201,7 @@ class VirtualLog(ChainView):
     async def _exclusive(self) -> AsyncIterator[None]:
         """The chain lock; what was held back meanwhile is called for again, whatever happened."""
         try:
-            async with self._lock.writer:
+            async with self._change_lock:
                 yield
         finally:
             if self.accepting:
@@ -328,11 +329,12 @@ class VirtualLog(ChainView):
         its condition does not hold, and then `refused` hears the answer when it is final.
 
         The record is trusted to be within the limits and to carry its condition. Raises
-        FuturePositionError, LogClosedError,
-        NotSequencerError.
+        FuturePositionError, LogClosedError, NotSequencerError.
         """
-        sequencer = self._ordering()
-        if self._lock.writer.locked:
+        sequencer = self._sequencer
+        if sequencer is None or self._failure is not None:
+            sequencer = self._ordering()
+        if self._change_lock.locked:
             return None
         return sequencer.admit_own(record, condition, refused)
 
@@ -343,7 +345,7 @@ class VirtualLog(ChainView):
         returns. Only while `accepting`, and the append must have passed `check_append`. Raises
         FuturePositionError, NotSequencerError, LogClosedError.
         """
-        assert not self._lock.writer.locked, "offered while the chain is being changed"
+        assert not self._change_lock.locked, "offered while the chain is being changed"
         return self._ordering().admit(append, listener)
 
     def recover_soon(self) -> None:
@@ -355,7 +357,7 @@ class VirtualLog(ChainView):
             and not self.sealed
             and self._failure is None
             and self._recovering != sequencer.segment.index
-            and not self._lock.writer.locked
+            and not self._change_lock.locked
         ):
             self._recovering = sequencer.segment.index
             self._on_sealed()
@@ -366,7 +368,7 @@ class VirtualLog(ChainView):
         return (
             self._sequencer is not None
             and not self._sequencer.sealed
-            and not self._lock.writer.locked
+            and not self._change_lock.locked
         )
 
     async def append(

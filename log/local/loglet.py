@@ -92,7 +92,8 @@ class LocalLoglet:
         if self._sealing:
             raise LogletSealedError(self.loglet)
         offset = self._staging.add(records)
-        self._schedule()
+        if not self._scheduled:
+            self._schedule()
         return offset
 
     def _schedule(self) -> None:
