@@ -13,7 +13,8 @@ STAMP_SERVER := $(VENV)/.installed-server
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check test-wheel proto bench clean links
+FIRST_SEED ?= 0
+.PHONY: help setup demo test nightly check test-wheel proto bench clean links
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +48,12 @@ demo: links ## Start a node and workers, call, kill, restart, inspect: the story
 test: setup ## All checks, then all tests
 	@scripts/check.sh
 	@$(VENV)/bin/pytest $(PYTEST_ARGS)
+
+nightly: setup ## The long proofs, an hour or so; FIRST_SEED=N for other seeds than last time
+	@PERDURE_MODEL_SEEDS=2000 PERDURE_MODEL_FIRST_SEED=$(FIRST_SEED) \
+	  $(VENV)/bin/pytest -s tests/log/test_conditional_model.py
+	@$(VENV)/bin/perdure sim --seeds 5000 --first $(FIRST_SEED) --jobs 2
+	@PERDURE_E2E_KILLS=50 $(VENV)/bin/pytest -s tests/e2e/test_sigkill.py
 
 check: setup ## Links, format, lint, types, generated protobuf
 	@scripts/check.sh
