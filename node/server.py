@@ -45,6 +45,7 @@ class NodeServer:
         self._clock = clock or SystemClock()
         self._random = random or SystemRandom()
         self._stop = asyncio.Event()
+        self._ready = False
         self._engine: NodeEngine | None = None
         self._doors: list[HttpIngress | GrpcIngress | AdminServer] = []
         self._node_listener: Listener | None = None
@@ -74,10 +75,13 @@ class NodeServer:
                 on_failure=self._fail,
             )
             await engine.start()
+            if engine.failure is not None:
+                raise engine.failure
             self.metrics.set_partition_source(engine.manager.partitions)
             self.metrics.set_log_source(engine.logs.opened)
             await self._open_doors(engine)
             lag.start()
+            self._ready = True
             _log.info(
                 "node ready",
                 name=self._options.node.name,
@@ -138,4 +142,5 @@ class NodeServer:
             await self._node_listener.close()
         if engine is not None:
             engine.close()
-        _log.info("node stopped", name=self._options.node.name)
+        if self._ready:
+            _log.info("node stopped", name=self._options.node.name)

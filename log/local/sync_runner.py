@@ -20,7 +20,7 @@ class SyncRunner(Protocol):
         ...
 
     def close(self) -> None:
-        """Let a running sync end and take no more."""
+        """Take no more; what is running ends by itself, and closing its store waits for it."""
         ...
 
 
@@ -31,16 +31,14 @@ class ThreadSyncRunner:
         """Report on `loop`."""
         self._loop = loop
         self._jobs: queue.SimpleQueue[tuple[Callable[[], int], SyncDone] | None] | None = None
-        self._thread: threading.Thread | None = None
 
     def run(self, sync: Callable[[], int], done: SyncDone) -> None:
         """Call `sync` in the thread and `done` on the loop."""
         if self._jobs is None:
             self._jobs = queue.SimpleQueue()
-            self._thread = threading.Thread(
+            threading.Thread(
                 target=self._work, args=(self._jobs,), name="log-sync", daemon=True
-            )
-            self._thread.start()
+            ).start()
         self._jobs.put((sync, done))
 
     def _work(self, jobs: "queue.SimpleQueue[tuple[Callable[[], int], SyncDone] | None]") -> None:
@@ -59,8 +57,7 @@ class ThreadSyncRunner:
                 return  # The loop was closed: nobody is left to tell.
 
     def close(self) -> None:
-        """End the thread after what it is at."""
-        if self._jobs is not None and self._thread is not None:
+        """End the thread after what it is at, which may take seconds and is not waited for."""
+        if self._jobs is not None:
             self._jobs.put(None)
-            self._thread.join()
-            self._jobs = self._thread = None
+            self._jobs = None

@@ -216,14 +216,16 @@ def test_sync_in_the_thread_reports_whatever_went_wrong(error: Exception) -> Non
             raise error
 
         runner.run(sync, done.set_result)
+        (thread,) = [item for item in threading.enumerate() if item.name == "log-sync"]
         result = await done
         runner.close()
         runner.close()
+        thread.join(timeout=10)
 
         assert isinstance(result, StorageError)
         assert str(error) in str(result)
         assert threads == ["log-sync"]
-        assert "log-sync" not in [thread.name for thread in threading.enumerate()]
+        assert not thread.is_alive()
 
     asyncio.run(scenario())
 
