@@ -93,7 +93,7 @@ class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ge=0,
             le=1_000_000_000,
             description="Records of each partition's log that stay for `perdure logs read` when it "
-            "is trimmed.",
+            "is trimmed, as far as its last 256 segments hold them.",
         ),
     ] = 10_000
 

@@ -74,11 +74,16 @@ class ChainView:
 
     async def refresh(self) -> bool:
         """Read the chain again; whether it has changed. Raises what metadata raises."""
-        chain = await self._chains.load()
-        if chain == self.chain:
-            return False
-        self._show(chain)
-        return True
+        first = shown = self.chain
+        while True:
+            chain = await self._chains.load()
+            if self.chain is shown:
+                break
+            # Somebody has shown another one meanwhile, and this one may be older.
+            shown = self.chain
+        if chain != shown:
+            self._show(chain)
+        return self.chain is not first
 
     async def find_tail(self) -> LogTail:
         """The tail, linearizable: above every LSN acknowledged before the call.

@@ -1,7 +1,7 @@
 """The logs of one process: each is opened once, whoever asks for it."""
 
 from asyncio import AbstractEventLoop
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ..core.ids import LogId
 from ..metadata.api import MetadataStore
@@ -24,13 +24,19 @@ class Logs:
         loop: AbstractEventLoop,
         default_kind: str,
         limits: SequencerLimits | None = None,
+        on_turn: Callable[[], None] | None = None,
     ) -> None:
-        """Keep chains in `metadata`; new logs begin with the provider `default_kind`."""
+        """Keep chains in `metadata`; new logs begin with the provider `default_kind`.
+
+        Args:
+            on_turn: see `VirtualLog`; providers that commit call the same.
+        """
         self._metadata = metadata
         self._providers = {provider.kind: provider for provider in providers}
         self._loop = loop
         self._default_kind = default_kind
         self._limits = limits
+        self._on_turn = on_turn
         self._open: dict[LogId, VirtualLog] = {}
         if default_kind not in self._providers:
             raise UnknownProviderError(
@@ -70,6 +76,7 @@ class Logs:
                 providers=self._providers,
                 loop=self._loop,
                 limits=self._limits,
+                on_turn=self._on_turn,
             ),
         )
 

@@ -55,10 +55,12 @@ class VirtualLog(ChainView):
         providers: dict[str, LogletProvider],
         loop: AbstractEventLoop,
         limits: SequencerLimits | None = None,
+        on_turn: Callable[[], None] | None = None,
     ) -> None:
-        """Show the log whose chain was read from `metadata`."""
+        """Show the log; `on_turn` follows when `listen` was told of what a seal had kept back."""
         super().__init__(log, chain, metadata=metadata, providers=providers, loop=loop)
         self._limits = limits
+        self._on_turn = on_turn or _nothing
         self.refusals: dict[str, int] = {}
         # Fast: to take it does not let others run when nobody holds it.
         self._lock = aiorwlock.RWLock(fast=True)
@@ -75,6 +77,7 @@ class VirtualLog(ChainView):
         self._listener: LogListener | None = None
         self._on_open: Callable[[], None] = _nothing
         self._on_sealed: Callable[[], None] = _nothing
+        self._on_closed: Callable[[], None] = _nothing
 
     # The lead ------------------------------------------------------------------------------------
 
@@ -99,6 +102,7 @@ class VirtualLog(ChainView):
         *,
         on_open: Callable[[], None] | None = None,
         on_sealed: Callable[[], None] | None = None,
+        on_closed: Callable[[], None] | None = None,
     ) -> None:
         """Have somebody told of what this process's sequencer does.
 
@@ -108,10 +112,12 @@ class VirtualLog(ChainView):
                 was held back may be enqueued. May be called when nothing was held back.
             on_sealed: somebody else sealed the segment; `recover` is called for. Called once per
                 segment, by `recover_soon`.
+            on_closed: the log as a whole is sealed; what was held back waits for an operator.
         """
         self._listener = listener
         self._on_open = on_open or _nothing
         self._on_sealed = on_sealed or _nothing
+        self._on_closed = on_closed or _nothing
 
     async def lead(self, epoch: int | None = None, *, kind: str | None = None) -> int:
         """Order the appends from here on: seal the last segment and add one of our own.
@@ -206,6 +212,8 @@ class VirtualLog(ChainView):
         finally:
             if self.accepting:
                 self._on_open()
+            elif self.sealed:
+                self._on_closed()
             else:
                 self.recover_soon()
 
@@ -295,6 +303,7 @@ class VirtualLog(ChainView):
             return
         segment = sequencer.segment
         lost, reason = True, ""
+        known = sequencer.committed_tail_lsn
         try:
             state = await loglet.find_tail()
             assert state.sealed, "the chain goes on behind a loglet that is open"
@@ -306,6 +315,8 @@ class VirtualLog(ChainView):
                     self._committed(sequencer, batch)
         except (LogError, StorageError) as error:
             lost, reason = False, f"the end of segment {segment.index} cannot be read: {error}"
+        if sequencer.committed_tail_lsn > known:
+            self._on_turn()  # Before anything is enqueued that rests on it.
         sequencer.close(lost=lost, reason=reason)
 
     def _not_sequencer(self) -> NotSequencerError:

@@ -150,6 +150,7 @@ class NodeEngine:
             providers=[local, memory],
             loop=loop,
             default_kind=self._options.log.provider,
+            on_turn=self.manager.finish_turn,
         )
 
     def _make_trimmer(self, loop: asyncio.AbstractEventLoop, sync_runner: SyncRunner) -> LogTrimmer:

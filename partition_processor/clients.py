@@ -104,11 +104,18 @@ class Clients:
             if proposed.invocation_id == invocation_id and proposed.reply is reply:
                 # It stays on its way; only nobody hears of it.
                 proposed.reply = _nobody
+                proposed.wait = False
                 return
         for sequence, proposed in self._proposed.items():
             if proposed.invocation_id == invocation_id and proposed.reply is reply:
                 del self._proposed[sequence]
                 return
+
+    def refuse_held(self, error: PerdureError) -> None:
+        """Tell those whose Invoke was held back that it does not get into the log."""
+        held, self._held = self._held, []
+        for item in held:
+            item.reply(error)
 
     def fail(self, error: PerdureError) -> None:
         """Tell everybody that no answer comes from here; what they asked for may still run."""

@@ -60,7 +60,8 @@ class ApplyContext:
         """
         if record.epoch < self.epoch:
             return False
-        if record.epoch == self.epoch and record.sequence > 0 and self.sequence >= 0:
+        numbered = record.sequence > 0 and record.producer is None
+        if record.epoch == self.epoch and numbered and self.sequence >= 0:
             return record.sequence == self.sequence + 1
         return True
 

@@ -10,11 +10,12 @@ from typing import Final
 
 import structlog
 
-from ..core.errors import PerdureError, StorageError
+from ..core.errors import PerdureError, StorageCorruptError, StorageError
 from ..core.storage.kv import KvStore
 from ..core.tasks import TaskScope
 from ..log.errors import LogError
 from ..log.local.sync_runner import SyncRunner
+from ..log.virtual_log import VirtualLog
 from .processor import PartitionProcessor
 
 _log = structlog.get_logger("log-trimmer")
@@ -25,6 +26,9 @@ class LogTrimmer:
 
     RECORDS_MIN: Final = 256
     """A log is left alone until so many records can go: each trim costs a write and a sync."""
+
+    SEGMENTS_KEPT: Final = 256
+    """More of a log's segments do not stay, however few records they hold: a start adds one."""
 
     RECLAIM_RECORDS: Final = 100_000
     """After so many trimmed records the disk is asked to give their space back at once."""
@@ -105,15 +109,21 @@ class LogTrimmer:
             log = processor.log
             if log is None:
                 continue
-            target = min(processor.durable_lsn, log.committed_tail_lsn - 1 - self._keep_records)
+            target = log.committed_tail_lsn - 1 - self._keep_records
+            segments = log.chain.segments
+            many = len(segments) > self.SEGMENTS_KEPT
+            if many:
+                target = max(target, segments[-self.SEGMENTS_KEPT].base_lsn - 1)
+            target = min(target, processor.durable_lsn)
             try:
-                before = log.trim_point_lsn
-                if target - before >= self.RECORDS_MIN:
+                before = _trim_point(log)
+                if target - before >= (1 if many else self.RECORDS_MIN):
                     trim_point = await log.trim(target)
                     self._trimmed += trim_point - before
                     _log.debug("log trimmed", partition=processor.partition, lsn=trim_point)
-            except LogError as error:
-                # The next round tries again; a disk that failed has stopped the node already.
+            except (LogError, StorageCorruptError) as error:
+                # The next round tries again; a disk that failed has stopped the node already. A
+                # damaged record that is applied is no reason to stop for those who work.
                 _log.warning("log not trimmed", partition=processor.partition, reason=str(error))
         if self._stopped:
             return
@@ -132,3 +142,11 @@ class LogTrimmer:
             # Nothing was lost by it, and a disk in trouble says so at the next write.
             _log.warning("space of trimmed records not given back", reason=str(result))
         self.start()
+
+
+def _trim_point(log: VirtualLog) -> int:
+    """What is gone already, as far as the first segment can be looked at."""
+    try:
+        return log.trim_point_lsn
+    except StorageCorruptError:
+        return log.chain.first_lsn - 1

@@ -6,19 +6,21 @@ from collections.abc import Callable
 import structlog
 
 from ..core.clock import Clock
-from ..core.errors import PerdureError, StorageError
+from ..core.errors import PerdureError, StorageCorruptError, StorageError
 from ..core.ids import InvocationId, LogId, PartitionId, PartitionKey, partition_of
 from ..core.random import Random
 from ..core.retry import RetryPolicy
 from ..core.storage.kv import KvStore, PutOrDelete
 from ..core.tasks import TaskScope
-from ..log.errors import LogClosedError
+from ..log.errors import LogClosedError, LogError
 from ..log.logs import Logs
+from ..log.virtual_log import VirtualLog
 from ..metadata.api import MetadataStore, VersionedValue
 from ..metadata.values import read_modify_write
 from .deployments import SCHEMA_KEY, Deployment, Schema, Targets
 from .invoker.invoker import Invoker
 from .leadership import claim_leadership
+from .log_trimmer import LogTrimmer
 from .machine import RecordFailedError
 from .processor import PartitionProcessor
 from .schema_value import decode_schema, encode_schema
@@ -99,6 +101,7 @@ class PartitionManager:
         for processor in self.processors:
             epoch = await claim_leadership(self._metadata, processor.partition, self._node)
             log = await logs.open(LogId(processor.partition), create=True)
+            await self._shorten(log, processor.written_lsn)
             await log.lead(epoch)
             await processor.open(log, epoch)
             while not await processor.replay_some():
@@ -110,7 +113,23 @@ class PartitionManager:
         while any(processor.role == "candidate" for processor in self.processors):
             if self._failed:
                 raise StorageError("the disk failed while the partitions started")
-            await _next_turn(self._loop)
+            # Not turn by turn: the announcements wait for a disk, and nobody is served meanwhile.
+            await _pause(self._loop)
+
+    async def _shorten(self, log: VirtualLog, applied_lsn: int) -> None:
+        """Let old segments go before this start adds one more.
+
+        A node that ends again and again before its first trim would fill the chain up, and then
+        could not start any more.
+        """
+        segments = log.chain.segments
+        if len(segments) <= 2 * LogTrimmer.SEGMENTS_KEPT:
+            return
+        self._store.sync()  # What was found in it may not have been synced before.
+        try:
+            await log.trim(min(applied_lsn, segments[-LogTrimmer.SEGMENTS_KEPT].base_lsn - 1))
+        except (LogError, StorageCorruptError) as error:
+            _log.warning("log not trimmed", partition=log.log, reason=str(error))
 
     def _log_sealed(self, processor: PartitionProcessor) -> None:
         self._scope.spawn(self._recover(processor), name=f"recover-log-{processor.partition}")
@@ -219,6 +238,13 @@ class PartitionManager:
 def _range_start(number: int, count: int) -> int:
     """The first partition key of partition `number`; inverse of `ids.partition_of`."""
     return -(-(number << 64) // count)
+
+
+async def _pause(loop: AbstractEventLoop) -> None:
+    """Let a millisecond pass."""
+    waited: Future[None] = loop.create_future()
+    loop.call_later(0.001, waited.set_result, None)
+    await waited
 
 
 async def _next_turn(loop: AbstractEventLoop) -> None:

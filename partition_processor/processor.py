@@ -12,13 +12,13 @@ from typing import Final
 import structlog
 
 from ..core.clock import Clock
-from ..core.errors import PerdureError, StorageCorruptError
+from ..core.errors import PerdureError
 from ..core.ids import InvocationId, PartitionId, invocation_id_text
 from ..core.random import Random
 from ..core.retry import RetryPolicy
 from ..core.storage.kv import KvStore, PutOrDelete
 from ..log.answers import Answer, Conflict, StaleSnapshot
-from ..log.errors import LogClosedError, LogError, NotSequencerError, RecordTooLargeError
+from ..log.errors import LogClosedError, NotSequencerError, RecordTooLargeError
 from ..log.types import LogBatch
 from ..log.virtual_log import VirtualLog
 from . import effects as effect
@@ -46,6 +46,7 @@ from .records import (
     encode_command,
     object_key,
 )
+from .same_time import check_same_time
 from .status import PartitionDetail, PartitionStatus
 from .tables import keys
 from .tables.invocations import STATUS_BACKING_OFF, STATUS_COMPLETED, STATUS_NAMES, Invocation
@@ -139,27 +140,12 @@ class PartitionProcessor:
 
         Raises StorageCorruptError when store and log are not of one time.
         """
-        context = self._machine.context
         tail = (await log.find_tail()).lsn
-        if tail <= context.lsn or epoch <= context.epoch:
-            raise StorageCorruptError(
-                f"partition {self.partition}: the store has applied LSN {context.lsn} of leader "
-                f"epoch {context.epoch}, but the log ends before LSN {tail} and the epoch claimed "
-                f"is {epoch}: log, store and metadata are not of one time; restore them together"
-            )
-        if log.trim_point_lsn > context.lsn:
-            raise StorageCorruptError(
-                f"partition {self.partition}: the store has applied LSN {context.lsn}, but the log "
-                f"is trimmed up to LSN {log.trim_point_lsn}: the store is older than the log; "
-                "restore them together"
-            )
+        check_same_time(self.partition, self._machine.context, log, tail, epoch)
         self.log = log
         self.epoch = epoch
-        self._proposals = Proposals(log, epoch, self._applied_lsn)
+        self._proposals = Proposals(log, epoch, lambda: self._machine.context.lsn)
         self._open_tail_lsn = tail
-
-    def _applied_lsn(self) -> int:
-        return self._machine.context.lsn
 
     async def replay_some(self) -> bool:
         """Apply some of the log that the store has not seen; whether all is applied now."""
@@ -181,16 +167,26 @@ class PartitionProcessor:
             self.committed,
             on_open=self._log_opened,
             on_sealed=lambda: self._on_log_sealed(self),
+            on_closed=self._log_closed,
         )
         self._propose(ANNOUNCE_LEADER, AnnounceLeader(self._node, self.epoch), None)
 
     def _log_opened(self) -> None:
         """The log takes records again after a reconfiguration."""
         if self.role != "stopped" and self._proposals is not None:
-            try:
-                self._proposals.send_held()
-            except LogError as error:
-                _log.warning("what was held back was not taken", code=error.code, reason=str(error))
+            self._proposals.send_held()
+
+    def _log_closed(self) -> None:
+        """The log is sealed as a whole: calls held back are refused, as all from here on are."""
+        assert self._proposals is not None
+        self._proposals.withdraw_calls()
+        self.clients.refuse_held(self._sealed())
+
+    def _sealed(self) -> NotLeadingError:
+        return NotLeadingError(
+            f"the log of partition {self.partition} is sealed: open it again with "
+            f"perdure logs reconfigure {self.partition}"
+        )
 
     # From the log --------------------------------------------------------------------------------
 
@@ -207,10 +203,19 @@ class PartitionProcessor:
             self._on_dirty(self)
 
     def _park(self, error: RecordFailedError) -> None:
+        self._stop_for(error)
+        self._on_parked(self, error)
+
+    def _stop_for(self, error: PerdureError) -> None:
+        self._timers.close()
         self.role = "stopped"
         self.error = f"{error.code} {error}"
         _log.error("partition stopped", partition=self.partition, reason=self.error)
-        self._on_parked(self, error)
+        # Nothing that attempts send counts any more: their workers have others to run.
+        attempts, self.attempts = self.attempts, {}
+        for attempt in attempts.values():
+            attempt.over = True
+            self._invoker.ask_to_stop(attempt)
 
     def take_writes(self) -> list[PutOrDelete]:
         """Everything applied since the last call, with the progress; to be written atomically."""
@@ -324,15 +329,10 @@ class PartitionProcessor:
                 f"partition {self.partition} is {self.role} on this node: try again shortly"
             )
         if self.log is not None and self.log.sealed:
-            raise NotLeadingError(
-                f"the log of partition {self.partition} is sealed: open it again with "
-                f"perdure logs reconfigure {self.partition}"
-            )
+            raise self._sealed()
         # Not the attempt key: a client that repeats its request must not supersede the attempt
         # that is running, and before the first Invoke is applied there is none.
-        touched: tuple[bytes, ...] = ()
-        if command.key is not None:
-            touched = (object_key(command.service, command.key),)
+        touched = () if command.key is None else (object_key(command.service, command.key),)
         target = (command.service, command.handler, command.key)
         proposed = Proposed(reply, wait, command.invocation_id, target)
         sequence = self._propose(
@@ -346,6 +346,11 @@ class PartitionProcessor:
             self.clients.hold(proposed)
         else:
             self.clients.proposed(proposed, sequence)
+
+    @property
+    def listening(self) -> bool:
+        """Whether what workers send gets into the log now, so that they can be answered."""
+        return self._proposals is not None and self._proposals.flowing
 
     def propose_chunk(
         self, attempt: Attempt, deployment: str, frames: bytes, *, ended: bool
@@ -405,6 +410,10 @@ class PartitionProcessor:
         assert attempt.over or isinstance(answer, Conflict), (
             "the leader has applied everything committed, so its snapshot cannot be stale"
         )
+        if attempt.attempt > attempt.invocation.attempt:
+            # It was to start, while a record of the one before was on its way: decide anew.
+            self._timers.add(0, 0, attempt.invocation_id, attempt.invocation.attempt)
+            return
         self.superseded += 1
         _log.info(
             "attempt superseded",
@@ -439,9 +448,7 @@ class PartitionProcessor:
     def lose(self, error: PerdureError) -> None:
         """This node cannot lead the partition any more."""
         if self.role != "stopped":
-            self.stop()
-            self.error = f"{error.code} {error}"
-            _log.error("partition stopped", partition=self.partition, reason=self.error)
+            self._stop_for(error)
             self.clients.fail(NotLeadingError(f"partition {self.partition} stopped: {self.error}"))
 
     # The rest ------------------------------------------------------------------------------------
@@ -466,9 +473,8 @@ class PartitionProcessor:
     def status(self) -> PartitionStatus:
         """How the partition is."""
         progress = self._machine.progress()
-        tail = progress.applied_lsn + 1
-        if self.log is not None:
-            tail = max(tail, self.log.committed_tail_lsn)
+        committed = 0 if self.log is None else self.log.committed_tail_lsn
+        tail = max(progress.applied_lsn + 1, committed)
         return PartitionStatus(
             partition=self.partition,
             node=self._node,

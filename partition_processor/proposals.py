@@ -5,11 +5,14 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 import msgspec
+import structlog
 
 from ..log.answers import Answer, NotChangedSince
-from ..log.errors import RecordTooLargeError
+from ..log.errors import LogError, RecordTooLargeError
 from ..log.types import RECORD_BYTES_MAX, Record
 from ..log.virtual_log import VirtualLog
+
+_log = structlog.get_logger("partition")
 
 
 class Guard(Protocol):
@@ -62,6 +65,11 @@ class Proposals:
         """How many are held back."""
         return len(self._held)
 
+    @property
+    def flowing(self) -> bool:
+        """Whether the log takes proposals now and nothing is held back."""
+        return self._log.accepting and not self._held
+
     def propose(self, proposal: Proposal) -> int | None:
         """Send it on, or hold it back behind those that wait; its number if it was admitted.
 
@@ -78,15 +86,19 @@ class Proposals:
         return None
 
     def send_held(self) -> None:
-        """The log takes records again: send what was held back, in its order.
-
-        Raises LogClosedError, NotSequencerError.
-        """
+        """The log takes records again: send what was held back, in its order."""
         held = self._held
-        while held and self._admit(held[0]):
-            admitted = held.popleft().admitted
-            if admitted is not None:
-                admitted(self._sequence)
+        try:
+            while held and self._admit(held[0]):
+                admitted = held.popleft().admitted
+                if admitted is not None:
+                    admitted(self._sequence)
+        except LogError as error:
+            _log.warning("what was held back was not taken", code=error.code, reason=str(error))
+
+    def withdraw_calls(self) -> None:
+        """Drop the calls among what is held back; `admitted` never hears of them."""
+        self._held = deque(proposal for proposal in self._held if proposal.admitted is None)
 
     def _admit(self, proposal: Proposal) -> bool:
         """Whether the proposal is dealt with: admitted, or refused for good."""

@@ -36,6 +36,11 @@ class WorkerLoss(Enum):
 class AttemptOwner(Protocol):
     """The partition, as the invoker sees it."""
 
+    @property
+    def listening(self) -> bool:
+        """Whether what workers send gets into the log now, so that they can be answered."""
+        ...
+
     def start_segments(self, attempt: "Attempt") -> list[tuple[int, bytes]]:
         """What opens the attempt on a worker: (record time in ns, frames), in order."""
         ...

@@ -28,6 +28,8 @@ class Invoker:
         """Start without workers; `on_workers` is called when they come and go."""
         self._on_workers = on_workers
         self.sessions: list[WorkerSession] = []
+        # They finish what they have and take nothing new.
+        self._draining: list[WorkerSession] = []
         self._ranks: dict[str, int] = {}
         self._routes: dict[str, list[WorkerSession]] = {}
         self._pinned_routes: dict[str, list[WorkerSession]] = {}
@@ -91,9 +93,14 @@ class Invoker:
     def end_silent(self, silence_ticks: int) -> None:
         """Give up the attempts that no worker has said anything of for so many ticks."""
         before = self.ticks.now - silence_ticks
-        for session in self.sessions:
+        for session in (*self.sessions, *self._draining):
             for attempt in tuple(session.attempts.values()):
-                if attempt.heard < before and not attempt.over:
+                if attempt.over:
+                    continue
+                if not attempt.owner.listening:
+                    # The worker may be waiting for an answer that cannot come.
+                    attempt.heard = self.ticks.now
+                elif attempt.heard < before:
                     error = AttemptError(
                         ATTEMPT_TIMEOUT,
                         f"worker {session.worker} has sent nothing for this attempt within "
@@ -115,8 +122,16 @@ class Invoker:
         self._on_workers()
         self.drain_waiting()
 
+    def drain(self, session: WorkerSession) -> None:
+        """A worker takes no more attempts; those that it has go on."""
+        if session in self.sessions:
+            self.remove(session)
+            self._draining.append(session)
+
     def remove(self, session: WorkerSession) -> None:
-        """A worker is gone or takes no more attempts."""
+        """A worker is gone."""
+        if session in self._draining:
+            self._draining.remove(session)
         if session in self.sessions:
             self.sessions.remove(session)
             self._route()

@@ -81,7 +81,7 @@ class WorkerReception:
             while (message := await connection.receive()) is not None:
                 session.received(message)
                 if session.draining:
-                    self._invoker.remove(session)
+                    self._invoker.drain(session)
         except PerdureError as error:
             failure = error
             log.warning("worker disconnected for what it sent", code=error.code, reason=str(error))

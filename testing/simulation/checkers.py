@@ -27,7 +27,7 @@ from ...partition_processor.tables.locks import decode_lock
 from ...partition_processor.tables.progress import Progress, decode_progress, encode_progress
 from ...partition_processor.transaction import Transaction
 from .disk import SimulationDisk
-from .observer import BATCH_ROWS, PROGRESS_ROW, LogObserver, LogRecord
+from .observer import PROGRESS_ROW, LogObserver, LogRecord
 from .violation import InvariantViolation, require
 from .workload import COUNTER, History, Operation
 
@@ -291,7 +291,7 @@ def _check_locks(store: MemoryStore) -> None:
 
 def check_rot_is_found(disk: SimulationDisk, observer: LogObserver) -> None:
     """A flipped bit in the log is found by whoever reads it."""
-    if disk.rot(BATCH_ROWS) is None:
+    if disk.rot(observer.rows_prefix) is None:
         return
     try:
         observer.read(disk.rows())

@@ -1,14 +1,30 @@
 """A client: asks one thing after the other and repeats what it got no answer for."""
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ...core.errors import PerdureError
 from ...ingress.dispatcher import Accepted, Completed
+from .chance import Chance
+from .loop import SimulationLoop
+from .trace import Trace
 from .violation import InvariantViolation
-from .workload import MS
+from .workload import MS, History, Operation, OperationMaker
 
-if TYPE_CHECKING:
-    from .world import World
+
+class Served(Protocol):
+    """What a client needs of its world."""
+
+    loop: SimulationLoop
+    trace: Trace
+    history: History
+    maker: OperationMaker
+    healed: bool
+
+    async def ask(
+        self, operation: Operation, patience_ns: int
+    ) -> Completed | Accepted | PerdureError | None:
+        """Send a request and wait; None when the answer is lost."""
+        ...
 
 
 class Client:
@@ -18,12 +34,12 @@ class Client:
         name: what the trace calls it.
     """
 
-    def __init__(self, name: str, world: "World", operations: int) -> None:
+    def __init__(self, name: str, world: Served, operations: int, chance: Chance) -> None:
         """Do so many operations."""
         self.name = name
         self._world = world
         self._operations = operations
-        self._chance = world.chance(name)
+        self._chance = chance
 
     async def run(self) -> None:
         """Do all of them. Raises InvariantViolation on a refusal that makes no sense."""

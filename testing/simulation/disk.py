@@ -203,6 +203,19 @@ class SimulationDisk(MemoryStore):
         self._trace.add(self.name, f"bit {bit} of the value at {key.hex()} has flipped")
         return key
 
+    def lose(self, key: bytes) -> None:
+        """Lose the value of a durable `key`; no crash or restart brings it back."""
+        assert self.durable(key), key
+        del self._data[key]
+        self._keys.remove(key)
+        self._trace.add(self.name, f"the value at {key.hex()} is lost")
+
+    def durable(self, key: bytes) -> bool:
+        """Whether `key` is there, and what it holds stays when the power goes now."""
+        return key in self._data and not any(
+            changed == key for former in self._undo for changed, _ in former
+        )
+
     def durable_rows(self) -> dict[bytes, bytes]:
         """What is left if the power goes now and every unsynced write is lost."""
         rows = dict(self._data)

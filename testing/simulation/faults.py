@@ -2,28 +2,70 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from ...core.errors import PerdureError
-from .disk import PowerLoss
-from .node import NODE
+from ...core.tasks import TaskScope
+from .chance import Chance
+from .disk import PowerLoss, SimulationDisk
+from .log_life import RawLog
+from .loop import SimulationClock, SimulationLoop
+from .network import SimulationNetwork
+from .node import NODE, SimulatedNode
+from .trace import Trace
+from .worker import SimulatedWorker
 from .workload import MS
 
 DEPLOYMENTS: Final = ("deployment-1", "deployment-2")
 """What workers run as; each life of one draws."""
 
-if TYPE_CHECKING:
-    from .world import World
+LOST_BATCH: Final = "batch lost"
+"""The fault that worlds have only when they are told to: nothing can be well after it."""
+
+
+class Breakable(Protocol):
+    """What faults strike in a world."""
+
+    loop: SimulationLoop
+    trace: Trace
+    scope: TaskScope
+    network: SimulationNetwork
+    clock: SimulationClock
+    node: SimulatedNode | None
+    disks: dict[str, SimulationDisk]
+    workers: list[SimulatedWorker]
+    raw: RawLog
+
+    def crash(self, *, power: bool) -> None:
+        """End the node at once, and lose unsynced writes when the power goes with it."""
+        ...
+
+    def power_out(self) -> None:
+        """The machine loses its power within an operation of one of its disks."""
+        ...
+
+    def lose_batch(self, chance: Chance) -> None:
+        """Lose a batch of the partition's log that it needs again, if there is one."""
+        ...
+
+    def start_worker(
+        self, worker: SimulatedWorker, chance: Chance, deployment: str | None = None
+    ) -> None:
+        """Begin a life of a worker, of one of the deployments unless told which."""
+        ...
 
 
 class Faults:
     """Strikes at drawn times until its time is up; `heal` mends everything."""
 
-    def __init__(self, world: "World") -> None:
-        """Draw which kinds of faults this world has, and how many in all."""
+    def __init__(
+        self, world: Breakable, chance: Chance, chosen: tuple[str, ...] | None = None
+    ) -> None:
+        """Draw which kinds of faults this world has unless they are `chosen`, and how many."""
         self._world = world
-        self._chance = chance = world.chance("faults")
+        self._chance = chance
         kinds: dict[str, Callable[[], None]] = {
             "kill": self._kill,
             "power": self._power,
@@ -34,12 +76,13 @@ class Faults:
             "connections cut": self._connections_cut,
             "clock jumps": self._clock_jumps,
             "segment changes": self._segment_changes,
+            "log 1 changes": self._raw_log_changes,
             "segment changes behind a frozen worker": self._change_behind_a_frozen_worker,
         }
-        chosen = world.options.fault_kinds
         if chosen is None:
             self._kinds = [kind for kind in kinds.values() if chance.happens(0.6)]
         else:
+            kinds[LOST_BATCH] = self._batch_lost
             self._kinds = [kinds[name] for name in chosen]
         self._count = chance.between(1, 12) if self._kinds else 0
         self._restarts: list[asyncio.Task[Any]] = []
@@ -120,6 +163,23 @@ class Faults:
 
         world.trace.add(NODE, "a stranger seals its segment" if by_stranger else "a new segment")
         world.scope.spawn(change(), name="a new segment")
+
+    def _raw_log_changes(self) -> None:
+        world = self._world
+        raw = world.raw
+        change = self._chance.pick(("new segment", "stranger's seal", "closed"))
+        if change == "closed":
+            work = partial(raw.close_for, self._chance.between(1, 150) * MS)
+        else:
+            work = partial(raw.change_segment, by_stranger=change == "stranger's seal")
+        world.trace.add("log 1", change)
+        world.scope.spawn(work(), name="change of log 1")
+
+    def _batch_lost(self) -> None:
+        if self._chance.happens(0.5):
+            self._world.raw.lose_batch(self._chance)
+        else:
+            self._world.lose_batch(self._chance)
 
     # Workers and lines ---------------------------------------------------------------------------
 

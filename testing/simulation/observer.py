@@ -17,6 +17,7 @@ from ...log.types import Record
 from ...partition_processor.records import COMMAND_TYPES, Command
 from ...partition_processor.tables import keys
 from ...partition_processor.tables.progress import decode_progress
+from .disk import SimulationDisk
 from .violation import require
 
 BATCH_ROWS: Final = b"d"
@@ -26,7 +27,8 @@ PROGRESS_ROW: Final = keys.PROGRESS + bytes(8)
 """The progress of the one partition."""
 
 LOG: Final = LogId(0)
-_CHAIN_ROW: Final = b"metadata/" + chain_key(LOG).encode()
+"""The log of the one partition."""
+
 _METADATA_HEADER: Final = struct.Struct(">BBQ")
 _BATCH_KEY: Final = struct.Struct(">QQ")
 
@@ -56,37 +58,68 @@ class LogRecord:
 
 
 class LogObserver:
-    """Follows the one log of a world from outside: its segments, and what was trimmed of it."""
+    """Follows one log of a world from outside: its segments, and what was trimmed of it.
 
-    def __init__(self) -> None:
+    Attributes:
+        log: its number.
+        rows_prefix: what the keys of its batches begin with in the log's store.
+    """
+
+    def __init__(self, log: LogId = LOG) -> None:
         """Start before the first write."""
+        self.log = log
+        self.rows_prefix = BATCH_ROWS + (log + 1).to_bytes(4, "big")
+        self._chain_row = b"metadata/" + chain_key(log).encode()
         self._bases: dict[int, int] = {}
         self._trimmed: dict[int, LogRecord] = {}
+        # By LSN what was last written there, and under which key; see `durable_record`.
+        self._written: dict[int, tuple[bytes, LogRecord]] = {}
 
     def metadata_written(self, operations: list[PutOrDelete]) -> None:
         """Learn from a write to the metadata where segments begin."""
         for key, value in operations:
-            if key == _CHAIN_ROW and value is not None:
-                for segment in decode_chain(LOG, value[_METADATA_HEADER.size :]).segments:
+            if key == self._chain_row and value is not None:
+                for segment in decode_chain(self.log, value[_METADATA_HEADER.size :]).segments:
                     self._bases[segment.params.loglet] = segment.base_lsn
 
-    def log_deleted(self, rows: dict[bytes, bytes], store_rows: dict[bytes, bytes]) -> None:
+    def log_written(self, operations: list[PutOrDelete]) -> None:
+        """Take note of the records that a write to the log's store is about to bring."""
+        for key, value in operations:
+            if value is not None and key.startswith(self.rows_prefix):
+                for lsn, item in self._records({key: value}).items():
+                    self._written[lsn] = key, item
+
+    def durable_record(self, lsn: int, disk: SimulationDisk) -> LogRecord | None:
+        """The record at `lsn`, None unless it is there even if the power goes now."""
+        found = self._trimmed.get(lsn)
+        if found is not None or lsn not in self._written:
+            return found
+        key, item = self._written[lsn]
+        return item if disk.durable(key) else None
+
+    def log_deleted(self, rows: dict[bytes, bytes], durable_lsn: int) -> None:
         """Keep what is being trimmed. Raises InvariantViolation when it is needed still.
 
         Args:
             rows: what is deleted.
-            store_rows: what would be left of the partition store if the power went now.
+            durable_lsn: the last LSN that nobody needs any more, even if the power goes now.
         """
         records = self._records(rows)
-        value = store_rows.get(PROGRESS_ROW)
-        durable_lsn = 0 if value is None else decode_progress(value).applied_lsn
         for lsn in records:
             require(
                 lsn <= durable_lsn,
                 "trim stays behind what is durably applied",
-                f"LSN {lsn} is trimmed, LSN {durable_lsn} is durably applied",
+                f"LSN {lsn} of log {self.log} is trimmed, LSN {durable_lsn} is durably applied",
             )
         self._trimmed.update(records)
+
+    def batch_lost(self, rows: dict[bytes, bytes]) -> None:
+        """Keep what a disk has lost: the log had it."""
+        self._trimmed.update(self._records(rows))
+
+    def lsns(self, rows: dict[bytes, bytes]) -> list[int]:
+        """Of the records in some rows, sorted."""
+        return sorted(self._records(rows))
 
     def read(self, rows: dict[bytes, bytes]) -> list[LogRecord]:
         """Every record that the log ever committed, or may have: what was trimmed, what is there.
@@ -111,7 +144,7 @@ class LogObserver:
     def _records(self, rows: dict[bytes, bytes]) -> dict[int, LogRecord]:
         records: dict[int, LogRecord] = {}
         for key, value in rows.items():
-            if not key.startswith(BATCH_ROWS):
+            if not key.startswith(self.rows_prefix):
                 continue
             loglet, _ = _BATCH_KEY.unpack(key[1:])
             require(
@@ -124,3 +157,9 @@ class LogObserver:
                 records[lsn] = LogRecord(lsn, batch.record_time_ns, batch.epoch, record)
                 lsn += 1
         return records
+
+
+def durably_applied_lsn(store: SimulationDisk) -> int:
+    """How far the partition store has come, as it would be found if the power went now."""
+    value = store.durable_rows().get(PROGRESS_ROW)
+    return 0 if value is None else decode_progress(value).applied_lsn

@@ -4,11 +4,12 @@ import traceback
 from dataclasses import dataclass, field
 
 from .chance import Chance
-from .checkers import check_end
+from .checkers import check_end, check_survival
+from .log_checkers import check_log_end
 from .loop import SimulationLoop, SimulationStalledError, run_simulated
 from .trace import logs_in_trace
 from .violation import InvariantViolation
-from .world import END_NS, World, WorldOptions
+from .world import World, WorldOptions
 
 JITTER_NS_MAX = 50_000
 
@@ -42,8 +43,8 @@ def run_seed(seed: int, options: WorldOptions | None = None) -> SeedReport:
     report = SeedReport(seed)
     with logs_in_trace(world.trace):
         try:
-            run_simulated(world.run(), loop, until_ns=END_NS)
-            check_end(world.disks, world.observer, world.history)
+            run_simulated(world.run(), loop, until_ns=world.options.end_ns)
+            _check(world)
         except InvariantViolation as violation:
             report.violated = violation.invariant
             report.detail = str(violation)
@@ -59,6 +60,17 @@ def run_seed(seed: int, options: WorldOptions | None = None) -> SeedReport:
     report.operations = len(world.history.operations)
     report.lives = world.lives
     return report
+
+
+def _check(world: World) -> None:
+    """What must hold when a world has ended. Raises InvariantViolation."""
+    if world.ended_early:
+        records = world.observer.read(world.disks["log"].rows())
+        check_survival(records, records, world.history)
+        world.raw.check_survival([])
+        return
+    check_end(world.disks, world.observer, world.history)
+    check_log_end(world.raw.read_all(), world.raw.history)
 
 
 def run_seed_twice(

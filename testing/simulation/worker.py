@@ -1,11 +1,9 @@
 """One simulated worker process: it lives, freezes, dies and comes back."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Final
 
 from ...core.tasks import TaskScope
-from ...sdk.errors import WorkerRefusedError
 from ...sdk.run_worker import run_worker
 from ...sdk.service import App
 from .chance import Chance
@@ -14,7 +12,6 @@ from .network import SimulationNetwork
 from .node import NODE_ADDRESS
 
 CODE_HASH: Final = "0" * 64
-_RESTART_NS: Final = 50_000_000
 
 
 class SimulatedWorker:
@@ -32,14 +29,12 @@ class SimulatedWorker:
         *,
         network: SimulationNetwork,
         seed: int,
-        on_refused: Callable[[WorkerRefusedError], None],
     ) -> None:
-        """Prepare; `start` begins a life, `on_refused` hears when the node turns it away."""
+        """Prepare; `start` begins a life."""
         self.name = name
         self._app = app
         self._network = network
         self._seed = seed
-        self._on_refused = on_refused
         self.deployment = ""
         self._lives = 0
         self._dying = False
@@ -67,24 +62,17 @@ class SimulatedWorker:
         self._task = scope.spawn(self._live(clock_shift_ns), name=self.name)
 
     async def _live(self, clock_shift_ns: int) -> None:
-        while not self._stop.is_set():
-            try:
-                await run_worker(
-                    self._app,
-                    [NODE_ADDRESS],
-                    deployment=self.deployment,
-                    code_hash=CODE_HASH,
-                    transport=self._network.transport(self.name),
-                    clock=SimulationClock(self._network.loop, clock_shift_ns),
-                    random=Chance(self._seed, f"{self.name}/{self._lives}"),
-                    name=self.name,
-                    stop=self._stop,
-                )
-            except WorkerRefusedError as error:
-                # A node refuses with its disk gone, too; whoever runs workers starts them again.
-                self._on_refused(error)
-                self._lives += 1
-                await self._network.loop.pause(_RESTART_NS)
+        await run_worker(
+            self._app,
+            [NODE_ADDRESS],
+            deployment=self.deployment,
+            code_hash=CODE_HASH,
+            transport=self._network.transport(self.name),
+            clock=SimulationClock(self._network.loop, clock_shift_ns),
+            random=Chance(self._seed, f"{self.name}/{self._lives}"),
+            name=self.name,
+            stop=self._stop,
+        )
 
     def die(self) -> None:
         """Be gone at once; the node hears of it in its time."""

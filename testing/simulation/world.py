@@ -9,21 +9,24 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Final
 
-from ...core.errors import PerdureError, StorageError
+from ...core.errors import PerdureError
 from ...core.options import Assignment
+from ...core.storage.kv import PutOrDelete
 from ...core.tasks import TaskScope
 from ...ingress.dispatcher import Accepted, CallReply, Completed, PendingReply, SendReply
 from ...node.options import NodeOptions, load_node_options
-from ...sdk.errors import WorkerRefusedError
 from .chance import Chance
 from .checkers import check_answer, check_survival
 from .clients import Client
+from .damage import Damage, lose_batch
 from .disk import SimulationDisk
 from .faults import DEPLOYMENTS, Faults
+from .log_clients import LogClients
+from .log_life import RawLog
 from .loop import SimulationClock, SimulationLoop
 from .network import SimulationNetwork
 from .node import NODE, SimulatedNode
-from .observer import LogObserver, LogRecord
+from .observer import LogObserver, LogRecord, durably_applied_lsn
 from .trace import Trace
 from .violation import InvariantViolation, require
 from .worker import SimulatedWorker
@@ -47,6 +50,8 @@ class WorldOptions:
         faults: whether anything breaks at all.
         fault_kinds: names of faults, see `faults.Faults`; None has each seed choose.
         abort_timeout: of the nodes; None has each seed choose.
+        bare_log: whether there is a second log, which its clients use directly.
+        end_ns: by when everything must be finished.
         alter_node: called with each node before it starts; tests break the product with it, to see
             that a world finds out.
     """
@@ -56,6 +61,8 @@ class WorldOptions:
     faults: bool = True
     fault_kinds: tuple[str, ...] | None = None
     abort_timeout: str | None = None
+    bare_log: bool = True
+    end_ns: int = END_NS
     alter_node: Callable[[SimulatedNode], None] | None = None
 
 
@@ -88,7 +95,10 @@ class World:
         node: the node that is up or starting, None between two of its lives.
         disks: what the node stores on, by name.
         history: what clients asked and were told.
-        observer: sees the log from outside.
+        observer: sees the partition's log from outside.
+        raw: a second log on the same disk, with nobody but its clients.
+        damage: what the partition's log has lost on its disk, None while all is there.
+        raw_clients: those, None where there are none.
         lives: how often the node was started.
     """
 
@@ -126,8 +136,6 @@ class World:
             options.abort_timeout or character.pick(("150ms", "1s", "10m")),
         )
         self.observer = LogObserver()
-        self.disks["metadata"].on_write = self.observer.metadata_written
-        self.disks["log"].on_delete = self._log_deleted
         app = make_app(loop, self.chance("steps"), self.trace)
         self.workers = [
             SimulatedWorker(
@@ -135,24 +143,41 @@ class World:
                 app,
                 network=self.network,
                 seed=seed,
-                on_refused=self._worker_refused,
             )
             for number in range(1, character.between(2, 3) + 1)
         ]
         self.maker = OperationMaker(loop, self.chance("operations"))
         self.clients = [
-            Client(f"client-{number}", self, character.between(3, options.operations_max))
-            for number in range(1, character.between(1, options.clients_max) + 1)
+            Client(name, self, character.between(3, options.operations_max), self.chance(name))
+            for name in [
+                f"client-{number}"
+                for number in range(1, character.between(1, options.clients_max) + 1)
+            ]
         ]
         self.node: SimulatedNode | None = None
         self.healed = not options.faults
         self.scope = TaskScope("world", on_failure=self._task_failed)
+        self.raw = RawLog(
+            loop,
+            trace=self.trace,
+            scope=self.scope,
+            disks=lambda: self.disks,
+            on_failure=self._task_failed,
+        )
+        self._watch_disks()
+        self.raw_clients = LogClients(self.raw, self.chance) if options.bare_log else None
+        self.damage: Damage | None = None
         self.lives = 0
-        self._workers_known = False
         self._ending = False
         self._down = asyncio.Event()
+        self._over = asyncio.Event()
         self._waiting: dict[int, Callable[[], None]] = {}
         self._asked = 0
+
+    def _watch_disks(self) -> None:
+        self.disks["metadata"].on_write = self._metadata_written
+        self.disks["log"].on_write = self.raw.observer.log_written
+        self.disks["log"].on_delete = self._log_deleted
 
     def chance(self, concern: str) -> Chance:
         """The generator of one concern."""
@@ -198,6 +223,7 @@ class World:
     async def _start(self, node: SimulatedNode) -> None:
         try:
             await node.start()
+            await self.raw.start(node)
         except PerdureError as error:
             self._node_failed(node, error)
             return
@@ -209,6 +235,10 @@ class World:
         if node is not self.node:
             return
         self.trace.add(NODE, f"fails: {error.code} {error}")
+        if self.damage is not None and self.damage.explains(error):
+            # Nobody can mend that; the node stays down.
+            self._over.set()
+            return
         with self._first_violation():
             require(
                 any(disk.faulty for disk in self.disks.values()),
@@ -238,7 +268,9 @@ class World:
         self.trace.add(NODE, "loses its power" if power else "is killed")
         self.check_positions()
         committed = self._committed(node)
+        raw_committed = self.raw.committed()
         self.node = None
+        self.raw.crashed()
         unwind = node.abort()
         if unwind is not None:
             self.scope.spawn(unwind(), name="unwind")
@@ -251,7 +283,18 @@ class World:
             lose()
         found = self.observer.read(self.disks["log"].rows())
         check_survival(committed, found, self.history)
+        self.raw.check_survival(raw_committed)
         self._down.set()
+
+    def lose_batch(self, chance: Chance) -> None:
+        """Lose a batch of the partition's log that it needs again, if there is one."""
+        if self.damage is not None or self.node is None:
+            return
+        applied_lsn = durably_applied_lsn(self.disks["store"])
+        disk = self.disks["log"]
+        self.damage = lose_batch(disk, self.observer, chance, above_lsn=applied_lsn)
+        if self.damage is not None:
+            self.crash(power=True)
 
     def _committed(self, node: SimulatedNode) -> list[LogRecord]:
         """What the node has told to be committed, as its disk shows it."""
@@ -263,7 +306,12 @@ class World:
 
     def _log_deleted(self, rows: dict[bytes, bytes]) -> None:
         with self._first_violation():
-            self.observer.log_deleted(rows, self.disks["store"].durable_rows())
+            self.observer.log_deleted(rows, durably_applied_lsn(self.disks["store"]))
+            self.raw.deleted(rows)
+
+    def _metadata_written(self, operations: list[PutOrDelete]) -> None:
+        self.observer.metadata_written(operations)
+        self.raw.observer.metadata_written(operations)
 
     def check_positions(self) -> None:
         """The partition works, and is never ahead of what its log has committed."""
@@ -369,34 +417,49 @@ class World:
         shift_ns = chance.pick((0, 0, -3_000 * MS, 3_000 * MS))
         worker.start(self.scope, deployment or chance.pick(DEPLOYMENTS), shift_ns)
 
-    def _worker_refused(self, error: WorkerRefusedError) -> None:
-        # A node whose disk has failed refuses with the disk's error; nothing else is right here.
-        with self._first_violation():
-            require(StorageError.code in str(error), "no sound worker is refused", error)
-
     # The whole -----------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Live: start, work under faults, heal, finish, end. Raises InvariantViolation."""
+        """Live: start, work under faults, heal, finish, end. Raises InvariantViolation.
+
+        A world whose partition has lost a batch ends when its node says so.
+        """
+        live = self.scope.spawn(self._live(), name="live")
+        over = self.scope.spawn(self._over.wait(), name="over")
+        await asyncio.wait([live, over], return_when=asyncio.FIRST_COMPLETED)
+        if self.ended_early and self.node is not None:
+            self.raw.crashed()
+            self.node.abort()
+        await self.scope.close()
+
+    @property
+    def ended_early(self) -> bool:
+        """Whether the node is down for ever, as its log has lost something."""
+        return self._over.is_set()
+
+    async def _live(self) -> None:
         keeper = self.scope.spawn(self.keep_node_running(), name="keeper")
         workers_chance = self.chance("workers")
         for worker in self.workers:
             self.start_worker(worker, workers_chance)
         await self._until_known()
         clients = [self.scope.spawn(client.run(), name=client.name) for client in self.clients]
-        faults = Faults(self)
+        raw_clients = self.raw_clients.begin() if self.raw_clients is not None else []
+        faults = Faults(self, self.chance("faults"), self.options.fault_kinds)
         if self.options.faults:
-            await faults.run(FAULTS_NS, clients)
+            await faults.run(FAULTS_NS, [*clients, *raw_clients])
         await faults.heal()
         self.healed = True
         self.trace.add("world", "faults are over")
         await asyncio.wait(clients)
+        if self.raw_clients is not None:
+            await self.raw_clients.finish(raw_clients)
         await self._ask_again()
         for worker in self.workers:
             await worker.end()
+        self.raw.crashed()
         await self.end_node()
         keeper.cancel()
-        await self.scope.close()
 
     async def _until_known(self) -> None:
         """Until a worker has announced the services, which the node then remembers for ever."""

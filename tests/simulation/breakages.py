@@ -13,8 +13,13 @@ import pytest
 
 from perdure.core.errors import StorageError
 from perdure.ingress.dispatcher import Dispatcher, InvocationRequest
-from perdure.log.answers import NotChangedSince
+from perdure.log.answers import NotChangedSince, OutOfOrder, Producer, Refusal
+from perdure.log.batch_codec import batch_key, decode_batch
 from perdure.log.conditions import ConditionTable
+from perdure.log.log_store import KvLogStore
+from perdure.log.producers import ProducerFilter, ProducerTable, ProducerVerdict
+from perdure.log.sequencer import AnswerListener, Sequencer
+from perdure.log.types import Batch, Record
 from perdure.metadata.local import LocalMetadataStore
 from perdure.partition_processor.commands import invoke
 from perdure.partition_processor.effects import ArmRetry
@@ -23,7 +28,9 @@ from perdure.partition_processor.log_trimmer import LogTrimmer
 from perdure.partition_processor.pending import pending_effects
 from perdure.partition_processor.tables.invocations import Invocation
 from perdure.testing.simulation import WorldOptions
+from perdure.testing.simulation.faults import LOST_BATCH
 from perdure.testing.simulation.node import SimulatedNode
+from perdure.testing.simulation.observer import BATCH_ROWS
 
 Breakage = Callable[[pytest.MonkeyPatch], WorldOptions]
 
@@ -31,6 +38,12 @@ LATE_ANSWERS = WorldOptions(
     fault_kinds=("segment changes behind a frozen worker",), abort_timeout="150ms"
 )
 """Worlds where attempts that were given up long ago still send something."""
+
+PARTITION_ONLY = WorldOptions(bare_log=False, end_ns=10_000_000_000)
+"""Worlds that are given up early, for what shows when some work is never finished."""
+
+LOST_BATCHES = WorldOptions(fault_kinds=(LOST_BATCH, "kill", "log 1 changes"))
+"""Worlds where the disk loses a batch in the middle of a loglet."""
 
 
 def ack_before_sync(_patch: pytest.MonkeyPatch) -> WorldOptions:
@@ -63,7 +76,7 @@ def metadata_not_synced(patch: pytest.MonkeyPatch) -> WorldOptions:
         self._store.write([(stored_key, entry)])
 
     patch.setattr(LocalMetadataStore, "_write", write)
-    return WorldOptions()
+    return PARTITION_ONLY
 
 
 def idempotency_key_ignored(patch: pytest.MonkeyPatch) -> WorldOptions:
@@ -84,7 +97,7 @@ def retries_forgotten(patch: pytest.MonkeyPatch) -> WorldOptions:
         return [item for item in pending_effects(*arguments) if not isinstance(item, ArmRetry)]
 
     patch.setattr("perdure.partition_processor.processor.pending_effects", pending)
-    return WorldOptions()
+    return PARTITION_ONLY
 
 
 def lock_not_taken(patch: pytest.MonkeyPatch) -> WorldOptions:
@@ -140,8 +153,71 @@ def floor_not_set(patch: pytest.MonkeyPatch) -> WorldOptions:
     return LATE_ANSWERS
 
 
+def hole_accepted(patch: pytest.MonkeyPatch) -> WorldOptions:
+    """The log's store gives whatever batches it finds, missing ones or not."""
+
+    def read(
+        self: KvLogStore, loglet: int, first_offset: int, tail: int, bytes_max: int
+    ) -> list[Batch]:
+        batches: list[Batch] = []
+        total = 0
+        start, end = batch_key(loglet, first_offset), batch_key(loglet, tail)
+        for key, value in self._store.scan(BATCH_ROWS + start, BATCH_ROWS + end):
+            batches.append(decode_batch(key[1:], value))
+            total += len(value)
+            if total >= bytes_max:
+                break
+        return batches
+
+    patch.setattr(KvLogStore, "read", read)
+    return LOST_BATCHES
+
+
+def refusal_not_held(patch: pytest.MonkeyPatch) -> WorldOptions:
+    """The sequencer tells a refusal at once, whether its cause is durable or not."""
+
+    def refuse(
+        _self: Sequencer, refusal: Refusal, _after_lsn: int, listener: AnswerListener
+    ) -> None:
+        listener(refusal)
+
+    patch.setattr(Sequencer, "_refuse", refuse)
+    return WorldOptions()
+
+
+def gap_accepted_by_the_sequencer(patch: pytest.MonkeyPatch) -> WorldOptions:
+    """The sequencer takes a producer's next number and every higher one."""
+    check = ProducerTable.check
+
+    def check_loosely(self: ProducerTable, producer: Producer) -> ProducerVerdict | None:
+        verdict = check(self, producer)
+        return None if verdict and isinstance(verdict.refusal, OutOfOrder) else verdict
+
+    patch.setattr(ProducerTable, "check", check_loosely)
+    return WorldOptions()
+
+
+def gap_accepted_by_all(patch: pytest.MonkeyPatch) -> WorldOptions:
+    """Whoever reads lets gaps pass as the sequencer does."""
+
+    def accept(self: ProducerFilter, record: Record) -> bool:
+        if record.producer is None:
+            return True
+        last = self.state.get(record.producer, (0, 0))
+        number = (record.producer_epoch, record.sequence)
+        self.state[record.producer] = max(last, number)
+        return number > last
+
+    patch.setattr(ProducerFilter, "accept", accept)
+    return gap_accepted_by_the_sequencer(patch)
+
+
 BREAKAGES: dict[str, Breakage] = {
     "ack before sync": ack_before_sync,
+    "hole accepted": hole_accepted,
+    "refusal not held": refusal_not_held,
+    "gap accepted by the sequencer": gap_accepted_by_the_sequencer,
+    "gap accepted by all": gap_accepted_by_all,
     "trim past the durable LSN": trim_past_the_durable_lsn,
     "snapshot not frozen": snapshot_not_frozen,
     "floor not set": floor_not_set,

@@ -1,0 +1,34 @@
+"""Whether a partition's store and its log are of one time, looked at before any replay."""
+
+from ..core.errors import StorageCorruptError
+from ..core.ids import PartitionId
+from ..log.virtual_log import VirtualLog
+from .context import ApplyContext
+
+
+def check_same_time(
+    partition: PartitionId, context: ApplyContext, log: VirtualLog, tail_lsn: int, epoch: int
+) -> None:
+    """Raise StorageCorruptError when the store is ahead of the log or behind its trim point.
+
+    Args:
+        tail_lsn: where the log ends.
+        epoch: the one that was claimed.
+    """
+    if tail_lsn <= context.lsn or epoch <= context.epoch:
+        raise StorageCorruptError(
+            f"partition {partition}: the store has applied LSN {context.lsn} of leader "
+            f"epoch {context.epoch}, but the log ends before LSN {tail_lsn} and the epoch claimed "
+            f"is {epoch}: log, store and metadata are not of one time; restore them together"
+        )
+    # Only the first segment can be trimmed in part. Who starts behind it need not look at it: a
+    # damaged record that nobody needs any more would be in the way.
+    chain = log.chain
+    starts_behind = chain.position_of(context.lsn + 1) > 0
+    trim_point = chain.first_lsn - 1 if starts_behind else log.trim_point_lsn
+    if trim_point > context.lsn:
+        raise StorageCorruptError(
+            f"partition {partition}: the store has applied LSN {context.lsn}, but the log "
+            f"is trimmed up to LSN {trim_point}: the store is older than the log; "
+            "restore them together"
+        )
