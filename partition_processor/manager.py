@@ -12,6 +12,7 @@ from ..core.random import Random
 from ..core.retry import RetryPolicy
 from ..core.storage.kv import KvStore, PutOrDelete
 from ..core.tasks import TaskScope
+from ..log.chain_view import settle
 from ..log.errors import LogClosedError, LogError
 from ..log.logs import Logs
 from ..log.virtual_log import VirtualLog
@@ -243,12 +244,12 @@ def _range_start(number: int, count: int) -> int:
 async def _pause(loop: AbstractEventLoop) -> None:
     """Let a millisecond pass."""
     waited: Future[None] = loop.create_future()
-    loop.call_later(0.001, waited.set_result, None)
+    loop.call_later(0.001, settle, waited)
     await waited
 
 
 async def _next_turn(loop: AbstractEventLoop) -> None:
     """Let everything that is ready run once."""
     turn: Future[None] = loop.create_future()
-    loop.call_soon(turn.set_result, None)
+    loop.call_soon(settle, turn)
     await turn
