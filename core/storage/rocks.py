@@ -378,6 +378,9 @@ def _options(
     blocks = BlockBasedOptions()
     blocks.set_block_cache(Cache(block_cache_bytes))
     blocks.set_bloom_filter(_BLOOM_BITS_PER_KEY, False)
+    # Else the indexes and filters of all tables stay in memory, and grow with the data.
+    blocks.set_cache_index_and_filter_blocks(True)
+    blocks.set_pin_l0_filter_and_index_blocks_in_cache(True)
     options.set_block_based_table_factory(blocks)
     # rocksdict cannot lower the level of the info log, so it is kept short instead.
     options.set_keep_log_file_num(2)
