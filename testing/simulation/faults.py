@@ -86,6 +86,7 @@ class Faults:
             self._kinds = [kinds[name] for name in chosen]
         self._count = chance.between(1, 12) if self._kinds else 0
         self._restarts: list[asyncio.Task[Any]] = []
+        self._timers: list[asyncio.TimerHandle] = []
 
     async def run(self, duration_ns: int, clients: "list[asyncio.Task[None]]") -> None:
         """Let faults strike, at most for `duration_ns` and while there are clients at work."""
@@ -104,6 +105,8 @@ class Faults:
         world.network.heal()
         for task in self._restarts:
             task.cancel()
+        for timer in self._timers:
+            timer.cancel()
         # An invocation that has begun stays with its deployment: each must be there in the end.
         for worker, deployment in zip_longest(world.workers, DEPLOYMENTS):
             if deployment is not None and worker.deployment != deployment:
@@ -205,7 +208,7 @@ class Faults:
         duration_ns = self._chance.between(150, 600) * MS
         self._freeze(duration_ns)
         change_ns = world.loop.now_ns + int((0.4 + 0.6 * self._chance.fraction()) * duration_ns)
-        world.loop.call_at_ns(change_ns, self._segment_changes)
+        self._timers.append(world.loop.call_at_ns(change_ns, self._segment_changes))
 
     def _freeze(self, duration_ns: int) -> None:
         world = self._world
