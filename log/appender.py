@@ -18,6 +18,7 @@ import msgspec
 
 from ..core.errors import PerdureError
 from ..core.tasks import TaskScope
+from ..core.waiters import settle
 from .answers import (
     Answer,
     Committed,
@@ -29,7 +30,7 @@ from .answers import (
     Sealed,
     WrongSegment,
 )
-from .chain_view import POLL_SECONDS, settle
+from .chain_view import POLL_SECONDS
 from .errors import LogClosedError, NotSequencerError
 from .reader import FilteredGap, LogEntry, LogReader, TrimGap
 from .room import Room

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from ..core.errors import StorageFormatError
-from ..core.ids import LogId
+from ..core.ids import LogId, LogletId
 from .errors import (
     ChainFullError,
     CorruptChainError,
@@ -120,10 +120,7 @@ class Chain(msgspec.Struct, frozen=True):
         assert self.sealed_tail is None or self.sealed_tail == tail_lsn, (self, tail_lsn)
         kept = self.segments[:-1] if tail_lsn == last.base_lsn else self.segments
         if len(kept) >= SEGMENTS_MAX:
-            raise ChainFullError(
-                f"log {log} has {len(kept)} segments, as many as it may: trim it, and its old "
-                "segments go"
-            )
+            raise ChainFullError(log, len(kept))
         return Chain((*kept, Segment(last.index + 1, tail_lsn, kind, params)))
 
     def seal(self, tail_lsn: int) -> "Chain":
@@ -153,6 +150,11 @@ class Chain(msgspec.Struct, frozen=True):
 def first_chain(kind: str, params: SegmentParams) -> Chain:
     """The chain of a new log."""
     return Chain((Segment(_FIRST_INDEX, FIRST_LSN, kind, params),))
+
+
+def loglet_id(log: LogId, index: int) -> LogletId:
+    """The id of a segment's loglet: the log in the upper half, the segment below."""
+    return LogletId((log + 1) << 32 | index)
 
 
 def chain_key(log: LogId) -> str:

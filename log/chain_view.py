@@ -1,9 +1,10 @@
 """What every process can do with a log, whoever orders its appends: find the tail and read."""
 
-from asyncio import AbstractEventLoop, Future, TimerHandle
+from asyncio import AbstractEventLoop
 from typing import Final
 
 from ..core.ids import LogId
+from ..core.waiters import Waiters
 from ..metadata.api import MetadataStore
 from .chain import Chain, Segment
 from .chain_store import ChainStore
@@ -54,7 +55,7 @@ class ChainView:
         self._providers = providers
         self._loop = loop
         self._failure: LogError | None = None
-        self._changed: list[Future[None]] = []
+        self._changed = Waiters()
 
     @property
     def segment_count(self) -> int:
@@ -169,29 +170,13 @@ class ChainView:
         if self._failure is not None:
             raise self._failure
         if self.chain.tail == segment:
-            await self._chain_changed(POLL_SECONDS if self.sealed else _SUCCESSOR_POLL_SECONDS)
-
-    async def _chain_changed(self, timeout_seconds: float) -> None:
-        waiter: Future[None] = self._loop.create_future()
-        self._changed.append(waiter)
-        # Others change the chain without telling this process.
-        timer: TimerHandle = self._loop.call_later(timeout_seconds, settle, waiter)
-        try:
-            await waiter
-        finally:
-            timer.cancel()
-            if waiter in self._changed:
-                self._changed.remove(waiter)
+            # Others change the chain without telling this process.
+            await self._changed.wait(POLL_SECONDS if self.sealed else _SUCCESSOR_POLL_SECONDS)
 
     def _show(self, chain: Chain) -> None:
         """This is the chain now; wake those who wait for a change of it."""
         self.chain = chain
-        self._wake()
-
-    def _wake(self) -> None:
-        changed, self._changed = self._changed, []
-        for waiter in changed:
-            settle(waiter)
+        self._changed.wake()
 
     async def _present(self, segment: Segment) -> Loglet | None:
         """The segment's loglet; None when the chain was read again and no longer has it.
@@ -224,9 +209,3 @@ class ChainView:
                 f"{', '.join(sorted(self._providers))}"
             )
         return provider
-
-
-def settle(waiter: "Future[None]") -> None:
-    """Wake whoever waits, if anybody still does."""
-    if not waiter.done():
-        waiter.set_result(None)

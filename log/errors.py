@@ -193,6 +193,13 @@ class ChainFullError(LogError):
 
     code = "PD0818"
 
+    def __init__(self, log: int, segments: int) -> None:
+        """Name the log and how many segments it has."""
+        super().__init__(
+            f"log {log} has {segments} segments, as many as it may: trim it, and its old segments "
+            "go"
+        )
+
 
 class LogletLostError(LogError):
     """A segment's records are gone: its loglet lived in the memory of a process that has ended."""

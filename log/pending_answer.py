@@ -2,8 +2,8 @@
 
 from asyncio import AbstractEventLoop, Future, TimerHandle
 
+from ..core.waiters import settle
 from .answers import Answer
-from .chain_view import settle
 
 
 class PendingAnswer:

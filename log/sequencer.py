@@ -16,6 +16,7 @@ import msgspec
 from .answers import (
     Answer,
     Committed,
+    Conflict,
     Fence,
     Fenced,
     Indeterminate,
@@ -235,13 +236,10 @@ class Sequencer:
             return None
         lsn = self.tail_lsn
         if condition is not None:
-            if condition.lsn >= lsn:
-                raise FuturePositionError(condition.lsn, lsn)
-            refusal = self._conditions.check((condition,))
+            refusal, after_lsn = self._condition_refusal((condition,))
             if refusal is not None:
                 if refused is not None:
-                    cause = refusal.floor if isinstance(refusal, StaleSnapshot) else refusal.lsn
-                    self._refuse(refusal, cause, refused)
+                    self._refuse(refusal, after_lsn, refused)
                 return None
         try:
             offset = self._loglet.enqueue([record])
@@ -277,15 +275,20 @@ class Sequencer:
             if verdict is not None:
                 return verdict.refusal, verdict.after_lsn
         if append.conditions:
-            for condition in append.conditions:
-                if condition.lsn >= self.tail_lsn:
-                    raise FuturePositionError(condition.lsn, self.tail_lsn)
-            refusal = self._conditions.check(append.conditions)
-            if refusal is not None:
-                if isinstance(refusal, StaleSnapshot):
-                    return refusal, refusal.floor
-                return refusal, refusal.lsn
+            return self._condition_refusal(append.conditions)
         return None, 0
+
+    def _condition_refusal(
+        self, conditions: Sequence[NotChangedSince]
+    ) -> tuple[Conflict | StaleSnapshot | None, int]:
+        """As `_refusal`, for the conditions alone. Raises FuturePositionError."""
+        for condition in conditions:
+            if condition.lsn >= self.tail_lsn:
+                raise FuturePositionError(condition.lsn, self.tail_lsn)
+        refusal = self._conditions.check(conditions)
+        if refusal is None:
+            return None, 0
+        return refusal, refusal.floor if isinstance(refusal, StaleSnapshot) else refusal.lsn
 
     def _note(self, append: Append, first_lsn: int) -> None:
         note = self._conditions.note

@@ -241,10 +241,7 @@ class VirtualLog(ChainView):
                 raise StaleEpochError(self.log, taken, last.params.epoch)
             if len(chain.segments) >= SEGMENTS_MAX:
                 # Before anything is sealed, so that a log which cannot grow goes on as it is.
-                raise ChainFullError(
-                    f"log {self.log} has {len(chain.segments)} segments, as many as it may: trim "
-                    "it, and its old segments go"
-                )
+                raise ChainFullError(self.log, len(chain.segments))
             tail_lsn, record_time_ns = await self._seal_segment(last)
             provider = self._provider(kind or last.kind)
             params = provider.params(self.log, last.index + 1, taken, record_time_ns)
@@ -492,7 +489,7 @@ class VirtualLog(ChainView):
             self._failure = LogClosedError(f"the log takes no more records: {error}")
             if self._sequencer is not None:
                 self._sequencer.close(lost=False, reason=str(error))
-            self._wake()
+            self._changed.wake()
 
 
 def _nothing() -> None:

@@ -12,7 +12,7 @@ from ..core.random import Random
 from ..core.retry import RetryPolicy
 from ..core.storage.kv import KvStore, PutOrDelete
 from ..core.tasks import TaskScope
-from ..log.chain_view import settle
+from ..core.waiters import settle
 from ..log.errors import LogClosedError, LogError
 from ..log.logs import Logs
 from ..log.virtual_log import VirtualLog

@@ -1,11 +1,9 @@
 """The local loglet: offsets are given out here, batches are made durable by the shared writer."""
 
-import asyncio
-from asyncio import Future
-
 from ...core.clock import Clock
 from ...core.errors import StorageError
 from ...core.storage.kv import PutOrDelete
+from ...core.waiters import Waiters
 from ..errors import LogClosedError, LogletSealedError, TrimmedError
 from ..log_store import SEALED, TRIMMED, LogStore
 from ..loglet import CommitListener
@@ -58,7 +56,7 @@ class LocalLoglet:
         # The trim point that is asked for, and the one on its way to the disk.
         self._trim_wanted = found.trim_point
         self._trim_written = found.trim_point
-        self._waiters: list[Future[None]] = []
+        self._events = Waiters()
         self._listener: CommitListener | None = None
         writer.attach(self)
 
@@ -68,7 +66,7 @@ class LocalLoglet:
         self._writer.detach(self)
         self._sealing = self._seal_written = self._sealed = True
         self._trim_point = self._trim_wanted = self._trim_written = self._committed_tail - 1
-        self._wake()
+        self._events.wake()
 
     @property
     def committed_tail(self) -> int:
@@ -134,7 +132,7 @@ class LocalLoglet:
         if self._trim_written > self._trim_point:
             self._trim_point = self._trim_written
             self._writer.remove_later(self)
-        self._wake()
+        self._events.wake()
 
     def remove(self) -> None:
         """Delete what was trimmed; the trim point is durable. Raises StorageError."""
@@ -142,24 +140,7 @@ class LocalLoglet:
 
     def failed(self, error: StorageError) -> None:
         """The disk failed: let nobody wait for it."""
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiters:
-            waiters, self._waiters = self._waiters, []
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
-
-    async def _next_event(self) -> None:
-        waiter: Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        try:
-            await waiter
-        finally:
-            # A cancelled wait must not leave itself behind for as long as the log is quiet.
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
+        self._events.wake()
 
     def _closed(self) -> LogClosedError:
         return LogClosedError(f"the log takes no more records: {self._writer.failure}")
@@ -181,7 +162,7 @@ class LocalLoglet:
             self._sealing = True
             if not self._seal_written:
                 self._schedule()
-            await self._next_event()
+            await self._events.wait()
 
     async def read(self, first_offset: int, bytes_max: int = BATCH_BYTES_MAX) -> list[Batch]:
         """Durable batches from the one that holds `first_offset`."""
@@ -196,7 +177,7 @@ class LocalLoglet:
         while self._committed_tail <= above and not self._sealed:
             if self._writer.failure is not None:
                 raise self._closed()
-            await self._next_event()
+            await self._events.wait()
         return await self.find_tail()
 
     async def trim(self, last_offset: int) -> int:
@@ -211,7 +192,7 @@ class LocalLoglet:
                 raise self._closed()
             if self._trim_wanted > self._trim_written:
                 self._schedule()
-            await self._next_event()
+            await self._events.wait()
         return self._trim_point
 
     def _batch_border(self, offset: int) -> int:

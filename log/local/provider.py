@@ -4,19 +4,14 @@ from typing import Final
 
 from ...core.clock import Clock
 from ...core.errors import StorageError
-from ...core.ids import LogId, LogletId
-from ..chain import Segment, SegmentParams
+from ...core.ids import LogId
+from ..chain import Segment, SegmentParams, loglet_id
 from ..errors import LogClosedError, LogletLostError
 from ..log_store import LogStore
 from .loglet import LocalLoglet
 from .writer import LogWriter
 
 KIND: Final = "local"
-
-
-def loglet_id(log: LogId, index: int) -> LogletId:
-    """The id of a segment's loglet: the log in the upper half, the segment below."""
-    return LogletId((log + 1) << 32 | index)
 
 
 class LocalProvider:

@@ -1,12 +1,12 @@
 """The memory loglet: the Loglet contract without a disk; what it holds ends with the process."""
 
-import asyncio
-from asyncio import AbstractEventLoop, Future
+from asyncio import AbstractEventLoop
 from bisect import bisect_left
 from collections.abc import Callable
 from typing import Final
 
 from ...core.clock import Clock
+from ...core.waiters import Waiters
 from ..errors import LogClosedError, LogletSealedError, TrimmedError
 from ..loglet import CommitListener
 from ..staging import Staging
@@ -44,7 +44,7 @@ class MemoryLoglet:
         self._failure: LogClosedError | None = None
         self._staging = Staging(next_offset=1, record_time_ns=record_time_floor_ns, epoch=epoch)
         self._scheduled = False
-        self._waiters: list[Future[None]] = []
+        self._events = Waiters()
         self._listener: CommitListener | None = None
 
     def close(self) -> None:
@@ -53,7 +53,7 @@ class MemoryLoglet:
         self._sealed = True
         self._trim_point = self._committed_tail - 1
         self._batches.clear()
-        self._wake()
+        self._events.wake()
 
     @property
     def committed_tail(self) -> int:
@@ -92,7 +92,7 @@ class MemoryLoglet:
             self._failure = LogClosedError(
                 f"the log takes no more records: it met {type(error).__name__}: {error}"
             )
-            self._wake()
+            self._events.wake()
             raise
 
     def _commit_staged(self) -> None:
@@ -104,14 +104,8 @@ class MemoryLoglet:
             self._committed_tail = batch.last_offset + 1
             if self._listener is not None:
                 self._listener(batch)
-        self._wake()
+        self._events.wake()
         self._on_turn()
-
-    def _wake(self) -> None:
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
 
     async def find_tail(self) -> TailState:
         """The committed tail."""
@@ -124,7 +118,7 @@ class MemoryLoglet:
                 raise self._failure
             self._sealed = True
             self._commit()
-            self._wake()
+            self._events.wake()
 
     async def read(self, first_offset: int, bytes_max: int = BATCH_BYTES_MAX) -> list[Batch]:
         """Committed batches from the one that holds `first_offset`; raises TrimmedError."""
@@ -149,14 +143,7 @@ class MemoryLoglet:
         while self._committed_tail <= above and not self._sealed:
             if self._failure is not None:
                 raise self._failure
-            waiter: Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters.append(waiter)
-            try:
-                await waiter
-            finally:
-                # A cancelled wait must not leave itself behind for as long as the log is quiet.
-                if waiter in self._waiters:
-                    self._waiters.remove(waiter)
+            await self._events.wait()
         return await self.find_tail()
 
     async def trim(self, last_offset: int) -> int:

@@ -6,7 +6,7 @@ from typing import Final
 
 from ...core.clock import Clock
 from ...core.ids import LogId
-from ..chain import Segment, SegmentParams
+from ..chain import Segment, SegmentParams, loglet_id
 from ..errors import LogletLostError
 from .loglet import MemoryLoglet
 
@@ -41,7 +41,7 @@ class MemoryProvider:
 
     def params(self, log: LogId, index: int, epoch: int, record_time_ns: int) -> SegmentParams:
         """What a new segment is made with."""
-        loglet = _loglet_id(log, index)
+        loglet = loglet_id(log, index)
         params = SegmentParams(loglet, epoch, record_time_ns, self._node)
         self._announced.setdefault(loglet, set()).add(params)
         return params
@@ -70,13 +70,9 @@ class MemoryProvider:
 
     async def delete(self, log: LogId, segments: tuple[Segment, ...], first_kept: int) -> None:
         """Forget the loglets."""
-        first, end = _loglet_id(log, 0), _loglet_id(log, first_kept)
+        first, end = loglet_id(log, 0), loglet_id(log, first_kept)
         # Not only `segments`: one that stayed empty left the chain when it was replaced.
         for loglet in [item for item in self._loglets if first <= item < end]:
             self._loglets.pop(loglet).close()
         for loglet in [item for item in self._announced if first <= item < end]:
             del self._announced[loglet]
-
-
-def _loglet_id(log: LogId, index: int) -> int:
-    return (log + 1) << 32 | index

@@ -9,9 +9,9 @@ from perdure.core.errors import StorageCorruptError, StorageFormatError
 from perdure.core.ids import LogId
 from perdure.core.storage.memory import MemoryStore
 from perdure.log.batch_codec import batch_key
+from perdure.log.chain import loglet_id
 from perdure.log.errors import CorruptBatchError
 from perdure.log.local.loglet import LocalLoglet
-from perdure.log.local.provider import loglet_id
 from perdure.log.log_store import SEALED, TRIMMED
 
 from .support import LogOnStore, group, numbers, read_all

@@ -20,14 +20,13 @@ from perdure.log import (
     VirtualLog,
 )
 from perdure.log import virtual_log as virtual_log_module
-from perdure.log.chain import Chain, Segment, SegmentParams, chain_key, encode_chain
+from perdure.log.chain import Chain, Segment, SegmentParams, chain_key, encode_chain, loglet_id
 from perdure.log.errors import (
     ChainFullError,
     FuturePositionError,
     LogletLostError,
     ReconfigurationError,
 )
-from perdure.log.local.provider import loglet_id
 from perdure.metadata import MetadataStore
 from perdure.metadata.local import LocalMetadataStore
 

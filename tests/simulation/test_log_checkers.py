@@ -5,9 +5,8 @@ import pytest
 from perdure.core.ids import LogId
 from perdure.log.answers import Committed, Conflict, NotChangedSince, StaleSnapshot
 from perdure.log.batch_codec import encode_batch
-from perdure.log.chain import SegmentParams, chain_key, encode_chain, first_chain
+from perdure.log.chain import SegmentParams, chain_key, encode_chain, first_chain, loglet_id
 from perdure.log.errors import CorruptBatchError
-from perdure.log.local.provider import loglet_id
 from perdure.log.reader import FilteredGap, LogEntry, TrimGap
 from perdure.log.sequencer import Append
 from perdure.log.types import Batch, Record
