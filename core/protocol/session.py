@@ -6,7 +6,8 @@ segments of notifications; the worker answers with segments of commands that end
 SUSPENSION or ERROR. ABORT, with no body, ends a stream without an answer: the node asks for it, the
 worker confirms it or gives an attempt back by it. Until it is confirmed the node goes on taking
 what the worker writes to the log, which refuses what is not current any more; SUPERSEDED, with no
-body, tells the worker so and ends the stream too.
+body, tells the worker so and ends the stream too. SUSPEND, with no body, asks an attempt to suspend
+as soon as its handler is blocked and runs no step of its own; notifications still arrive meanwhile.
 The bodies here are MessagePack (JSON-like objects), because they are ours alone and not hot.
 """
 
@@ -27,6 +28,7 @@ class ServiceKind(StrEnum):
 
     SERVICE = "SERVICE"
     VIRTUAL_OBJECT = "VIRTUAL_OBJECT"
+    WORKFLOW = "WORKFLOW"
 
 
 class HandlerKind(StrEnum):
@@ -34,15 +36,56 @@ class HandlerKind(StrEnum):
 
     EXCLUSIVE = "EXCLUSIVE"
     SHARED = "SHARED"
+    WORKFLOW = "WORKFLOW"
+
+
+class HandlingOptions(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """How invocations are handled, of a service or of one handler; None leaves it open.
+
+    A handler's own value stands before its service's, and that before the node's option. Times are
+    whole milliseconds, and names and meanings those of the public discovery manifest.
+
+    Attributes:
+        inactivity_timeout: quiet for so long, an attempt is asked to suspend.
+        abort_timeout: after that, the attempt is given up.
+        retry_policy_on_max_attempts: ``PAUSE`` or ``KILL``.
+        enable_lazy_state: state is read when asked for, not sent along with each attempt.
+        ingress_private: only other handlers may call it.
+        workflow_completion_retention: of a workflow's run; the others' is `idempotency_retention`.
+    """
+
+    inactivity_timeout: int | None = None
+    abort_timeout: int | None = None
+    journal_retention: int | None = None
+    idempotency_retention: int | None = None
+    workflow_completion_retention: int | None = None
+    enable_lazy_state: bool | None = None
+    ingress_private: bool | None = None
+    retry_policy_initial_interval: int | None = None
+    retry_policy_max_interval: int | None = None
+    retry_policy_max_attempts: int | None = None
+    retry_policy_exponentiation_factor: float | None = None
+    retry_policy_on_max_attempts: str | None = None
+
+
+NO_OPTIONS: Final = HandlingOptions()
 
 
 class HandlerManifest(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """One handler as it is announced; the names follow the public discovery manifest."""
+    """One handler as it is announced; the names follow the public discovery manifest.
+
+    Attributes:
+        input_required: whether an empty body is refused at the front doors.
+    """
 
     name: str
     ty: HandlerKind | None = None
     input_content_type: str | None = "application/json"
     output_content_type: str | None = "application/json"
+    input_required: bool = False
+    options: HandlingOptions = NO_OPTIONS
+    documentation: str | None = None
+    metadata: dict[str, str] | None = None
 
 
 class ServiceManifest(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -51,6 +94,9 @@ class ServiceManifest(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     ty: ServiceKind
     handlers: tuple[HandlerManifest, ...]
+    options: HandlingOptions = NO_OPTIONS
+    documentation: str | None = None
+    metadata: dict[str, str] | None = None
 
 
 class Hello(msgspec.Struct, frozen=True, omit_defaults=True):

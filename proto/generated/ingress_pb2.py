@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bperdure/proto/ingress.proto\x12\x12perdure.ingress.v1\"D\n\x06Target\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0f\n\x07handler\x18\x02 \x01(\t\x12\x10\n\x03key\x18\x03 \x01(\tH\x00\x88\x01\x01\x42\x06\n\x04_key\"\xa2\x02\n\x11InvocationRequest\x12*\n\x06target\x18\x01 \x01(\x0b\x32\x1a.perdure.ingress.v1.Target\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x12\x43\n\x07headers\x18\x03 \x03(\x0b\x32\x32.perdure.ingress.v1.InvocationRequest.HeadersEntry\x12\x1c\n\x0fidempotency_key\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x1a\n\rinvocation_id\x18\x05 \x01(\tH\x01\x88\x01\x01\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x12\n\x10_idempotency_keyB\x10\n\x0e_invocation_id\"H\n\x0b\x43\x61llRequest\x12\x39\n\ninvocation\x18\x01 \x01(\x0b\x32%.perdure.ingress.v1.InvocationRequest\"\x96\x01\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\r\x12\x0f\n\x07message\x18\x02 \x01(\t\x12;\n\x08metadata\x18\x03 \x03(\x0b\x32).perdure.ingress.v1.Failure.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"p\n\x0c\x43\x61llResponse\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x05value\x18\x02 \x01(\x0cH\x00\x12.\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x1b.perdure.ingress.v1.FailureH\x00\x42\x08\n\x06result\"H\n\x0bSendRequest\x12\x39\n\ninvocation\x18\x01 \x01(\x0b\x32%.perdure.ingress.v1.InvocationRequest\"\xa7\x01\n\x0cSendResponse\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x37\n\x06status\x18\x02 \x01(\x0e\x32\'.perdure.ingress.v1.SendResponse.Status\"G\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41\x43\x43\x45PTED\x10\x01\x12\x17\n\x13PREVIOUSLY_ACCEPTED\x10\x02\x32\x9f\x01\n\x07Ingress\x12I\n\x04\x43\x61ll\x12\x1f.perdure.ingress.v1.CallRequest\x1a .perdure.ingress.v1.CallResponse\x12I\n\x04Send\x12\x1f.perdure.ingress.v1.SendRequest\x1a .perdure.ingress.v1.SendResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bperdure/proto/ingress.proto\x12\x12perdure.ingress.v1\"D\n\x06Target\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0f\n\x07handler\x18\x02 \x01(\t\x12\x10\n\x03key\x18\x03 \x01(\tH\x00\x88\x01\x01\x42\x06\n\x04_key\"\xa2\x02\n\x11InvocationRequest\x12*\n\x06target\x18\x01 \x01(\x0b\x32\x1a.perdure.ingress.v1.Target\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x12\x43\n\x07headers\x18\x03 \x03(\x0b\x32\x32.perdure.ingress.v1.InvocationRequest.HeadersEntry\x12\x1c\n\x0fidempotency_key\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x1a\n\rinvocation_id\x18\x05 \x01(\tH\x01\x88\x01\x01\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x12\n\x10_idempotency_keyB\x10\n\x0e_invocation_id\"H\n\x0b\x43\x61llRequest\x12\x39\n\ninvocation\x18\x01 \x01(\x0b\x32%.perdure.ingress.v1.InvocationRequest\"\x96\x01\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\r\x12\x0f\n\x07message\x18\x02 \x01(\t\x12;\n\x08metadata\x18\x03 \x03(\x0b\x32).perdure.ingress.v1.Failure.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"p\n\x0c\x43\x61llResponse\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0f\n\x05value\x18\x02 \x01(\x0cH\x00\x12.\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x1b.perdure.ingress.v1.FailureH\x00\x42\x08\n\x06result\"Z\n\x0bSendRequest\x12\x39\n\ninvocation\x18\x01 \x01(\x0b\x32%.perdure.ingress.v1.InvocationRequest\x12\x10\n\x08\x64\x65lay_ms\x18\x02 \x01(\x04\"\xc2\x01\n\x0cSendResponse\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x37\n\x06status\x18\x02 \x01(\x0e\x32\'.perdure.ingress.v1.SendResponse.Status\x12\x19\n\x11\x65xecution_time_ms\x18\x03 \x01(\x04\"G\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41\x43\x43\x45PTED\x10\x01\x12\x17\n\x13PREVIOUSLY_ACCEPTED\x10\x02\"\xd4\x02\n\x13InvocationReference\x12\x17\n\rinvocation_id\x18\x01 \x01(\tH\x00\x12W\n\x12idempotent_request\x18\x02 \x01(\x0b\x32\x39.perdure.ingress.v1.InvocationReference.IdempotentRequestH\x00\x12\x44\n\x08workflow\x18\x03 \x01(\x0b\x32\x30.perdure.ingress.v1.InvocationReference.WorkflowH\x00\x1aX\n\x11IdempotentRequest\x12*\n\x06target\x18\x01 \x01(\x0b\x32\x1a.perdure.ingress.v1.Target\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\x1a%\n\x08Workflow\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\tB\x04\n\x02\x62y\"L\n\rAttachRequest\x12;\n\ninvocation\x18\x01 \x01(\x0b\x32\'.perdure.ingress.v1.InvocationReference\"O\n\x10GetOutputRequest\x12;\n\ninvocation\x18\x01 \x01(\x0b\x32\'.perdure.ingress.v1.InvocationReference\"L\n\rLookupRequest\x12;\n\ninvocation\x18\x01 \x01(\x0b\x32\'.perdure.ingress.v1.InvocationReference\"\'\n\x0eLookupResponse\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\"{\n\x18\x43ompleteAwakeableRequest\x12\x14\n\x0c\x61wakeable_id\x18\x01 \x01(\t\x12\x0f\n\x05value\x18\x02 \x01(\x0cH\x00\x12.\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x1b.perdure.ingress.v1.FailureH\x00\x42\x08\n\x06result\"\x1b\n\x19\x43ompleteAwakeableResponse\"\x83\x01\n\x11SendSignalRequest\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x05value\x18\x03 \x01(\x0cH\x00\x12.\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x1b.perdure.ingress.v1.FailureH\x00\x42\x08\n\x06result\"\x14\n\x12SendSignalResponse\"&\n\rCancelRequest\x12\x15\n\rinvocation_id\x18\x01 \x01(\t\"\x10\n\x0e\x43\x61ncelResponse\"G\n\x0fSessionRequests\x12\x34\n\x08requests\x18\x01 \x03(\x0b\x32\".perdure.ingress.v1.SessionRequest\"\xee\x03\n\x0eSessionRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12/\n\x04\x63\x61ll\x18\x02 \x01(\x0b\x32\x1f.perdure.ingress.v1.CallRequestH\x00\x12/\n\x04send\x18\x03 \x01(\x0b\x32\x1f.perdure.ingress.v1.SendRequestH\x00\x12\x33\n\x06\x61ttach\x18\x04 \x01(\x0b\x32!.perdure.ingress.v1.AttachRequestH\x00\x12:\n\nget_output\x18\x05 \x01(\x0b\x32$.perdure.ingress.v1.GetOutputRequestH\x00\x12\x33\n\x06lookup\x18\x06 \x01(\x0b\x32!.perdure.ingress.v1.LookupRequestH\x00\x12J\n\x12\x63omplete_awakeable\x18\x07 \x01(\x0b\x32,.perdure.ingress.v1.CompleteAwakeableRequestH\x00\x12<\n\x0bsend_signal\x18\x08 \x01(\x0b\x32%.perdure.ingress.v1.SendSignalRequestH\x00\x12\x33\n\x06\x63\x61ncel\x18\t \x01(\x0b\x32!.perdure.ingress.v1.CancelRequestH\x00\x42\t\n\x07request\"v\n\x10SessionResponses\x12\x36\n\tresponses\x18\x01 \x03(\x0b\x32#.perdure.ingress.v1.SessionResponse\x12*\n\x06opened\x18\x02 \x01(\x0b\x32\x1a.perdure.ingress.v1.Opened\"\x1f\n\x06Opened\x12\x15\n\rin_flight_max\x18\x01 \x01(\r\"\x9d\x04\n\x0fSessionResponse\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x30\n\x04\x63\x61ll\x18\x02 \x01(\x0b\x32 .perdure.ingress.v1.CallResponseH\x00\x12\x30\n\x04send\x18\x03 \x01(\x0b\x32 .perdure.ingress.v1.SendResponseH\x00\x12\x32\n\x06\x61ttach\x18\x04 \x01(\x0b\x32 .perdure.ingress.v1.CallResponseH\x00\x12\x36\n\nget_output\x18\x05 \x01(\x0b\x32 .perdure.ingress.v1.CallResponseH\x00\x12\x34\n\x06lookup\x18\x06 \x01(\x0b\x32\".perdure.ingress.v1.LookupResponseH\x00\x12K\n\x12\x63omplete_awakeable\x18\x07 \x01(\x0b\x32-.perdure.ingress.v1.CompleteAwakeableResponseH\x00\x12=\n\x0bsend_signal\x18\x08 \x01(\x0b\x32&.perdure.ingress.v1.SendSignalResponseH\x00\x12\x34\n\x06\x63\x61ncel\x18\t \x01(\x0b\x32\".perdure.ingress.v1.CancelResponseH\x00\x12*\n\x05\x65rror\x18\n \x01(\x0b\x32\x19.perdure.ingress.v1.ErrorH\x00\x42\n\n\x08response\"I\n\x05\x45rror\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x11\n\tretryable\x18\x04 \x01(\x08\x32\x8e\x06\n\x07Ingress\x12I\n\x04\x43\x61ll\x12\x1f.perdure.ingress.v1.CallRequest\x1a .perdure.ingress.v1.CallResponse\x12I\n\x04Send\x12\x1f.perdure.ingress.v1.SendRequest\x1a .perdure.ingress.v1.SendResponse\x12M\n\x06\x41ttach\x12!.perdure.ingress.v1.AttachRequest\x1a .perdure.ingress.v1.CallResponse\x12S\n\tGetOutput\x12$.perdure.ingress.v1.GetOutputRequest\x1a .perdure.ingress.v1.CallResponse\x12O\n\x06Lookup\x12!.perdure.ingress.v1.LookupRequest\x1a\".perdure.ingress.v1.LookupResponse\x12p\n\x11\x43ompleteAwakeable\x12,.perdure.ingress.v1.CompleteAwakeableRequest\x1a-.perdure.ingress.v1.CompleteAwakeableResponse\x12[\n\nSendSignal\x12%.perdure.ingress.v1.SendSignalRequest\x1a&.perdure.ingress.v1.SendSignalResponse\x12O\n\x06\x43\x61ncel\x12!.perdure.ingress.v1.CancelRequest\x1a\".perdure.ingress.v1.CancelResponse\x12X\n\x07Session\x12#.perdure.ingress.v1.SessionRequests\x1a$.perdure.ingress.v1.SessionResponses(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,11 +50,49 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CALLRESPONSE']._serialized_start=641
   _globals['_CALLRESPONSE']._serialized_end=753
   _globals['_SENDREQUEST']._serialized_start=755
-  _globals['_SENDREQUEST']._serialized_end=827
-  _globals['_SENDRESPONSE']._serialized_start=830
-  _globals['_SENDRESPONSE']._serialized_end=997
-  _globals['_SENDRESPONSE_STATUS']._serialized_start=926
-  _globals['_SENDRESPONSE_STATUS']._serialized_end=997
-  _globals['_INGRESS']._serialized_start=1000
-  _globals['_INGRESS']._serialized_end=1159
+  _globals['_SENDREQUEST']._serialized_end=845
+  _globals['_SENDRESPONSE']._serialized_start=848
+  _globals['_SENDRESPONSE']._serialized_end=1042
+  _globals['_SENDRESPONSE_STATUS']._serialized_start=971
+  _globals['_SENDRESPONSE_STATUS']._serialized_end=1042
+  _globals['_INVOCATIONREFERENCE']._serialized_start=1045
+  _globals['_INVOCATIONREFERENCE']._serialized_end=1385
+  _globals['_INVOCATIONREFERENCE_IDEMPOTENTREQUEST']._serialized_start=1252
+  _globals['_INVOCATIONREFERENCE_IDEMPOTENTREQUEST']._serialized_end=1340
+  _globals['_INVOCATIONREFERENCE_WORKFLOW']._serialized_start=1342
+  _globals['_INVOCATIONREFERENCE_WORKFLOW']._serialized_end=1379
+  _globals['_ATTACHREQUEST']._serialized_start=1387
+  _globals['_ATTACHREQUEST']._serialized_end=1463
+  _globals['_GETOUTPUTREQUEST']._serialized_start=1465
+  _globals['_GETOUTPUTREQUEST']._serialized_end=1544
+  _globals['_LOOKUPREQUEST']._serialized_start=1546
+  _globals['_LOOKUPREQUEST']._serialized_end=1622
+  _globals['_LOOKUPRESPONSE']._serialized_start=1624
+  _globals['_LOOKUPRESPONSE']._serialized_end=1663
+  _globals['_COMPLETEAWAKEABLEREQUEST']._serialized_start=1665
+  _globals['_COMPLETEAWAKEABLEREQUEST']._serialized_end=1788
+  _globals['_COMPLETEAWAKEABLERESPONSE']._serialized_start=1790
+  _globals['_COMPLETEAWAKEABLERESPONSE']._serialized_end=1817
+  _globals['_SENDSIGNALREQUEST']._serialized_start=1820
+  _globals['_SENDSIGNALREQUEST']._serialized_end=1951
+  _globals['_SENDSIGNALRESPONSE']._serialized_start=1953
+  _globals['_SENDSIGNALRESPONSE']._serialized_end=1973
+  _globals['_CANCELREQUEST']._serialized_start=1975
+  _globals['_CANCELREQUEST']._serialized_end=2013
+  _globals['_CANCELRESPONSE']._serialized_start=2015
+  _globals['_CANCELRESPONSE']._serialized_end=2031
+  _globals['_SESSIONREQUESTS']._serialized_start=2033
+  _globals['_SESSIONREQUESTS']._serialized_end=2104
+  _globals['_SESSIONREQUEST']._serialized_start=2107
+  _globals['_SESSIONREQUEST']._serialized_end=2601
+  _globals['_SESSIONRESPONSES']._serialized_start=2603
+  _globals['_SESSIONRESPONSES']._serialized_end=2721
+  _globals['_OPENED']._serialized_start=2723
+  _globals['_OPENED']._serialized_end=2754
+  _globals['_SESSIONRESPONSE']._serialized_start=2757
+  _globals['_SESSIONRESPONSE']._serialized_end=3298
+  _globals['_ERROR']._serialized_start=3300
+  _globals['_ERROR']._serialized_end=3373
+  _globals['_INGRESS']._serialized_start=3376
+  _globals['_INGRESS']._serialized_end=4158
 # @@protoc_insertion_point(module_scope)

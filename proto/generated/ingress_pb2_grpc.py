@@ -44,6 +44,41 @@ class IngressStub:
                 request_serializer=perdure_dot_proto_dot_ingress__pb2.SendRequest.SerializeToString,
                 response_deserializer=perdure_dot_proto_dot_ingress__pb2.SendResponse.FromString,
                 _registered_method=True)
+        self.Attach = channel.unary_unary(
+                '/perdure.ingress.v1.Ingress/Attach',
+                request_serializer=perdure_dot_proto_dot_ingress__pb2.AttachRequest.SerializeToString,
+                response_deserializer=perdure_dot_proto_dot_ingress__pb2.CallResponse.FromString,
+                _registered_method=True)
+        self.GetOutput = channel.unary_unary(
+                '/perdure.ingress.v1.Ingress/GetOutput',
+                request_serializer=perdure_dot_proto_dot_ingress__pb2.GetOutputRequest.SerializeToString,
+                response_deserializer=perdure_dot_proto_dot_ingress__pb2.CallResponse.FromString,
+                _registered_method=True)
+        self.Lookup = channel.unary_unary(
+                '/perdure.ingress.v1.Ingress/Lookup',
+                request_serializer=perdure_dot_proto_dot_ingress__pb2.LookupRequest.SerializeToString,
+                response_deserializer=perdure_dot_proto_dot_ingress__pb2.LookupResponse.FromString,
+                _registered_method=True)
+        self.CompleteAwakeable = channel.unary_unary(
+                '/perdure.ingress.v1.Ingress/CompleteAwakeable',
+                request_serializer=perdure_dot_proto_dot_ingress__pb2.CompleteAwakeableRequest.SerializeToString,
+                response_deserializer=perdure_dot_proto_dot_ingress__pb2.CompleteAwakeableResponse.FromString,
+                _registered_method=True)
+        self.SendSignal = channel.unary_unary(
+                '/perdure.ingress.v1.Ingress/SendSignal',
+                request_serializer=perdure_dot_proto_dot_ingress__pb2.SendSignalRequest.SerializeToString,
+                response_deserializer=perdure_dot_proto_dot_ingress__pb2.SendSignalResponse.FromString,
+                _registered_method=True)
+        self.Cancel = channel.unary_unary(
+                '/perdure.ingress.v1.Ingress/Cancel',
+                request_serializer=perdure_dot_proto_dot_ingress__pb2.CancelRequest.SerializeToString,
+                response_deserializer=perdure_dot_proto_dot_ingress__pb2.CancelResponse.FromString,
+                _registered_method=True)
+        self.Session = channel.stream_stream(
+                '/perdure.ingress.v1.Ingress/Session',
+                request_serializer=perdure_dot_proto_dot_ingress__pb2.SessionRequests.SerializeToString,
+                response_deserializer=perdure_dot_proto_dot_ingress__pb2.SessionResponses.FromString,
+                _registered_method=True)
 
 
 class IngressServicer:
@@ -52,7 +87,7 @@ class IngressServicer:
     def Call(self, request, context):
         """Starts an invocation and answers with its result.
 
-        A handler's terminal failure is an answer, not a status: see CallResponse.failure. Statuses of this call speak of the
+        A handler's terminal failure is an answer, not a status: see Result.failure. Statuses of this call speak of the
         runtime: NOT_FOUND (service or handler unknown), INVALID_ARGUMENT (key missing or not wanted, malformed idempotency key),
         RESOURCE_EXHAUSTED (body over the limit, partition overloaded), UNAVAILABLE (retry with the same invocation id).
         """
@@ -62,6 +97,59 @@ class IngressServicer:
 
     def Send(self, request, context):
         """Starts an invocation and answers as soon as it is durable.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Attach(self, request, context):
+        """Waits for the result of an invocation that was started before. NOT_FOUND when nobody knows it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetOutput(self, request, context):
+        """The result of an invocation, if there is one yet: FAILED_PRECONDITION while it has not completed, NOT_FOUND when nobody
+        knows it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Lookup(self, request, context):
+        """The id of an invocation; computed, whether it exists or not.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompleteAwakeable(self, request, context):
+        """Completes an awakeable. Answers also when its invocation is gone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SendSignal(self, request, context):
+        """Sends a named signal to an invocation. Answers also when the invocation is gone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Cancel(self, request, context):
+        """Cancels an invocation: its handler sees it where it waits.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Session(self, request_iterator, context):
+        """Any number of the requests above on one stream, many per message in both directions, answered as they are done.
+
+        A client may have `in_flight_max` unanswered requests (Opened, the server's first message, tells it); one more is answered
+        with RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -79,6 +167,41 @@ def add_IngressServicer_to_server(servicer, server):
                     servicer.Send,
                     request_deserializer=perdure_dot_proto_dot_ingress__pb2.SendRequest.FromString,
                     response_serializer=perdure_dot_proto_dot_ingress__pb2.SendResponse.SerializeToString,
+            ),
+            'Attach': grpc.unary_unary_rpc_method_handler(
+                    servicer.Attach,
+                    request_deserializer=perdure_dot_proto_dot_ingress__pb2.AttachRequest.FromString,
+                    response_serializer=perdure_dot_proto_dot_ingress__pb2.CallResponse.SerializeToString,
+            ),
+            'GetOutput': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetOutput,
+                    request_deserializer=perdure_dot_proto_dot_ingress__pb2.GetOutputRequest.FromString,
+                    response_serializer=perdure_dot_proto_dot_ingress__pb2.CallResponse.SerializeToString,
+            ),
+            'Lookup': grpc.unary_unary_rpc_method_handler(
+                    servicer.Lookup,
+                    request_deserializer=perdure_dot_proto_dot_ingress__pb2.LookupRequest.FromString,
+                    response_serializer=perdure_dot_proto_dot_ingress__pb2.LookupResponse.SerializeToString,
+            ),
+            'CompleteAwakeable': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompleteAwakeable,
+                    request_deserializer=perdure_dot_proto_dot_ingress__pb2.CompleteAwakeableRequest.FromString,
+                    response_serializer=perdure_dot_proto_dot_ingress__pb2.CompleteAwakeableResponse.SerializeToString,
+            ),
+            'SendSignal': grpc.unary_unary_rpc_method_handler(
+                    servicer.SendSignal,
+                    request_deserializer=perdure_dot_proto_dot_ingress__pb2.SendSignalRequest.FromString,
+                    response_serializer=perdure_dot_proto_dot_ingress__pb2.SendSignalResponse.SerializeToString,
+            ),
+            'Cancel': grpc.unary_unary_rpc_method_handler(
+                    servicer.Cancel,
+                    request_deserializer=perdure_dot_proto_dot_ingress__pb2.CancelRequest.FromString,
+                    response_serializer=perdure_dot_proto_dot_ingress__pb2.CancelResponse.SerializeToString,
+            ),
+            'Session': grpc.stream_stream_rpc_method_handler(
+                    servicer.Session,
+                    request_deserializer=perdure_dot_proto_dot_ingress__pb2.SessionRequests.FromString,
+                    response_serializer=perdure_dot_proto_dot_ingress__pb2.SessionResponses.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -135,6 +258,195 @@ class Ingress:
             '/perdure.ingress.v1.Ingress/Send',
             perdure_dot_proto_dot_ingress__pb2.SendRequest.SerializeToString,
             perdure_dot_proto_dot_ingress__pb2.SendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Attach(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/perdure.ingress.v1.Ingress/Attach',
+            perdure_dot_proto_dot_ingress__pb2.AttachRequest.SerializeToString,
+            perdure_dot_proto_dot_ingress__pb2.CallResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetOutput(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/perdure.ingress.v1.Ingress/GetOutput',
+            perdure_dot_proto_dot_ingress__pb2.GetOutputRequest.SerializeToString,
+            perdure_dot_proto_dot_ingress__pb2.CallResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Lookup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/perdure.ingress.v1.Ingress/Lookup',
+            perdure_dot_proto_dot_ingress__pb2.LookupRequest.SerializeToString,
+            perdure_dot_proto_dot_ingress__pb2.LookupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompleteAwakeable(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/perdure.ingress.v1.Ingress/CompleteAwakeable',
+            perdure_dot_proto_dot_ingress__pb2.CompleteAwakeableRequest.SerializeToString,
+            perdure_dot_proto_dot_ingress__pb2.CompleteAwakeableResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SendSignal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/perdure.ingress.v1.Ingress/SendSignal',
+            perdure_dot_proto_dot_ingress__pb2.SendSignalRequest.SerializeToString,
+            perdure_dot_proto_dot_ingress__pb2.SendSignalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Cancel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/perdure.ingress.v1.Ingress/Cancel',
+            perdure_dot_proto_dot_ingress__pb2.CancelRequest.SerializeToString,
+            perdure_dot_proto_dot_ingress__pb2.CancelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Session(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/perdure.ingress.v1.Ingress/Session',
+            perdure_dot_proto_dot_ingress__pb2.SessionRequests.SerializeToString,
+            perdure_dot_proto_dot_ingress__pb2.SessionResponses.FromString,
             options,
             channel_credentials,
             insecure,

@@ -184,6 +184,20 @@ class ClearStateCommand(_message.Message):
     name: str
     def __init__(self, key: _Optional[bytes] = ..., name: _Optional[str] = ...) -> None: ...
 
+class ClearAllStateCommand(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class GetLazyStateKeysCommand(_message.Message):
+    __slots__ = ("result_completion_id", "name")
+    RESULT_COMPLETION_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    result_completion_id: int
+    name: str
+    def __init__(self, result_completion_id: _Optional[int] = ..., name: _Optional[str] = ...) -> None: ...
+
 class GetEagerStateCommand(_message.Message):
     __slots__ = ("key", "name", "void", "value")
     KEY_FIELD_NUMBER: _ClassVar[int]
@@ -195,6 +209,180 @@ class GetEagerStateCommand(_message.Message):
     void: Void
     value: Value
     def __init__(self, key: _Optional[bytes] = ..., name: _Optional[str] = ..., void: _Optional[_Union[Void, _Mapping]] = ..., value: _Optional[_Union[Value, _Mapping]] = ...) -> None: ...
+
+class GetEagerStateKeysCommand(_message.Message):
+    __slots__ = ("name", "value")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: StateKeys
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[_Union[StateKeys, _Mapping]] = ...) -> None: ...
+
+class GetPromiseCommand(_message.Message):
+    __slots__ = ("key", "result_completion_id", "name")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    RESULT_COMPLETION_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    result_completion_id: int
+    name: str
+    def __init__(self, key: _Optional[str] = ..., result_completion_id: _Optional[int] = ..., name: _Optional[str] = ...) -> None: ...
+
+class PeekPromiseCommand(_message.Message):
+    __slots__ = ("key", "result_completion_id", "name")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    RESULT_COMPLETION_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    result_completion_id: int
+    name: str
+    def __init__(self, key: _Optional[str] = ..., result_completion_id: _Optional[int] = ..., name: _Optional[str] = ...) -> None: ...
+
+class CompletePromiseCommand(_message.Message):
+    __slots__ = ("key", "completion_value", "completion_failure", "result_completion_id", "name")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    COMPLETION_VALUE_FIELD_NUMBER: _ClassVar[int]
+    COMPLETION_FAILURE_FIELD_NUMBER: _ClassVar[int]
+    RESULT_COMPLETION_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    completion_value: Value
+    completion_failure: Failure
+    result_completion_id: int
+    name: str
+    def __init__(self, key: _Optional[str] = ..., completion_value: _Optional[_Union[Value, _Mapping]] = ..., completion_failure: _Optional[_Union[Failure, _Mapping]] = ..., result_completion_id: _Optional[int] = ..., name: _Optional[str] = ...) -> None: ...
+
+class SleepCommand(_message.Message):
+    __slots__ = ("wake_up_time", "result_completion_id", "name")
+    WAKE_UP_TIME_FIELD_NUMBER: _ClassVar[int]
+    RESULT_COMPLETION_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    wake_up_time: int
+    result_completion_id: int
+    name: str
+    def __init__(self, wake_up_time: _Optional[int] = ..., result_completion_id: _Optional[int] = ..., name: _Optional[str] = ...) -> None: ...
+
+class CallCommand(_message.Message):
+    __slots__ = ("service_name", "handler_name", "parameter", "headers", "key", "idempotency_key", "invocation_id_notification_idx", "result_completion_id", "name")
+    SERVICE_NAME_FIELD_NUMBER: _ClassVar[int]
+    HANDLER_NAME_FIELD_NUMBER: _ClassVar[int]
+    PARAMETER_FIELD_NUMBER: _ClassVar[int]
+    HEADERS_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    INVOCATION_ID_NOTIFICATION_IDX_FIELD_NUMBER: _ClassVar[int]
+    RESULT_COMPLETION_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    service_name: str
+    handler_name: str
+    parameter: bytes
+    headers: _containers.RepeatedCompositeFieldContainer[Header]
+    key: str
+    idempotency_key: str
+    invocation_id_notification_idx: int
+    result_completion_id: int
+    name: str
+    def __init__(self, service_name: _Optional[str] = ..., handler_name: _Optional[str] = ..., parameter: _Optional[bytes] = ..., headers: _Optional[_Iterable[_Union[Header, _Mapping]]] = ..., key: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., invocation_id_notification_idx: _Optional[int] = ..., result_completion_id: _Optional[int] = ..., name: _Optional[str] = ...) -> None: ...
+
+class OneWayCallCommand(_message.Message):
+    __slots__ = ("service_name", "handler_name", "parameter", "invoke_time", "headers", "key", "idempotency_key", "invocation_id_notification_idx", "name")
+    SERVICE_NAME_FIELD_NUMBER: _ClassVar[int]
+    HANDLER_NAME_FIELD_NUMBER: _ClassVar[int]
+    PARAMETER_FIELD_NUMBER: _ClassVar[int]
+    INVOKE_TIME_FIELD_NUMBER: _ClassVar[int]
+    HEADERS_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    INVOCATION_ID_NOTIFICATION_IDX_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    service_name: str
+    handler_name: str
+    parameter: bytes
+    invoke_time: int
+    headers: _containers.RepeatedCompositeFieldContainer[Header]
+    key: str
+    idempotency_key: str
+    invocation_id_notification_idx: int
+    name: str
+    def __init__(self, service_name: _Optional[str] = ..., handler_name: _Optional[str] = ..., parameter: _Optional[bytes] = ..., invoke_time: _Optional[int] = ..., headers: _Optional[_Iterable[_Union[Header, _Mapping]]] = ..., key: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., invocation_id_notification_idx: _Optional[int] = ..., name: _Optional[str] = ...) -> None: ...
+
+class SendSignalCommand(_message.Message):
+    __slots__ = ("target_invocation_id", "idx", "name", "void", "value", "failure", "entry_name")
+    TARGET_INVOCATION_ID_FIELD_NUMBER: _ClassVar[int]
+    IDX_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VOID_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_NAME_FIELD_NUMBER: _ClassVar[int]
+    target_invocation_id: str
+    idx: int
+    name: str
+    void: Void
+    value: Value
+    failure: Failure
+    entry_name: str
+    def __init__(self, target_invocation_id: _Optional[str] = ..., idx: _Optional[int] = ..., name: _Optional[str] = ..., void: _Optional[_Union[Void, _Mapping]] = ..., value: _Optional[_Union[Value, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., entry_name: _Optional[str] = ...) -> None: ...
+
+class WorkflowTarget(_message.Message):
+    __slots__ = ("workflow_name", "workflow_key")
+    WORKFLOW_NAME_FIELD_NUMBER: _ClassVar[int]
+    WORKFLOW_KEY_FIELD_NUMBER: _ClassVar[int]
+    workflow_name: str
+    workflow_key: str
+    def __init__(self, workflow_name: _Optional[str] = ..., workflow_key: _Optional[str] = ...) -> None: ...
+
+class IdempotentRequestTarget(_message.Message):
+    __slots__ = ("service_name", "service_key", "handler_name", "idempotency_key")
+    SERVICE_NAME_FIELD_NUMBER: _ClassVar[int]
+    SERVICE_KEY_FIELD_NUMBER: _ClassVar[int]
+    HANDLER_NAME_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    service_name: str
+    service_key: str
+    handler_name: str
+    idempotency_key: str
+    def __init__(self, service_name: _Optional[str] = ..., service_key: _Optional[str] = ..., handler_name: _Optional[str] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+
+class AttachInvocationCommand(_message.Message):
+    __slots__ = ("invocation_id", "idempotent_request_target", "workflow_target", "result_completion_id", "name")
+    INVOCATION_ID_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENT_REQUEST_TARGET_FIELD_NUMBER: _ClassVar[int]
+    WORKFLOW_TARGET_FIELD_NUMBER: _ClassVar[int]
+    RESULT_COMPLETION_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    invocation_id: str
+    idempotent_request_target: IdempotentRequestTarget
+    workflow_target: WorkflowTarget
+    result_completion_id: int
+    name: str
+    def __init__(self, invocation_id: _Optional[str] = ..., idempotent_request_target: _Optional[_Union[IdempotentRequestTarget, _Mapping]] = ..., workflow_target: _Optional[_Union[WorkflowTarget, _Mapping]] = ..., result_completion_id: _Optional[int] = ..., name: _Optional[str] = ...) -> None: ...
+
+class GetInvocationOutputCommand(_message.Message):
+    __slots__ = ("invocation_id", "idempotent_request_target", "workflow_target", "result_completion_id", "name")
+    INVOCATION_ID_FIELD_NUMBER: _ClassVar[int]
+    IDEMPOTENT_REQUEST_TARGET_FIELD_NUMBER: _ClassVar[int]
+    WORKFLOW_TARGET_FIELD_NUMBER: _ClassVar[int]
+    RESULT_COMPLETION_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    invocation_id: str
+    idempotent_request_target: IdempotentRequestTarget
+    workflow_target: WorkflowTarget
+    result_completion_id: int
+    name: str
+    def __init__(self, invocation_id: _Optional[str] = ..., idempotent_request_target: _Optional[_Union[IdempotentRequestTarget, _Mapping]] = ..., workflow_target: _Optional[_Union[WorkflowTarget, _Mapping]] = ..., result_completion_id: _Optional[int] = ..., name: _Optional[str] = ...) -> None: ...
+
+class CompleteAwakeableCommand(_message.Message):
+    __slots__ = ("awakeable_id", "value", "failure", "name")
+    AWAKEABLE_ID_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    awakeable_id: str
+    value: Value
+    failure: Failure
+    name: str
+    def __init__(self, awakeable_id: _Optional[str] = ..., value: _Optional[_Union[Value, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., name: _Optional[str] = ...) -> None: ...
 
 class RunCommand(_message.Message):
     __slots__ = ("result_completion_id", "name")
