@@ -125,3 +125,9 @@ class SerializationError(PerdureError):
     """A value cannot be written in, or read from, the form that its annotation asks for."""
 
     code = "PD0713"
+
+
+class NotAHandlerError(PerdureError):
+    """A function was given where a handler is needed, and no decorator made it one."""
+
+    code = "PD0720"

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final, Literal, TypeVar
 
 from ..core.protocol.session import HandlerKind, ServiceKind, ServiceManifest
 from .errors import DuplicateServiceError, HandlerSignatureError, NoServicesError
-from .handlers import Handler, HandlerKindName, refuse_options
+from .handlers import Handler, HandlerKindName, refuse_options, register
 from .serde import DEFAULT, JSON_CONTENT_TYPE, Serde
 from .source_lines import caller_line, function_line
 
@@ -81,9 +81,11 @@ class _Handlers:
                 f"{where}: {self.name} has a handler {handler_name} already; give this one another "
                 "name"
             )
-        self.handlers[handler_name] = Handler(
-            self.name, handler_name, function, kind, *serdes, *content_types
+        handler = Handler(
+            self.name, self.kind, handler_name, function, kind, *serdes, *content_types
         )
+        self.handlers[handler_name] = handler
+        register(function, handler)
         return function
 
 

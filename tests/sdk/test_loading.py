@@ -125,7 +125,7 @@ def test_two_services_of_one_name_are_refused(tmp_path: Path) -> None:
 
 def test_bad_handler_is_reported_as_such(tmp_path: Path) -> None:
     """Not as a failing import, and with its own line."""
-    source = GREETER.replace("async def", "def")
+    source = GREETER.replace("name: str", "*names: str")
     with pytest.raises(errors.HandlerSignatureError, match=r"app\.py:5: handler Greeter/greet"):
         load_app(written(tmp_path, source))
 

@@ -12,8 +12,10 @@ from perdure.sdk.errors import (
     DuplicateServiceError,
     HandlerSignatureError,
     NoServicesError,
+    NotAHandlerError,
     UnsupportedOptionError,
 )
+from perdure.sdk.handlers import handler_of
 
 from .fake_node import Journal, parsed, to_the_end
 
@@ -55,6 +57,10 @@ def plain(ctx: Context, name: str) -> str:
     return name
 
 
+async def many(ctx: Context) -> Any:
+    yield 1
+
+
 @pytest.mark.parametrize(
     ("function", "words"),
     [
@@ -63,7 +69,7 @@ def plain(ctx: Context, name: str) -> str:
         (keyword_only, "a context and at most one argument"),
         (any_number, "a context and at most one argument"),
         (unknown_type, "Nowhere"),
-        (plain, "async def"),
+        (many, "is a generator"),
     ],
 )
 def test_bad_signatures_are_refused_with_their_line(function: Any, words: str) -> None:
@@ -91,6 +97,31 @@ def test_decorated_functions_stay_what_they_are() -> None:
     service = Service("Service")
 
     assert service.handler()(good) is good
+
+
+def test_handlers_are_found_by_their_function() -> None:
+    """Callers name a handler by its function."""
+    thing = VirtualObject("Thing")
+    thing.handler("renamed", kind="shared")(plain)
+
+    handler = handler_of(plain)
+
+    assert handler.target == "Thing/renamed"
+    assert (handler.service_name, handler.name) == ("Thing", "renamed")
+    assert handler.service_kind is ServiceKind.VIRTUAL_OBJECT
+    assert handler.kind is HandlerKind.SHARED
+    assert not handler.is_async
+
+
+def test_functions_that_are_no_handlers_are_named_with_their_line() -> None:
+    """Where a handler is asked for by its function."""
+    line = no_context.__code__.co_firstlineno
+    with pytest.raises(
+        NotAHandlerError, match=rf"test_service.py:{line}: no_context is no handler"
+    ):
+        handler_of(no_context)
+    with pytest.raises(NotAHandlerError, match="7 is no handler"):
+        handler_of(7)  # type: ignore[arg-type]
 
 
 def test_unsupported_options_are_said_aloud() -> None:
