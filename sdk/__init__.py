@@ -18,12 +18,15 @@ from .errors import (
     TerminalError,
     is_internal_exception,
 )
+from .retry_policy import InvocationRetryPolicy
 from .service import App, Service, VirtualObject, app
 from .steps import RunOptions
+from .workflow import Workflow
 
 __all__ = [
     "App",
     "Context",
+    "InvocationRetryPolicy",
     "ObjectContext",
     "ObjectSharedContext",
     "Request",
@@ -34,6 +37,7 @@ __all__ = [
     "Service",
     "TerminalError",
     "VirtualObject",
+    "Workflow",
     "app",
     "as_completed",
     "gather",

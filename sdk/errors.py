@@ -131,3 +131,9 @@ class NotAHandlerError(PerdureError):
     """A function was given where a handler is needed, and no decorator made it one."""
 
     code = "PD0720"
+
+
+class InvalidOptionError(PerdureError):
+    """An option of a service, handler or client has a value that it does not take."""
+
+    code = "PD0721"

@@ -1,29 +1,60 @@
 """One handler: its function, what it takes and gives, and its line in the manifest."""
 
 import inspect
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any, Final, Literal
 
 import msgspec
 
-from ..core.protocol.session import HandlerKind, HandlerManifest, ServiceKind
+from ..core.protocol.session import (
+    NO_OPTIONS,
+    HandlerKind,
+    HandlerManifest,
+    HandlingOptions,
+    ServiceKind,
+)
 from .errors import (
     HandlerSignatureError,
     NotAHandlerError,
     SerializationError,
     TerminalError,
-    UnsupportedOptionError,
 )
-from .serde import BYTES, JSON_CONTENT_TYPE, DefaultSerde, Serde, content_type_of, serde_of
+from .handling import ContextManagers
+from .serde import (
+    BYTES,
+    JSON_CONTENT_TYPE,
+    DefaultSerde,
+    Serde,
+    content_type_of,
+    needs_bytes,
+    serde_of,
+)
 from .source_lines import function_line
 
 CODE_MALFORMED_INPUT: Final = 400
 HandlerKindName = Literal["exclusive", "shared"]
-ContextManagers = Sequence[Callable[[], AbstractAsyncContextManager[None]]]
 
 _HANDLER_ATTRIBUTE: Final = "__perdure_handler__"
+
+
+class HandlerSettings(msgspec.Struct, frozen=True):
+    """What a decorator was given for one handler, checked.
+
+    Attributes:
+        timeout: how long a whole invocation may take; None is for ever.
+        context_managers: entered around every attempt, in this order, its service's first.
+    """
+
+    input_serde: Serde[Any]
+    output_serde: Serde[Any]
+    accept: str
+    content_type: str
+    options: HandlingOptions = NO_OPTIONS
+    metadata: dict[str, str] | None = None
+    timeout: timedelta | None = None
+    context_managers: ContextManagers = ()
 
 
 class Handler:
@@ -43,6 +74,7 @@ class Handler:
     """
 
     __slots__ = (
+        "_run",
         "context_managers",
         "empty_input_means_default",
         "function",
@@ -55,6 +87,7 @@ class Handler:
         "output_serde",
         "service_kind",
         "service_name",
+        "settings",
         "takes_input",
         "target",
         "timeout",
@@ -67,12 +100,7 @@ class Handler:
         name: str,
         function: Callable[..., Any],
         kind: HandlerKind | None,
-        input_serde: Serde[Any],
-        output_serde: Serde[Any],
-        accept: str,
-        content_type: str,
-        timeout: timedelta | None = None,
-        context_managers: ContextManagers = (),
+        settings: HandlerSettings,
     ) -> None:
         """Check the function's signature. Raises HandlerSignatureError."""
         self.service_name = service_name
@@ -82,9 +110,16 @@ class Handler:
         self.function = function
         self.is_async = inspect.iscoroutinefunction(function)
         self.kind = kind
-        self.timeout = timeout
-        self.context_managers = tuple(context_managers)
+        self.settings = settings
+        self.timeout = settings.timeout
+        self.context_managers = settings.context_managers
+        self._run = self._run_within if self.context_managers else function
         where = function_line(function)
+        if self.context_managers and not self.is_async:
+            raise HandlerSignatureError(
+                f"{where}: handler {self.target} is a `def`, which invocation_context_managers "
+                "cannot go around; make it `async def`"
+            )
         parameter, returns = _signature(function, self.target, where)
         self.takes_input = parameter is not None
         self.empty_input_means_default = (
@@ -92,13 +127,15 @@ class Handler:
         )
         try:
             self.input_serde = _chosen(
-                input_serde, type(None) if parameter is None else parameter.annotation
+                settings.input_serde, type(None) if parameter is None else parameter.annotation
             )
-            self.output_serde = _chosen(output_serde, type(None) if returns is None else returns)
+            self.output_serde = _chosen(
+                settings.output_serde, type(None) if returns is None else returns
+            )
         except SerializationError as error:
             raise HandlerSignatureError(f"{where}: handler {self.target}: {error}") from None
-        self.input_content_type = _content_type(accept, self.input_serde)
-        self.output_content_type = _content_type(content_type, self.output_serde)
+        self.input_content_type = _content_type(settings.accept, self.input_serde)
+        self.output_content_type = _content_type(settings.content_type, self.output_serde)
 
     def call(self, context: Any, body: bytes) -> Any:
         """What one run gives: the coroutine of an ``async def``, the result of a ``def``.
@@ -106,10 +143,10 @@ class Handler:
         Raises TerminalError 400 when the body is not what it takes.
         """
         if not self.takes_input or (self.empty_input_means_default and not body):
-            return self.function(context)
+            return self._run(context)
         serde = self.input_serde
         if serde is BYTES:
-            return self.function(context, body)
+            return self._run(context, body)
         try:
             value = serde.deserialize(body)
         except Exception as error:
@@ -119,12 +156,29 @@ class Handler:
                 + f"; send what the handler's annotation asks for [{SerializationError.code}]",
                 CODE_MALFORMED_INPUT,
             ) from error
-        return self.function(context, value)
+        return self._run(context, value)
+
+    async def _run_within(self, *arguments: Any) -> Any:
+        async with AsyncExitStack() as stack:
+            for manager in self.context_managers:
+                await stack.enter_async_context(manager())
+            return await self.function(*arguments)
 
     def manifest(self) -> HandlerManifest:
         """How it is announced."""
         return HandlerManifest(
-            self.name, self.kind, self.input_content_type, self.output_content_type
+            self.name,
+            self.kind,
+            self.input_content_type,
+            self.output_content_type,
+            input_required=(
+                self.takes_input
+                and not self.empty_input_means_default
+                and needs_bytes(self.input_serde)
+            ),
+            options=self.settings.options,
+            documentation=inspect.getdoc(self.function),
+            metadata=self.settings.metadata,
         )
 
 
@@ -194,12 +248,3 @@ def handler_of(function: Callable[..., Any]) -> Handler:
             " or `@workflow.main()`, or call by name with the generic_ methods"
         ) from None
     return handler
-
-
-def refuse_options(options: dict[str, Any], where: str) -> None:
-    """Raise UnsupportedOptionError for an option that was given and is not implemented."""
-    for name, value in options.items():
-        if value is not None and value is not False:
-            raise UnsupportedOptionError(
-                f"{where}: option {name} is not supported by this release; leave it out"
-            )

@@ -17,10 +17,11 @@ from .errors import (
     AppImportError,
     AppNotFoundError,
     HandlerSignatureError,
+    InvalidOptionError,
     NoServicesError,
     UnsupportedOptionError,
 )
-from .service import App, Service, VirtualObject
+from .service import App, ServiceBase
 
 DEPLOYMENT_PREFIX: Final = "dp-"
 DEPLOYMENT_HASH_CHARS: Final = 16
@@ -52,7 +53,7 @@ def load_app(path: str | Path) -> LoadedApp:
     """Import an app file; its directory goes on ``sys.path``, as when it is run as a script.
 
     Raises AppNotFoundError, AppImportError, NoServicesError, DuplicateServiceError,
-    HandlerSignatureError or UnsupportedOptionError.
+    HandlerSignatureError, InvalidOptionError or UnsupportedOptionError.
     """
     file = Path(path)
     if not file.is_file():
@@ -114,7 +115,7 @@ def _import(file: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         specification.loader.exec_module(module)
-    except (HandlerSignatureError, UnsupportedOptionError):
+    except (HandlerSignatureError, InvalidOptionError, UnsupportedOptionError):
         sys.modules.pop(name, None)
         raise
     except (Exception, SystemExit) as error:
@@ -137,9 +138,9 @@ def _services_in(module: ModuleType) -> App:
     apps = [value for value in vars(module).values() if isinstance(value, App)]
     if apps:
         return App(service for app in apps for service in app.services.values())
-    services: list[Service | VirtualObject] = []
+    services: list[ServiceBase] = []
     for value in vars(module).values():
-        if isinstance(value, Service | VirtualObject) and value not in services:
+        if isinstance(value, ServiceBase) and value not in services:
             services.append(value)
     if not services:
         raise NoServicesError(

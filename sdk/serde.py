@@ -102,11 +102,11 @@ class MsgspecJsonSerde(JsonSerde[T]):
             self._decode = msgspec.json.Decoder(model).decode
         except (TypeError, NameError) as error:
             raise SerializationError(f"{model!r} cannot be read from JSON: {error}") from None
-        self._takes_none = _accepts_none(model)
+        self.takes_none = _takes_null(self._decode)
 
     def deserialize(self, buf: bytes) -> T | None:
         """The value. Raises msgspec's errors, which name the field and what was expected."""
-        if not buf and self._takes_none:
+        if not buf and self.takes_none:
             return None
         return cast("T", self._decode(buf or b"null"))
 
@@ -117,11 +117,11 @@ class PydanticJsonSerde(Serde[T]):
     def __init__(self, model: Any) -> None:
         """Take the model or type."""
         self._adapter = sys.modules["pydantic"].TypeAdapter(model)
-        self._takes_none = _accepts_none(model)
+        self.takes_none = _takes_null(self._adapter.validate_json)
 
     def deserialize(self, buf: bytes) -> T | None:
         """The validated value. Raises pydantic's ValidationError."""
-        if not buf and self._takes_none:
+        if not buf and self.takes_none:
             return None
         return cast("T", self._adapter.validate_json(buf or b"null"))
 
@@ -153,8 +153,12 @@ def _encode_unusual(value: Any, error: Exception) -> bytes:
     ) from None
 
 
-def _accepts_none(annotation: Any) -> bool:
-    return annotation is type(None) or type(None) in get_args(annotation)
+def _takes_null(decode: Callable[[bytes], Any]) -> bool:
+    try:
+        decode(b"null")
+    except ValueError:  # what the errors of msgspec and of pydantic have in common
+        return False
+    return True
 
 
 def _mentions_pydantic(annotation: Any) -> bool:
@@ -216,6 +220,12 @@ def serde_of_result(action: Callable[..., Any]) -> Serde[Any]:
         known = NONE if resolved is None else serde_of(resolved)
         _by_code[code, annotation] = known
     return known
+
+
+def needs_bytes(serde: Serde[Any]) -> bool:
+    """Whether no bytes at all are no value that a serialization takes, as far as is known."""
+    takes_none: bool = getattr(serde, "takes_none", True)
+    return not takes_none
 
 
 def content_type_of(serde: Serde[Any]) -> str | None:

@@ -2,26 +2,142 @@
 
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import Any, ClassVar, Final, Literal, TypeVar
 
 from ..core.protocol.session import HandlerKind, ServiceKind, ServiceManifest
-from .errors import DuplicateServiceError, HandlerSignatureError, NoServicesError
-from .handlers import Handler, HandlerKindName, refuse_options, register
+from .errors import (
+    DuplicateServiceError,
+    HandlerSignatureError,
+    InvalidOptionError,
+    NoServicesError,
+)
+from .handlers import Handler, HandlerKindName, HandlerSettings, register
+from .handling import (
+    ContextManagers,
+    checked_managers,
+    checked_texts,
+    checked_timeout,
+    handling_options,
+    refuse_unsupported,
+)
+from .retry_policy import InvocationRetryPolicy
 from .serde import DEFAULT, JSON_CONTENT_TYPE, Serde
 from .source_lines import caller_line, function_line
 
 F = TypeVar("F", bound=Callable[..., Any])
-ContextManagers = list[Callable[[], AbstractAsyncContextManager[None]]]
 
 _KINDS: Final = {"exclusive": HandlerKind.EXCLUSIVE, "shared": HandlerKind.SHARED}
 
 
-class _Handlers:
-    """What services and virtual objects have in common."""
+class ServiceBase:
+    """What services, virtual objects and workflows have in common.
+
+    Attributes:
+        kind: how its handlers are keyed.
+        description: what it is for, for people who look at it.
+        metadata: texts that are shown along with it.
+        handlers: by name, in the order of their decoration.
+    """
 
     kind: ClassVar[ServiceKind]
+
+    def _set_up(
+        self,
+        name: str,
+        description: str | None,
+        metadata: dict[str, str] | None,
+        managers: ContextManagers | None,
+        options: dict[str, Any],
+    ) -> None:
+        where = caller_line(sys._getframe(2))
+        owner = f"service {name}"
+        checked_texts(where, owner, description, metadata)
+        self._name = name
+        self.description = description
+        self.metadata = metadata
+        self.handlers: dict[str, Handler] = {}
+        self._options = handling_options(where, owner, options)
+        self._managers = checked_managers(where, owner, managers)
+
+    @property
+    def name(self) -> str:
+        """The name that callers use."""
+        return self._name
+
+    @property
+    def main_handler(self) -> Handler | None:
+        """The one that a workflow's run is; None where there is none."""
+        for handler in self.handlers.values():
+            if handler.kind is HandlerKind.WORKFLOW:
+                return handler
+        return None
+
+    def manifest(self) -> ServiceManifest:
+        """How the service is announced."""
+        return ServiceManifest(
+            self.name,
+            self.kind,
+            tuple(handler.manifest() for handler in self.handlers.values()),
+            self._options,
+            self.description,
+            self.metadata,
+        )
+
+    def _decorator(
+        self,
+        name: str | None,
+        kind: HandlerKind | None,
+        formats: tuple[Serde[Any], Serde[Any], str, str],
+        metadata: dict[str, str] | None,
+        timeout: timedelta | None,
+        managers: ContextManagers | None,
+        options: dict[str, Any],
+    ) -> Callable[[F], F]:
+        def decorate(function: F) -> F:
+            where = function_line(function)
+            handler_name = name or str(getattr(function, "__name__", ""))
+            owner = f"handler {self.name}/{handler_name}"
+            self._check_addition(where, handler_name, kind, options)
+            checked_texts(where, owner, None, metadata)
+            own_managers = checked_managers(where, owner, managers)
+            settings = HandlerSettings(
+                *formats,
+                handling_options(where, owner, options),
+                metadata,
+                checked_timeout(where, owner, timeout),
+                (*self._managers, *own_managers),
+            )
+            handler = Handler(self.name, self.kind, handler_name, function, kind, settings)
+            self.handlers[handler_name] = handler
+            register(function, handler)
+            return function
+
+        return decorate
+
+    def _check_addition(
+        self, where: str, name: str, kind: HandlerKind | None, options: dict[str, Any]
+    ) -> None:
+        if name in self.handlers:
+            raise HandlerSignatureError(
+                f"{where}: {self.name} has a handler {name} already; give this one another name"
+            )
+        if kind is HandlerKind.WORKFLOW and self.main_handler is not None:
+            raise HandlerSignatureError(
+                f"{where}: workflow {self.name} has the main handler {self.main_handler.name} "
+                "already; decorate this one with `.handler()`"
+            )
+        if self._options.ingress_private and options.get("ingress_private") is False:
+            raise InvalidOptionError(
+                f"{where}: option ingress_private of handler {self.name}/{name} cannot be False "
+                "where the service has it True; make the other handlers private one by one"
+            )
+
+
+class Service(ServiceBase):
+    """A service: handlers that share nothing but a name."""
+
+    kind = ServiceKind.SERVICE
 
     def __init__(
         self,
@@ -33,11 +149,18 @@ class _Handlers:
         journal_retention: timedelta | None = None,
         idempotency_retention: timedelta | None = None,
         ingress_private: bool | None = None,
-        invocation_retry_policy: Any = None,
+        invocation_retry_policy: InvocationRetryPolicy | None = None,
         invocation_context_managers: ContextManagers | None = None,
     ) -> None:
-        """Take the name that callers use. Raises UnsupportedOptionError for timeouts and such."""
-        refuse_options(
+        """Take the name that callers use, and options that hold for all handlers.
+
+        Raises InvalidOptionError and UnsupportedOptionError.
+        """
+        self._set_up(
+            name,
+            description,
+            metadata,
+            invocation_context_managers,
             {
                 "inactivity_timeout": inactivity_timeout,
                 "abort_timeout": abort_timeout,
@@ -45,54 +168,8 @@ class _Handlers:
                 "idempotency_retention": idempotency_retention,
                 "ingress_private": ingress_private,
                 "invocation_retry_policy": invocation_retry_policy,
-                "invocation_context_managers": invocation_context_managers,
             },
-            caller_line(sys._getframe(1)),
         )
-        self._name = name
-        self.description = description
-        self.metadata = metadata
-        self.handlers: dict[str, Handler] = {}
-
-    @property
-    def name(self) -> str:
-        """The name that callers use."""
-        return self._name
-
-    def manifest(self) -> ServiceManifest:
-        """How the service is announced."""
-        handlers = tuple(handler.manifest() for handler in self.handlers.values())
-        return ServiceManifest(self.name, self.kind, handlers)
-
-    def _add(
-        self,
-        function: F,
-        name: str | None,
-        kind: HandlerKind | None,
-        serdes: tuple[Serde[Any], Serde[Any]],
-        content_types: tuple[str, str],
-        options: dict[str, Any],
-    ) -> F:
-        where = function_line(function)
-        refuse_options(options, where)
-        handler_name = name or str(getattr(function, "__name__", ""))
-        if handler_name in self.handlers:
-            raise HandlerSignatureError(
-                f"{where}: {self.name} has a handler {handler_name} already; give this one another "
-                "name"
-            )
-        handler = Handler(
-            self.name, self.kind, handler_name, function, kind, *serdes, *content_types
-        )
-        self.handlers[handler_name] = handler
-        register(function, handler)
-        return function
-
-
-class Service(_Handlers):
-    """A service: handlers that share nothing but a name."""
-
-    kind = ServiceKind.SERVICE
 
     def handler(
         self,
@@ -107,31 +184,35 @@ class Service(_Handlers):
         journal_retention: timedelta | None = None,
         idempotency_retention: timedelta | None = None,
         ingress_private: bool | None = None,
-        invocation_retry_policy: Any = None,
+        invocation_retry_policy: InvocationRetryPolicy | None = None,
         invocation_context_managers: ContextManagers | None = None,
+        *,
+        timeout: timedelta | None = None,
     ) -> Callable[[F], F]:
         """Make a function a handler: ``async def handler(ctx: Context, argument: T) -> R``.
 
-        The function itself is returned. Raises HandlerSignatureError and UnsupportedOptionError.
+        A plain ``def`` runs in a thread. `timeout` bounds the whole invocation. The function itself
+        is returned. Raises HandlerSignatureError, InvalidOptionError and UnsupportedOptionError.
         """
-        options = {
-            "inactivity_timeout": inactivity_timeout,
-            "abort_timeout": abort_timeout,
-            "journal_retention": journal_retention,
-            "idempotency_retention": idempotency_retention,
-            "ingress_private": ingress_private,
-            "invocation_retry_policy": invocation_retry_policy,
-            "invocation_context_managers": invocation_context_managers,
-        }
+        return self._decorator(
+            name,
+            None,
+            (input_serde, output_serde, accept, content_type),
+            metadata,
+            timeout,
+            invocation_context_managers,
+            {
+                "inactivity_timeout": inactivity_timeout,
+                "abort_timeout": abort_timeout,
+                "journal_retention": journal_retention,
+                "idempotency_retention": idempotency_retention,
+                "ingress_private": ingress_private,
+                "invocation_retry_policy": invocation_retry_policy,
+            },
+        )
 
-        def decorate(function: F) -> F:
-            serdes = (input_serde, output_serde)
-            return self._add(function, name, None, serdes, (accept, content_type), options)
 
-        return decorate
-
-
-class VirtualObject(_Handlers):
+class VirtualObject(ServiceBase):
     """A virtual object: handlers with a key, state under that key, and one writer at a time."""
 
     kind = ServiceKind.VIRTUAL_OBJECT
@@ -148,25 +229,30 @@ class VirtualObject(_Handlers):
         enable_lazy_state: bool | None = None,
         state_preload: bool | list[str] | None = None,
         ingress_private: bool | None = None,
-        invocation_retry_policy: Any = None,
+        invocation_retry_policy: InvocationRetryPolicy | None = None,
         invocation_context_managers: ContextManagers | None = None,
     ) -> None:
-        """Take the name that callers use. Raises UnsupportedOptionError for timeouts and such."""
-        refuse_options(
-            {"enable_lazy_state": enable_lazy_state, "state_preload": state_preload},
-            caller_line(sys._getframe(1)),
-        )
-        super().__init__(
+        """Take the name that callers use, and options that hold for all handlers.
+
+        `state_preload` says whether all state is sent along with each attempt (True, the default)
+        or read key by key (False); `enable_lazy_state` is its opposite, kept for older code.
+        Raises InvalidOptionError and UnsupportedOptionError.
+        """
+        self._set_up(
             name,
             description,
             metadata,
-            inactivity_timeout,
-            abort_timeout,
-            journal_retention,
-            idempotency_retention,
-            ingress_private,
-            invocation_retry_policy,
             invocation_context_managers,
+            {
+                "inactivity_timeout": inactivity_timeout,
+                "abort_timeout": abort_timeout,
+                "journal_retention": journal_retention,
+                "idempotency_retention": idempotency_retention,
+                "enable_lazy_state": enable_lazy_state,
+                "state_preload": state_preload,
+                "ingress_private": ingress_private,
+                "invocation_retry_policy": invocation_retry_policy,
+            },
         )
 
     def handler(
@@ -185,37 +271,45 @@ class VirtualObject(_Handlers):
         enable_lazy_state: bool | None = None,
         state_preload: bool | list[str] | None = None,
         ingress_private: bool | None = None,
-        invocation_retry_policy: Any = None,
+        invocation_retry_policy: InvocationRetryPolicy | None = None,
         invocation_context_managers: ContextManagers | None = None,
+        *,
+        timeout: timedelta | None = None,
     ) -> Callable[[F], F]:
         """Make a function a handler: ``async def handler(ctx: ObjectContext, argument: T) -> R``.
 
         An exclusive handler is the only one of its key while it runs; shared ones run beside it
-        and read only. The function itself is returned. Raises HandlerSignatureError and
-        UnsupportedOptionError.
+        and read only. `timeout` bounds the whole invocation. The function itself is returned.
+        Raises HandlerSignatureError, InvalidOptionError and UnsupportedOptionError.
         """
-        options = {
-            "inactivity_timeout": inactivity_timeout,
-            "abort_timeout": abort_timeout,
-            "journal_retention": journal_retention,
-            "idempotency_retention": idempotency_retention,
-            "enable_lazy_state": enable_lazy_state,
-            "state_preload": state_preload,
-            "ingress_private": ingress_private,
-            "invocation_retry_policy": invocation_retry_policy,
-            "invocation_context_managers": invocation_context_managers,
-        }
+        return self._decorator(
+            name,
+            _kind_named(kind),
+            (input_serde, output_serde, accept, content_type),
+            metadata,
+            timeout,
+            invocation_context_managers,
+            {
+                "inactivity_timeout": inactivity_timeout,
+                "abort_timeout": abort_timeout,
+                "journal_retention": journal_retention,
+                "idempotency_retention": idempotency_retention,
+                "enable_lazy_state": enable_lazy_state,
+                "state_preload": state_preload,
+                "ingress_private": ingress_private,
+                "invocation_retry_policy": invocation_retry_policy,
+            },
+        )
 
-        def decorate(function: F) -> F:
-            lock = _KINDS.get(kind or "exclusive")
-            if lock is None:
-                raise HandlerSignatureError(
-                    f"{function_line(function)}: kind is 'exclusive' or 'shared', not {kind!r}"
-                )
-            serdes = (input_serde, output_serde)
-            return self._add(function, name, lock, serdes, (accept, content_type), options)
 
-        return decorate
+def _kind_named(name: object) -> HandlerKind:
+    kind = _KINDS.get("exclusive" if name is None else name)  # type: ignore[call-overload]
+    if kind is None:
+        raise InvalidOptionError(
+            f"{caller_line(sys._getframe(1))}: option kind takes 'exclusive' or 'shared', not "
+            f"{name!r}"
+        )
+    return kind  # type: ignore[no-any-return]
 
 
 class App:
@@ -225,18 +319,28 @@ class App:
         services: by name, in the order given.
     """
 
-    def __init__(self, services: Iterable[Service | VirtualObject]) -> None:
-        """Take the services. Raises DuplicateServiceError, and NoServicesError for none."""
-        self.services: dict[str, Service | VirtualObject] = {}
+    def __init__(self, services: Iterable[ServiceBase]) -> None:
+        """Take the services.
+
+        Raises DuplicateServiceError, NoServicesError for none, and HandlerSignatureError for a
+        workflow without its main handler.
+        """
+        self.services: dict[str, ServiceBase] = {}
         for service in services:
-            if not isinstance(service, Service | VirtualObject):
+            if not isinstance(service, ServiceBase):
                 raise NoServicesError(
-                    f"{service!r} is no service; give Service and VirtualObject instances"
+                    f"{service!r} is no service; give instances of Service, VirtualObject and "
+                    "Workflow"
                 )
             if self.services.get(service.name, service) is not service:
                 raise DuplicateServiceError(
                     f"two services are named {service.name!r}; names are what callers use, so "
                     "rename one"
+                )
+            if service.kind is ServiceKind.WORKFLOW and service.main_handler is None:
+                raise HandlerSignatureError(
+                    f"workflow {service.name} has no main handler; decorate the function that it "
+                    "runs with `.main()`"
                 )
             self.services[service.name] = service
         if not self.services:
@@ -256,17 +360,18 @@ class App:
 
 
 def app(
-    services: Iterable[Service | VirtualObject],
+    services: Iterable[ServiceBase],
     protocol: Literal["bidi", "request_response"] | None = None,
     identity_keys: list[str] | None = None,
     journal_value_codec: Any = None,
 ) -> App:
     """Put services together; `protocol` is taken for compatibility, a worker dials out.
 
-    Raises DuplicateServiceError, NoServicesError, and UnsupportedOptionError for keys and codecs.
+    Raises DuplicateServiceError, NoServicesError, HandlerSignatureError for a workflow without its
+    main handler, and UnsupportedOptionError for keys and codecs.
     """
-    refuse_options(
-        {"identity_keys": identity_keys or None, "journal_value_codec": journal_value_codec},
+    refuse_unsupported(
         caller_line(sys._getframe(1)),
+        {"identity_keys": identity_keys or None, "journal_value_codec": journal_value_codec},
     )
     return App(services)
