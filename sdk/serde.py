@@ -1,7 +1,8 @@
 """Serialization by annotation: bytes stay raw, everything else is JSON.
 
-Dataclasses, `msgspec.Struct`, TypedDict, enums, dates and the builtin types go through msgspec;
-annotations with a pydantic model in them go through pydantic, which is never imported from here.
+Dataclasses, `msgspec.Struct`, NamedTuple, TypedDict, enums, dates and the builtin types go through
+msgspec, pydantic's models also where one of those has them inside; annotations that name a model go
+through pydantic, which is never imported from here.
 None is no bytes at all, as other clients of the protocol have it.
 """
 
@@ -21,7 +22,22 @@ T = TypeVar("T")
 JSON_CONTENT_TYPE: Final = "application/json"
 BYTES_CONTENT_TYPE: Final = "application/octet-stream"
 
-_encode_json: Final = msgspec.json.Encoder().encode
+
+def _encode_unknown(value: Any) -> Any:
+    dump = getattr(value, "model_dump", None)
+    if dump is None:
+        raise TypeError(f"objects of type {type(value).__name__} are not supported")
+    return dump(mode="json")
+
+
+def _decode_unknown(kind: Any, value: Any) -> Any:
+    validate = getattr(kind, "model_validate", None)
+    if validate is None:
+        raise TypeError(f"objects of type {kind.__name__} are not supported")
+    return validate(value)
+
+
+_encode_json: Final = msgspec.json.Encoder(enc_hook=_encode_unknown).encode
 _decode_json: Final = msgspec.json.Decoder().decode
 _NO_TYPE: Final = (None, inspect.Parameter.empty, Any, object)
 
@@ -76,7 +92,10 @@ class JsonSerde(Serde[T]):
         try:
             return _encode_json(obj)
         except (TypeError, ValueError, OverflowError) as error:
-            return _encode_unusual(obj, error)
+            raise SerializationError(
+                f"a {type(obj).__name__} has no JSON form ({error}); return builtin types, "
+                "dataclasses, msgspec structs or pydantic models, or annotate bytes"
+            ) from None
 
 
 class DefaultSerde(JsonSerde[T]):
@@ -85,6 +104,10 @@ class DefaultSerde(JsonSerde[T]):
     def __init__(self, type_hint: Any = None) -> None:
         """Take the type to read, None to leave the choice to whoever uses it."""
         self.type_hint = type_hint
+
+    def with_maybe_type(self, type_hint: Any = None) -> "DefaultSerde[T]":
+        """Another one, that reads `type_hint`."""
+        return DefaultSerde(type_hint)
 
     def deserialize(self, buf: bytes) -> T | None:
         """As the type that was given says."""
@@ -98,8 +121,9 @@ class MsgspecJsonSerde(JsonSerde[T]):
 
     def __init__(self, model: Any) -> None:
         """Take the type. Raises SerializationError for one that msgspec does not know."""
+        self.model = model
         try:
-            self._decode = msgspec.json.Decoder(model).decode
+            self._decode = msgspec.json.Decoder(model, dec_hook=_decode_unknown).decode
         except (TypeError, NameError) as error:
             raise SerializationError(f"{model!r} cannot be read from JSON: {error}") from None
         self.takes_none = _takes_null(self._decode)
@@ -115,8 +139,12 @@ class PydanticJsonSerde(Serde[T]):
     """JSON through pydantic, for a model or a type made of models."""
 
     def __init__(self, model: Any) -> None:
-        """Take the model or type."""
-        self._adapter = sys.modules["pydantic"].TypeAdapter(model)
+        """Take the model or type. Raises SerializationError where pydantic is not imported."""
+        pydantic = sys.modules.get("pydantic")
+        if pydantic is None:
+            raise SerializationError(f"{model!r} is read with pydantic: install and import it")
+        self.model = model
+        self._adapter = pydantic.TypeAdapter(model)
         self.takes_none = _takes_null(self._adapter.validate_json)
 
     def deserialize(self, buf: bytes) -> T | None:
@@ -143,16 +171,6 @@ class NoneSerde(Serde[None]):
         return b""
 
 
-def _encode_unusual(value: Any, error: Exception) -> bytes:
-    dump = getattr(value, "model_dump_json", None)
-    if dump is not None:
-        return cast("str", dump()).encode()
-    raise SerializationError(
-        f"a {type(value).__name__} has no JSON form ({error}); return builtin types, dataclasses "
-        "or msgspec structs, or annotate bytes"
-    ) from None
-
-
 def _takes_null(decode: Callable[[bytes], Any]) -> bool:
     try:
         decode(b"null")
@@ -161,13 +179,13 @@ def _takes_null(decode: Callable[[bytes], Any]) -> bool:
     return True
 
 
+def is_pydantic(annotation: Any) -> bool:
+    """Whether an annotation is one of pydantic's models or dataclasses itself."""
+    return isinstance(annotation, type) and "__pydantic_validator__" in vars(annotation)
+
+
 def _mentions_pydantic(annotation: Any) -> bool:
-    pydantic = sys.modules.get("pydantic")
-    if pydantic is None:
-        return False
-    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
-        return True
-    return any(_mentions_pydantic(argument) for argument in get_args(annotation))
+    return is_pydantic(annotation) or any(map(_mentions_pydantic, get_args(annotation)))
 
 
 JSON: Final[Serde[Any]] = JsonSerde()

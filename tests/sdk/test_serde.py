@@ -43,6 +43,21 @@ class Model(pydantic.BaseModel):
     size: int = 1
 
 
+class Strict(Model):
+    pass
+
+
+@pydantic.dataclasses.dataclass
+class Bounded:
+    size: int = pydantic.Field(gt=3)
+
+
+@dataclasses.dataclass
+class Around:
+    model: Model
+    more: dict[str, Strict]
+
+
 WHEN = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 
 TABLE: list[tuple[Any, Any, bytes]] = [
@@ -69,6 +84,14 @@ TABLE: list[tuple[Any, Any, bytes]] = [
     (Model, Model(name="m"), b'{"name":"m","size":1}'),
     (list[Model], [Model(name="m", size=2)], b'[{"name":"m","size":2}]'),
     (Model | None, None, b""),
+    (Bounded, Bounded(4), b'{"size":4}'),
+    (
+        Around,
+        Around(Model(name="m"), {"a": Strict(name="s")}),
+        b'{"model":{"name":"m","size":1},"more":{"a":{"name":"s","size":1}}}',
+    ),
+    (Color | None, Color.RED, b'"red"'),
+    (Point | None, None, b""),
 ]
 
 
@@ -90,6 +113,8 @@ def test_values_come_back_as_they_were(annotation: Any, value: Any, written: byt
         (Box, b'{"point":{"x":null}}', "at `$.point.x`"),
         (str, b"", "Expected `str`, got `null`"),
         (Model, b'{"size":1}', "name"),
+        (Bounded, b'{"size":1}', "greater than 3"),
+        (Around, b'{"model":{"name":1},"more":{}}', "at `$.model`"),
     ],
 )
 def test_what_does_not_fit_is_named(annotation: Any, body: bytes, words: str) -> None:
@@ -146,6 +171,7 @@ def test_serdes_by_name() -> None:
     assert serde.MsgspecJsonSerde(Point).deserialize(b'{"x":1}') == Point(1)
     assert serde.PydanticJsonSerde(Model).deserialize(b'{"name":"a"}') == Model(name="a")
     assert serde.DefaultSerde(Point).deserialize(b'{"x":1}') == Point(1)
+    assert serde.DefaultSerde().with_maybe_type(Point).deserialize(b'{"x":1}') == Point(1)
     assert serde.DefaultSerde().deserialize(b'{"x":1}') == {"x": 1}
     assert serde.BytesSerde().serialize(None) == b""
     with pytest.raises(SerializationError, match="expected bytes, got str"):
