@@ -4,6 +4,8 @@ Names and signatures are those of the official SDK where it has them, so that an
 with ``import perdure.sdk as restate``.
 """
 
+from .client import RestateClient, create_client
+from .client_types import HttpError, RestateClientSendHandle
 from .combinators import as_completed, gather, select, wait_completed
 from .context import (
     Context,
@@ -26,10 +28,13 @@ from .workflow import Workflow
 __all__ = [
     "App",
     "Context",
+    "HttpError",
     "InvocationRetryPolicy",
     "ObjectContext",
     "ObjectSharedContext",
     "Request",
+    "RestateClient",
+    "RestateClientSendHandle",
     "RestateDurableFuture",
     "RetryableError",
     "RunOptions",
@@ -40,6 +45,7 @@ __all__ = [
     "Workflow",
     "app",
     "as_completed",
+    "create_client",
     "gather",
     "is_internal_exception",
     "select",

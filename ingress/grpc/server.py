@@ -50,6 +50,9 @@ class GrpcIngress:
                 ("grpc.max_send_message_length", self._message_bytes_max),
                 # Two nodes on one port would share its connections by chance.
                 ("grpc.so_reuseport", 0),
+                # Clients that wait for long look after their connection: no attack.
+                ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+                ("grpc.http2.max_ping_strikes", 0),
             )
         )
         service = IngressService(self._dispatcher)

@@ -3,7 +3,17 @@
 import subprocess
 import sys
 
-EXTRAS = ("uvloop", "xxhash", "granian", "typer", "structlog", "rocksdict", "grpc", "pydantic")
+EXTRAS = (
+    "uvloop",
+    "xxhash",
+    "granian",
+    "typer",
+    "structlog",
+    "rocksdict",
+    "grpc",
+    "pydantic",
+    "httpx",
+)
 
 
 def test_importing_the_sdk_loads_no_extras() -> None:
