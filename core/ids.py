@@ -25,6 +25,7 @@ InvocationId = NewType("InvocationId", bytes)
 
 INVOCATION_ID_BYTES: Final = 24
 _INVOCATION_PREFIX: Final = "inv_1"
+_AWAKEABLE_PREFIX: Final = "sign_1"
 _ALPHABET: Final = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _DIGITS: Final = {digit: value for value, digit in enumerate(_ALPHABET)}
 # Two digits at a time: every answer at the front doors carries an id.
@@ -113,7 +114,27 @@ def partition_of(partition_key: PartitionKey, partition_count: int) -> Partition
 def awakeable_id_text(invocation_id: InvocationId, signal_index: int) -> str:
     """The text form of the awakeable that signal `signal_index` of an invocation completes."""
     raw = invocation_id + signal_index.to_bytes(4, "big")
-    return "sign_1" + base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+    return _AWAKEABLE_PREFIX + base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def parse_awakeable_id(text: str) -> tuple[InvocationId, int]:
+    """Invocation and signal index of an awakeable's text form. Raises MalformedIdError."""
+    payload = text[len(_AWAKEABLE_PREFIX) :]
+    try:
+        raw = base64.b64decode(payload + "=" * (-len(payload) % 4), altchars=b"-_", validate=True)
+    except (ValueError, UnicodeEncodeError):
+        raw = b""
+    if not text.startswith(_AWAKEABLE_PREFIX) or len(raw) != INVOCATION_ID_BYTES + 4:
+        raise MalformedIdError(
+            f"{text[:64]!r} is not an awakeable's id: it is what ctx.awakeable() gave, and starts "
+            f"with {_AWAKEABLE_PREFIX}"
+        )
+    return InvocationId(raw[:INVOCATION_ID_BYTES]), int.from_bytes(raw[INVOCATION_ID_BYTES:], "big")
+
+
+def workflow_part(workflow: str, key: str) -> bytes:
+    """16 bytes that the run of a workflow under a key always has."""
+    return hashlib.sha256(f"wf,{workflow},{key}".encode()).digest()[:16]
 
 
 def unique_part(clock_time_ns: int, random: Random) -> bytes:

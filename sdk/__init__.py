@@ -4,22 +4,26 @@ Names and signatures are those of the official SDK where it has them, so that an
 with ``import perdure.sdk as restate``.
 """
 
+from .calls import RestateDurableCallFuture, SendHandle
 from .client import RestateClient, create_client
 from .client_types import HttpError, RestateClientSendHandle
 from .combinators import as_completed, gather, select, wait_completed
 from .context import (
     Context,
+    DurablePromise,
     ObjectContext,
     ObjectSharedContext,
-    Request,
-    RestateDurableFuture,
+    WorkflowContext,
+    WorkflowSharedContext,
 )
+from .context_base import RestateDurableFuture, RestateDurableSleepFuture
 from .errors import (
     RetryableError,
     SdkInternalBaseException,
     TerminalError,
     is_internal_exception,
 )
+from .request import AttemptFinishedEvent, Request
 from .retry_policy import InvocationRetryPolicy
 from .service import App, Service, VirtualObject, app
 from .steps import RunOptions
@@ -27,7 +31,9 @@ from .workflow import Workflow
 
 __all__ = [
     "App",
+    "AttemptFinishedEvent",
     "Context",
+    "DurablePromise",
     "HttpError",
     "InvocationRetryPolicy",
     "ObjectContext",
@@ -35,14 +41,19 @@ __all__ = [
     "Request",
     "RestateClient",
     "RestateClientSendHandle",
+    "RestateDurableCallFuture",
     "RestateDurableFuture",
+    "RestateDurableSleepFuture",
     "RetryableError",
     "RunOptions",
     "SdkInternalBaseException",
+    "SendHandle",
     "Service",
     "TerminalError",
     "VirtualObject",
     "Workflow",
+    "WorkflowContext",
+    "WorkflowSharedContext",
     "app",
     "as_completed",
     "create_client",

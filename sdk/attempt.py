@@ -5,35 +5,44 @@ the handler until it is blocked and every notification that arrived is used up, 
 frames to send: the commands of one turn go out together.
 """
 
+import asyncio
 import contextvars
 import logging
+import sys
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from google.protobuf.message import DecodeError
 
 from ..core.protocol import messages
 from ..proto.generated import service_protocol_pb2 as pb
-from . import vm, wire
+from . import vm, wire_commands
+from .calls import CODE_TIMED_OUT, Children
 from .context import CONTEXT_CLASSES
 from .durable_loop import DurableLoop, new_loop
-from .durable_tasks import DurableFuture, DurableTask, set_exception, set_result
+from .durable_tasks import Cancellation, CommandFuture, DurableFuture, DurableTask, set_result
 from .errors import (
     AttemptEnded,
     HandlerDeadlockedError,
     OutsideHandlerError,
     ProtocolViolationError,
-    RetryableError,
-    SerializationError,
     TerminalError,
 )
 from .handlers import Handler
-from .source_lines import waiting_line
-from .steps import AttemptHost, Exhausted, RunOptions, Step, after_failure
-from .texts import message_of, short_text, stacktrace_of
+from .request import settle
+from .results import end_future, end_handler
+from .signals import Signals
+from .source_lines import calling_frame, function_line, waiting_line
+from .step_results import end_step
+from .steps import AttemptHost, RunOptions, Step
+from .texts import message_of, stacktrace_of
+from .waiting import suspend, waits_for_others, warn_of_the_forgotten
+
+C = TypeVar("C", bound=CommandFuture[Any])
 
 CODE_CANCELLED: Final = 409
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 logger = logging.getLogger("perdure.sdk")
 
@@ -45,19 +54,25 @@ class Attempt:
         stream: the session's number for it.
         number: (epoch, attempt) of the invocation; the higher one is the younger.
         ended: nothing more will be sent or done.
+        random: the invocation's generator of chance; None before the handler asks for it.
     """
 
     __slots__ = (
         "__weakref__",
+        "_cancellation",
+        "_children",
+        "_end_waiters",
         "_handler",
         "_host",
         "_pending",
         "_root",
+        "_signals",
         "_steps",
         "ended",
         "loop",
         "machine",
         "number",
+        "random",
         "stream",
     )
 
@@ -76,6 +91,11 @@ class Attempt:
         # Completion id to the future that waits for it and how to read its value.
         self._pending: dict[int, tuple[DurableFuture[Any], Callable[[bytes], Any]]] = {}
         self._steps: dict[int, Step] = {}
+        self._children: Children | None = None
+        self._signals: Signals | None = None
+        self._cancellation: Cancellation | None = None
+        self._end_waiters: tuple[asyncio.Future[None], ...] = ()
+        self.random: Any = None
 
     # Driven by the session
 
@@ -117,55 +137,19 @@ class Attempt:
         self, step: Step, value: Any, error: BaseException | None, elapsed_ns: int
     ) -> None:
         """A step's closure has returned or raised: propose its result or fail the attempt."""
-        if self.ended or self._steps.pop(step.completion_id, None) is None:
+        if self.ended or step.finished or step.completion_id not in self._steps:
             return
+        step.finished = True
         if step.future.done():  # its task was cancelled meanwhile; nobody wants the result
             return
         try:
-            self._step_ended(step, value, error, elapsed_ns)
+            end_step(self.machine, step, value, error, elapsed_ns)
         except (Exception, SystemExit) as unexpected:
             related = (step.command_index, step.name, messages.RUN_COMMAND)
             self._fail_unexpectedly(unexpected, related)
+        if self.machine.closed:
+            self._end()
         self._host.output_ready(self)
-
-    def _step_ended(
-        self, step: Step, value: Any, error: BaseException | None, elapsed_ns: int
-    ) -> None:
-        machine = self.machine
-        if error is None:
-            try:
-                body = step.serde.serialize(value)
-                if len(body) > messages.ENTRY_BYTES_MAX:
-                    call = f"the result of ctx.run({short_text(step.name)})"
-                    raise wire.too_large(call, len(body))
-                machine.propose(step.completion_id, body)
-            except Exception as unwritable:
-                error = unwritable
-        if isinstance(error, TerminalError):
-            failure = wire.failure(error.status_code, error.message, error.metadata)
-            machine.propose_failure(step.completion_id, failure)
-        elif error is not None:
-            self._step_failed(step, error, elapsed_ns)
-
-    def _step_failed(self, step: Step, error: BaseException, elapsed_ns: int) -> None:
-        start = self.machine.start
-        tries, elapsed_ms = 1, elapsed_ns / 1e6
-        if step.stored:
-            tries += start.retry_count_since_last_stored_entry
-            elapsed_ms += start.duration_since_last_stored_entry
-        decision = after_failure(step.options, error, tries, timedelta(milliseconds=elapsed_ms))
-        if isinstance(decision, Exhausted):
-            failure = wire.failure(decision.code, decision.message)
-            self.machine.propose_failure(step.completion_id, failure)
-            return
-        self.machine.fail(
-            error.status_code if isinstance(error, RetryableError) else vm.CODE_INTERNAL,
-            message_of(error),
-            stacktrace_of(error),
-            (step.command_index, step.name, messages.RUN_COMMAND),
-            decision.delay,
-        )
-        self._end()
 
     # Stepping
 
@@ -190,6 +174,9 @@ class Attempt:
                 if root.done():
                     self._handler_ended()
                     break
+                loop.cancellation = None
+                if loop.timers is not None:
+                    self._send_timers(loop)
                 following = machine.next_notification()
                 if following is None:
                     self._check_blocked(loop)
@@ -221,66 +208,105 @@ class Attempt:
         machine = self.machine
         handler = self._handler
         try:
-            coroutine = handler.call(CONTEXT_CLASSES[handler.kind](self), machine.input)
+            context_class = CONTEXT_CLASSES[handler.service_kind][handler.kind]
+            coroutine = handler.call(context_class(self), machine.input)
         except TerminalError as malformed:
             machine.fail_terminally(malformed.status_code, malformed.message)
             raise AttemptEnded("the input is malformed") from malformed
         self._root = root = loop.start(coroutine, handler.target)
+        if handler.timeout is not None:
+            loop.call_later(handler.timeout.total_seconds(), self._timed_out)
         return root
+
+    def _send_timers(self, loop: DurableLoop) -> None:
+        timers, loop.timers = loop.timers or (), None
+        now_ns = self._now_ns(loop)
+        machine = self.machine
+        for timer in timers:
+            if not timer.cancelled():
+                wake_ns = now_ns + max(0, round(timer.when() * 1e9) - loop.time_ns)
+                machine.completions += 1
+                body = wire_commands.sleep(-(-wake_ns // 1_000_000), machine.completions, None)
+                machine.command(messages.SLEEP_COMMAND, body)
+                timer.sleep(self.expect(machine.completions, bytes))
+
+    def _now_ns(self, loop: DurableLoop) -> int:
+        # No record is younger than now, whatever this machine's clock says.
+        return max(loop.time_ns, self._host.node_time_ns())
 
     def _deliver(self, notification: pb.Notification) -> None:
         machine = self.machine
-        if notification.WhichOneof("id") != "completion_id":
-            machine.fail(
-                vm.CODE_UNSUPPORTED, "this release of the SDK takes no signals; one arrived"
-            )
-            return
         completion_id = notification.completion_id
-        pending = self._pending.pop(completion_id, None)
-        if pending is None:
-            if completion_id > machine.completions:
-                machine.unknown_completion(completion_id)
-            return  # the second of one kind, which counts for nothing
-        future, read = pending
-        self._steps.pop(completion_id, None)
-        if future.done():
+        if not completion_id:
+            self._take_signal(notification)
             return
-        result = notification.WhichOneof("result")
-        if result == "value":
-            try:
-                set_result(future, read(notification.value.content))
-            except Exception as error:
-                set_exception(
-                    future, SerializationError(f"a stored value cannot be read any more: {error}")
-                )
-        elif result == "failure":
-            failure = notification.failure
-            metadata = {pair.key: pair.value for pair in failure.metadata}
-            set_exception(future, TerminalError(failure.message, failure.code, metadata or None))
+        pending = self._pending.pop(completion_id, None)
+        children = self._children
+        if pending is None:
+            if children is not None and children.take_id(completion_id, notification.invocation_id):
+                return
+            if completion_id > machine.completions:
+                machine.unknown_completion(completion_id, self._lines())
+            return  # the second of one kind, which counts for nothing
+        self._steps.pop(completion_id, None)
+        if children is not None:
+            children.completed(completion_id)
+        future, read = pending
+        if not future.done():
+            end_future(future, notification, read)
+
+    def _take_signal(self, notification: pb.Notification) -> None:
+        if notification.signal_index == messages.SIGNAL_CANCEL:
+            self._cancel_handler(Cancellation("cancelled", CODE_CANCELLED))
         else:
-            set_result(future, None)
+            self.signals.take(notification)
+
+    def _timed_out(self) -> None:
+        timeout = self._handler.timeout
+        assert timeout is not None
+        sentence = f"{self._handler.target} did not end within {timeout.total_seconds():g} s"
+        self._cancel_handler(Cancellation(sentence, CODE_TIMED_OUT))
+
+    def _cancel_handler(self, cancellation: Cancellation) -> None:
+        """Wake the handler's own task, which is blocked, with the error that tells why."""
+        assert self.loop is not None
+        self._cancellation = cancellation
+        if self._children is not None:
+            self._children.cancel()
+        self.loop.cancellation = cancellation
+        self._root.cancel(cancellation)
+        # For asyncio this is no request that stands: the handler may go on after it.
+        self._root.uncancel()
 
     def _check_blocked(self, loop: DurableLoop) -> None:
         machine = self.machine
         if machine.replaying:
-            machine.blocked_before_journal_end()
+            machine.blocked_before_journal_end("waits", self._lines())
+        if machine.suspend_requested and suspend(self):
+            return
         for future, _read in self._pending.values():
             if not future.done():
                 return
-        lines = [
-            f"{task.get_name()} at {waiting_line(task.get_coro())}" for task in loop.unfinished()
-        ]
+        if waits_for_others(self):
+            return
         deadlock = HandlerDeadlockedError(
             "handler is deadlocked: it waits, and nothing durable can wake it. Waiting: "
-            + "; ".join(lines)
+            + self._lines("; ")
         )
         machine.fail(vm.CODE_INTERNAL, f"[{deadlock.code}] {deadlock}")
+
+    def _lines(self, separator: str = ", ") -> str:
+        loop = self.loop
+        tasks = [] if loop is None else loop.unfinished()
+        return separator.join(
+            f"{task.get_name()} at {waiting_line(task.get_coro())}" for task in tasks
+        )
 
     def _start_steps(self) -> None:
         for step in list(self._steps.values()):
             if step.future.done():
                 del self._steps[step.completion_id]
-                if step.started:
+                if step.started and not step.finished:
                     self._host.cancel_step(step)
             elif not step.started:
                 step.started = True
@@ -292,38 +318,11 @@ class Attempt:
         machine = self.machine
         if machine.replaying and not machine.journal_left.startswith("Output"):
             # Whatever the handler returned, it left out something that it did before.
-            machine.blocked_before_journal_end()
-        try:
-            value = self._root.result()
-        except BaseException as error:
-            self._handler_raised(error)
-            return
-        try:
-            body = self._handler.output_serde.serialize(value)
-        except SerializationError as unwritable:
-            machine.fail(vm.CODE_INTERNAL, f"{self._handler.target}: {unwritable}")
-            return
-        if len(body) > messages.ENTRY_BYTES_MAX:
-            self._handler_raised(
-                wire.too_large(f"the answer of {short_text(self._handler.target)}", len(body))
-            )
-            return
-        machine.succeed(body)
-
-    def _handler_raised(self, error: BaseException) -> None:
-        machine = self.machine
-        terminal = _terminal_of(error)
-        if terminal is not None:
-            machine.fail_terminally(terminal.status_code, terminal.message, terminal.metadata)
-        elif isinstance(error, RetryableError):
-            machine.fail(
-                error.status_code,
-                message_of(error),
-                stacktrace_of(error),
-                retry_after=error.retry_after,
-            )
-        else:
-            machine.fail(vm.CODE_INTERNAL, message_of(error), stacktrace_of(error))
+            function = function_line(self._handler.function)
+            machine.blocked_before_journal_end("ends", f"{self._handler.target} at {function}")
+        end_handler(machine, self._handler, self._root, self._cancellation)
+        if self._pending or self._signals is not None:
+            warn_of_the_forgotten(self)
 
     def _fail_unexpectedly(
         self, error: BaseException, related: tuple[int, str | None, int] | None = None
@@ -361,17 +360,21 @@ class Attempt:
         self._root = None
         if self._steps:
             for step in self._steps.values():
-                if step.started:
+                if step.started and not step.finished:
                     self._host.cancel_step(step)
             self._steps.clear()
         if self._pending:
             self._pending.clear()
+        self._children = self._signals = None
+        if self._end_waiters:
+            for waiter in self._end_waiters:
+                settle(waiter)
+            self._end_waiters = ()
 
     @property
     def place(self) -> str:
         """The handler and where its tasks are now, for warnings."""
-        tasks = [] if self.loop is None else self.loop.unfinished()
-        lines = ", ".join(waiting_line(task.get_coro()) for task in tasks)
+        lines = self._lines()
         return f"{self._handler.target} (now at {lines})" if lines else self._handler.target
 
     # For the context
@@ -389,6 +392,52 @@ class Attempt:
         future = self.loop.make_future()
         self._pending[completion_id] = (future, read)
         return future
+
+    def expect_command(
+        self, kind: type[C], command: str, completion_id: int, read: Callable[[bytes], Any]
+    ) -> C:
+        """A future for a completion, which warns when nobody waits for it."""
+        future = self.command_future(kind, command)
+        self._pending[completion_id] = (future, read)
+        return future
+
+    def command_future(self, kind: type[C], command: str) -> C:
+        """A future that knows `command` and the line that issued it."""
+        assert self.loop is not None
+        return self.loop.make_command_future(kind, command, calling_frame(sys._getframe(1)))
+
+    @property
+    def children(self) -> Children:
+        """The invocations that the handler has started."""
+        if self._children is None:
+            self._children = Children()
+        return self._children
+
+    @property
+    def signals(self) -> Signals:
+        """The signals that the handler waits for or has been sent."""
+        if self._signals is None:
+            self._signals = Signals()
+        return self._signals
+
+    def cancel_invocation(self, invocation_id: str) -> None:
+        """Ask another invocation to cancel itself."""
+        body = wire_commands.cancel(invocation_id)
+        self.machine.command(messages.SEND_SIGNAL_COMMAND, body)
+
+    def wake_ms(self, delay: timedelta) -> int:
+        """The time `delay` from now, by the node's clock, in milliseconds since 1970."""
+        assert self.loop is not None
+        wake_ns = self._now_ns(self.loop) + max(delay, timedelta()) // _MICROSECOND * 1000
+        return -(-wake_ns // 1_000_000)
+
+    def node_time(self) -> float:
+        """Seconds since 1970 by the node's clock; for steps, because it differs in a replay."""
+        return self._host.node_time_ns() / 1e9
+
+    def when_ended(self, waiter: "asyncio.Future[None]") -> None:
+        """Resolve a future of another loop when the attempt has ended."""
+        self._end_waiters = (*self._end_waiters, waiter)
 
     def known(self, value: Any) -> DurableFuture[Any]:
         """A future that has its value."""
@@ -424,14 +473,3 @@ class Attempt:
             contextvars.copy_context(),
         )
         return future
-
-
-def _terminal_of(error: BaseException) -> TerminalError | None:
-    # A TaskGroup in which only terminal errors happened has failed for good too.
-    if isinstance(error, TerminalError):
-        return error
-    if isinstance(error, BaseExceptionGroup):
-        leaves = [_terminal_of(inner) for inner in error.exceptions]
-        if all(leaf is not None for leaf in leaves):
-            return leaves[0]
-    return None

@@ -1,20 +1,18 @@
-"""What a handler holds of its invocation: steps, state and the request."""
+"""The contexts of handlers, one class per kind of handler: what each of them may do."""
 
 from __future__ import annotations
 
 from asyncio import events
-from collections.abc import Awaitable, Callable, Coroutine
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
+from collections.abc import Awaitable, Callable, Generator
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
-import msgspec
-
-from ..core.ids import invocation_id_text
-from ..core.protocol.messages import ENTRY_BYTES_MAX
-from ..core.protocol.session import HandlerKind
-from .durable_tasks import DurableFuture
-from .serde import DEFAULT, JSON, DefaultSerde, Serde, serde_of, serde_of_result
-from .steps import RunOptions
+from ..core.protocol import messages
+from ..core.protocol.session import HandlerKind, ServiceKind
+from . import wire_commands
+from .context_base import RestateDurableFuture, body_of, serde_to_read
+from .context_calls import CallingContext
+from .durable_tasks import CommandFuture
+from .serde import DEFAULT, JSON, Serde
 from .texts import short_text
 from .wire import too_large
 
@@ -22,151 +20,14 @@ if TYPE_CHECKING:
     from .attempt import Attempt
 
 T = TypeVar("T")
-P = ParamSpec("P")
-
-RestateDurableFuture = DurableFuture
-"""What `run` and lazy reads give: a future that can be awaited, gathered and given to tasks."""
 
 _get_running_loop = events._get_running_loop
-_DEFAULT_OPTIONS: Final[RunOptions[Any]] = RunOptions()
 
 
-class Request(msgspec.Struct, frozen=True):
-    """The request that started the invocation.
+class Context(CallingContext):
+    """The context of a service's handler."""
 
-    Attributes:
-        id: the invocation's id as text.
-        attempt_headers: kept for compatibility; the worker session has none.
-    """
-
-    id: str
-    headers: dict[str, str]
-    body: bytes
-    attempt_headers: dict[str, str] = {}
-
-
-class Context:
-    """The context of a service's handler.
-
-    Every method acts when it is called, not when its result is awaited, and only while the
-    handler runs: a step, a thread or a finalizer that uses it gets OutsideHandlerError.
-    """
-
-    __slots__ = ("_attempt",)
-
-    def __init__(self, attempt: Attempt) -> None:
-        """Speak for one attempt; made by the SDK."""
-        self._attempt = attempt
-
-    def request(self) -> Request:
-        """The request: id, headers and raw body."""
-        machine = self._attempt.machine
-        return Request(invocation_id_text(machine.invocation_id), machine.headers, machine.input)
-
-    @overload
-    def run(
-        self,
-        name: str,
-        action: Callable[..., Coroutine[Any, Any, T]],
-        serde: Serde[T] = DEFAULT,
-        max_attempts: int | None = None,
-        max_retry_duration: timedelta | None = None,
-        type_hint: type[T] | None = None,
-        args: tuple[Any, ...] | None = None,
-    ) -> RestateDurableFuture[T]: ...
-
-    @overload
-    def run(
-        self,
-        name: str,
-        action: Callable[..., T],
-        serde: Serde[T] = DEFAULT,
-        max_attempts: int | None = None,
-        max_retry_duration: timedelta | None = None,
-        type_hint: type[T] | None = None,
-        args: tuple[Any, ...] | None = None,
-    ) -> RestateDurableFuture[T]: ...
-
-    def run(
-        self,
-        name: str,
-        action: Callable[..., Any],
-        serde: Serde[Any] = DEFAULT,
-        max_attempts: int | None = None,
-        max_retry_duration: timedelta | None = None,
-        type_hint: type[Any] | None = None,
-        args: tuple[Any, ...] | None = None,
-    ) -> RestateDurableFuture[Any]:
-        """Do something that cannot be repeated, once, and record its result under a name.
-
-        `action` may be a plain function, which runs in a thread, or ``async def``. It is run when
-        the handler waits and never again once its result is recorded. Raising TerminalError in it
-        raises the same here; any other exception has it tried again.
-        """
-        options = _DEFAULT_OPTIONS
-        if max_attempts is not None or max_retry_duration is not None:
-            options = RunOptions(max_attempts=max_attempts, max_duration=max_retry_duration)
-        return self._run(name, action, options, serde, type_hint, args or (), {})
-
-    @overload
-    def run_typed(
-        self,
-        name: str,
-        action: Callable[P, Coroutine[Any, Any, T]],
-        options: RunOptions[T] = _DEFAULT_OPTIONS,
-        /,
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> RestateDurableFuture[T]: ...
-
-    @overload
-    def run_typed(
-        self,
-        name: str,
-        action: Callable[P, T],
-        options: RunOptions[T] = _DEFAULT_OPTIONS,
-        /,
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> RestateDurableFuture[T]: ...
-
-    def run_typed(
-        self,
-        name: str,
-        action: Callable[..., Any],
-        options: RunOptions[Any] = _DEFAULT_OPTIONS,
-        /,
-        *args: Any,
-        **kwargs: Any,
-    ) -> RestateDurableFuture[Any]:
-        """As `run`, with options and with the closure's arguments checked by type checkers."""
-        return self._run(name, action, options, options.serde, options.type_hint, args, kwargs)
-
-    def _run(
-        self,
-        name: str,
-        action: Callable[..., Any],
-        options: RunOptions[Any],
-        serde: Serde[Any],
-        type_hint: Any,
-        arguments: tuple[Any, ...],
-        keywords: dict[str, Any],
-    ) -> RestateDurableFuture[Any]:
-        attempt = self._attempt
-        if _get_running_loop() is not attempt.loop:
-            attempt.refuse_outsider()
-        if not callable(action):
-            raise TypeError(
-                f"step {name!r} needs a function to call, not {type(action).__name__}; give the "
-                "function itself and its arguments as args"
-            )
-        if not isinstance(serde, DefaultSerde):
-            chosen = serde
-        elif type_hint is not None or serde.type_hint is not None:
-            chosen = serde_of(serde.type_hint if type_hint is None else type_hint)
-        else:
-            chosen = serde_of_result(action)
-        return attempt.run(name, action, arguments, keywords, options, chosen)
+    __slots__ = ()
 
 
 class ObjectSharedContext(Context):
@@ -201,14 +62,21 @@ class ObjectSharedContext(Context):
         attempt = self._attempt
         if _get_running_loop() is not attempt.loop:
             attempt.refuse_outsider()
-        chosen = serde
-        if isinstance(serde, DefaultSerde):
-            hint = serde.type_hint if type_hint is None else type_hint
-            chosen = JSON if hint is None else serde_of(hint)
+        chosen = serde_to_read(serde, type_hint)
         completion_id, value = attempt.machine.get_state(name.encode(), entry_name)
         if completion_id:
             return attempt.expect(completion_id, chosen.deserialize)
         return attempt.known(None if value is None else chosen.deserialize(value))
+
+    def state_keys(self, entry_name: str | None = None) -> Awaitable[list[str]]:
+        """The names of all states, sorted."""
+        attempt = self._attempt
+        if _get_running_loop() is not attempt.loop:
+            attempt.refuse_outsider()
+        completion_id, keys = attempt.machine.state_keys(entry_name)
+        if completion_id:
+            return attempt.expect(completion_id, bytes)
+        return attempt.known([key.decode() for key in keys])
 
 
 class ObjectContext(ObjectSharedContext):
@@ -226,11 +94,8 @@ class ObjectContext(ObjectSharedContext):
         attempt = self._attempt
         if _get_running_loop() is not attempt.loop:
             attempt.refuse_outsider()
-        if isinstance(value, bytes) and isinstance(serde, DefaultSerde):
-            body = bytes(value)
-        else:
-            body = serde.serialize(value)
-        if len(body) > ENTRY_BYTES_MAX:
+        body = body_of(value, serde)
+        if len(body) > messages.ENTRY_BYTES_MAX:
             raise too_large(f"ctx.set({short_text(name)})", len(body))
         attempt.machine.set_state(name.encode(), body, entry_name)
 
@@ -241,9 +106,121 @@ class ObjectContext(ObjectSharedContext):
             attempt.refuse_outsider()
         attempt.machine.clear_state(name.encode(), entry_name)
 
+    def clear_all(self, entry_name: str | None = None) -> None:
+        """Remove every state."""
+        attempt = self._attempt
+        if _get_running_loop() is not attempt.loop:
+            attempt.refuse_outsider()
+        attempt.machine.clear_all_state(entry_name)
 
-CONTEXT_CLASSES: Final[dict[HandlerKind | None, type[Context]]] = {
-    None: Context,
-    HandlerKind.SHARED: ObjectSharedContext,
-    HandlerKind.EXCLUSIVE: ObjectContext,
+
+class DurablePromise(Generic[T]):
+    """A promise of a workflow: one value under a name, set once, seen by all its handlers.
+
+    Attributes:
+        name: the promise's name.
+        serde: writes and reads its value.
+    """
+
+    __slots__ = ("_attempt", "name", "serde")
+
+    def __init__(self, attempt: Attempt, name: str, serde: Serde[Any]) -> None:
+        """Speak for one promise; made by `promise`."""
+        self._attempt = attempt
+        self.name = name
+        self.serde = serde
+
+    def value(self) -> RestateDurableFuture[T]:
+        """The value, once the promise is resolved; TerminalError when it is rejected."""
+        return self._issue(messages.GET_PROMISE_COMMAND, "the value of", wire_commands.get_promise)
+
+    def peek(self) -> RestateDurableFuture[T | None]:
+        """The value, None when there is none yet; TerminalError when it is rejected."""
+        return self._issue(messages.PEEK_PROMISE_COMMAND, "a look at", wire_commands.peek_promise)
+
+    def resolve(self, value: T) -> RestateDurableFuture[None]:
+        """Set the value; awaiting it raises TerminalError 409 when the promise was complete."""
+        body = body_of(value, self.serde) if self.serde is JSON else self.serde.serialize(value)
+        if len(body) > messages.ENTRY_BYTES_MAX:
+            raise too_large(f"promise {short_text(self.name)}", len(body))
+
+        def command(name: str, completion_id: int) -> bytes:
+            return wire_commands.resolve_promise(name, body, completion_id)
+
+        return self._issue(messages.COMPLETE_PROMISE_COMMAND, "resolving", command)
+
+    def reject(self, message: str, code: int = 500) -> RestateDurableFuture[None]:
+        """Set a failure; awaiting it raises TerminalError 409 when the promise was complete."""
+
+        def command(name: str, completion_id: int) -> bytes:
+            return wire_commands.reject_promise(name, code, message, completion_id)
+
+        return self._issue(messages.COMPLETE_PROMISE_COMMAND, "rejecting", command)
+
+    def __await__(self) -> Generator[Any, None, T]:
+        """The same as awaiting `value`."""
+        return self.value().__await__()
+
+    def _issue(
+        self, message_type: int, what: str, command: Callable[[str, int], bytes]
+    ) -> CommandFuture[Any]:
+        attempt = self._attempt
+        if _get_running_loop() is not attempt.loop:
+            attempt.refuse_outsider()
+        machine = attempt.machine
+        machine.completions += 1
+        machine.command(message_type, command(self.name, machine.completions))
+        future: CommandFuture[Any] = attempt.expect_command(
+            CommandFuture,
+            f"{what} promise {short_text(self.name)}",
+            machine.completions,
+            self.serde.deserialize,
+        )
+        # Completing it has its effect without being awaited.
+        future.awaited = message_type == messages.COMPLETE_PROMISE_COMMAND
+        return future
+
+
+def _promise(
+    attempt: Attempt, name: str, serde: Serde[Any] | None, type_hint: type[Any] | None
+) -> DurablePromise[Any]:
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"a promise's name is a text that is not empty, got {short_text(name)}")
+    return DurablePromise(attempt, name, serde_to_read(serde, type_hint))
+
+
+class WorkflowContext(ObjectContext):
+    """The context of a workflow's main handler."""
+
+    __slots__ = ()
+
+    def promise(
+        self, name: str, serde: Serde[T] | None = DEFAULT, type_hint: type[T] | None = None
+    ) -> DurablePromise[T]:
+        """The promise of that name of this workflow."""
+        return _promise(self._attempt, name, serde, type_hint)
+
+
+class WorkflowSharedContext(ObjectSharedContext):
+    """The context of a workflow's other handlers: they read state and use promises."""
+
+    __slots__ = ()
+
+    def promise(
+        self, name: str, serde: Serde[T] | None = DEFAULT, type_hint: type[T] | None = None
+    ) -> DurablePromise[T]:
+        """The promise of that name of this workflow."""
+        return _promise(self._attempt, name, serde, type_hint)
+
+
+CONTEXT_CLASSES: Final[dict[ServiceKind, dict[HandlerKind | None, type[Context]]]] = {
+    ServiceKind.SERVICE: {None: Context},
+    ServiceKind.VIRTUAL_OBJECT: {
+        HandlerKind.SHARED: ObjectSharedContext,
+        HandlerKind.EXCLUSIVE: ObjectContext,
+    },
+    ServiceKind.WORKFLOW: {
+        HandlerKind.SHARED: WorkflowSharedContext,
+        HandlerKind.WORKFLOW: WorkflowContext,
+    },
 }

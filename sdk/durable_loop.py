@@ -10,18 +10,23 @@ finalizers from reaching into a handler behind its journal.
 import asyncio
 import gc
 import logging
+import math
 import sys
 from asyncio import events
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextvars import Context
+from types import FrameType
 from typing import Any, Final, TypeVar, cast
 
 from ..core.protocol.session import LOOP_SEMANTICS
 from .durable_tasks import (
+    Cancellation,
+    CommandFuture,
     DurableFuture,
     DurableTask,
     await_result,
+    make_command_future,
     make_future,
     make_task,
     refuse_outsiders,
@@ -31,6 +36,7 @@ from .forbidden import ReplayableCallsOnly
 from .source_lines import caller_line, waiting_line
 
 T = TypeVar("T")
+C = TypeVar("C", bound=CommandFuture[Any])
 
 SEMANTICS: Final = LOOP_SEMANTICS
 CALLBACKS_WARN: Final = 100_000
@@ -48,13 +54,51 @@ _AS_COMPLETED_NAMES: Final = frozenset(("as_completed", "_AsCompletedIterator.__
 _ENSURE_FUTURE_FILE: Final = asyncio.tasks.__file__
 
 
+class DurableTimer(asyncio.TimerHandle):
+    """A timer of the durable loop.
+
+    Attributes:
+        sleeping: the future of the sleep that it has become; None before, for most for ever.
+    """
+
+    __slots__ = ("sleeping",)
+
+    sleeping: DurableFuture[None] | None
+
+    def __init__(
+        self,
+        when: float,
+        callback: Callable[..., Any],
+        args: tuple[Any, ...],
+        loop: asyncio.AbstractEventLoop,
+        context: Context | None,
+    ) -> None:
+        """Not yet a sleep; `when` is in seconds since 1970."""
+        super().__init__(when, callback, args, loop, context)
+        self.sleeping = None
+
+    def sleep(self, future: DurableFuture[None]) -> None:
+        """Run the callback when the sleep is over."""
+        self.sleeping = future
+        future.add_done_callback(self._woken)
+
+    def _woken(self, future: "asyncio.Future[None]") -> None:
+        if not future.cancelled() and not self.cancelled():
+            self._run()
+
+
 class DurableLoop(ReplayableCallsOnly):
     """The event loop of one attempt of one invocation.
 
     Attributes:
         time_ns: what `time` tells, the largest record time seen; set by the driver.
         halted: nothing runs any more, because the attempt has failed.
+        timers: made since the driver has looked last, in order; None for none.
+        cancellation: why the handler is cancelled, while its tasks are told; else None.
     """
+
+    timers: "list[DurableTimer] | None" = None
+    cancellation: Cancellation | None = None
 
     def __init__(self, seed: int, context: Context | None = None) -> None:
         """Number tasks and futures from `seed` on; callbacks start in `context`."""
@@ -166,6 +210,43 @@ class DurableLoop(ReplayableCallsOnly):
         self._ready.append(handle)
         return handle
 
+    def call_later(  # type: ignore[override]  # as `call_soon`
+        self,
+        delay: float,
+        callback: Callable[..., Any],
+        *args: Any,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Run a callback in `delay` seconds: a durable sleep, once the handler is blocked."""
+        return self.call_at(self.time() + delay, callback, *args, context=context)
+
+    def call_at(  # type: ignore[override]  # as `call_soon`
+        self,
+        when: float,
+        callback: Callable[..., Any],
+        *args: Any,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """As `call_later`, at a time that `time` will tell. Infinity is never.
+
+        Raises ValueError for what is no number.
+        """
+        if _get_running_loop() is not self:
+            refuse_outsiders(self)
+        if math.isnan(when):
+            raise ValueError("a timer needs a time; nan is none")
+        timer = DurableTimer(when, callback, args, self, context)
+        if when < math.inf:
+            if self.timers is None:
+                self.timers = []
+            self.timers.append(timer)
+        return timer
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        sleeping = handle.sleeping if isinstance(handle, DurableTimer) else None
+        if sleeping is not None and not sleeping.done() and self.running:
+            sleeping.cancel()
+
     def create_future(self) -> asyncio.Future[Any]:
         """A future with a hash that is the same in every replay."""
         return self.make_future()
@@ -175,6 +256,12 @@ class DurableLoop(ReplayableCallsOnly):
         stable_hash = self._next_hash
         self._next_hash = stable_hash + 1
         return make_future(self, stable_hash)
+
+    def make_command_future(self, kind: type[C], command: str, frame: FrameType) -> C:
+        """A future of a command, which warns when nobody waits for it."""
+        stable_hash = self._next_hash
+        self._next_hash = stable_hash + 1
+        return make_command_future(kind, self, stable_hash, command, frame)
 
     def create_task(
         self, coro: Any, *, name: object = None, context: Context | None = None, **options: Any

@@ -8,14 +8,37 @@ invocation and the order of creation decide.
 import asyncio
 import sys
 from asyncio import events
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import Context
+from types import CodeType, FrameType
 from typing import Any, Final, TypeVar
 
-from .errors import OutsideHandlerError
+from .errors import InvocationCancelledError, OutsideHandlerError
 from .source_lines import caller_line
 
 T = TypeVar("T")
+C = TypeVar("C", bound="CommandFuture[Any]")
+
+
+class Cancellation(str):
+    """Why a whole handler is cancelled: the message that its awaits raise.
+
+    Handed to `Task.cancel`, it goes down from the handler's own task through gathers, groups and
+    child tasks to the futures that they wait for, which raise InvocationCancelledError for it.
+
+    Attributes:
+        status_code: of the error.
+    """
+
+    __slots__ = ("status_code",)
+
+    status_code: int
+
+    def __new__(cls, message: str, status_code: int) -> "Cancellation":
+        """Take what the error says."""
+        cancellation = super().__new__(cls, message)
+        cancellation.status_code = status_code
+        return cancellation
 
 
 class DurableFuture(asyncio.Future[T]):
@@ -45,7 +68,36 @@ class DurableFuture(asyncio.Future[T]):
     def cancel(self, msg: Any | None = None) -> bool:
         """End by cancelling. Raises OutsideHandlerError."""
         refuse_outsiders(self.get_loop())
+        if isinstance(msg, Cancellation):
+            if self.done():
+                return False
+            super().set_exception(InvocationCancelledError(str(msg), msg.status_code))
+            self._log_traceback = False
+            return True
         return super().cancel(msg)
+
+
+class CommandFuture(DurableFuture[T]):
+    """The future of a command that is worth a warning when nobody ever waits for it.
+
+    Attributes:
+        command: what was asked for, in words.
+        line: where, as ``file:line``.
+        awaited: whether somebody has waited for it.
+    """
+
+    __slots__ = ("awaited", "command", "line")
+
+    command: str
+    line: tuple[CodeType, int]
+    awaited: bool
+
+    def add_done_callback(
+        self, fn: Callable[[Any], object], /, *, context: Context | None = None
+    ) -> None:
+        """As the base, and note that somebody waits."""
+        self.awaited = True
+        super().add_done_callback(fn, context=context)
 
 
 class DurableTask(asyncio.Task[T]):
@@ -57,6 +109,12 @@ class DurableTask(asyncio.Task[T]):
 
     def __hash__(self) -> int:
         return self.stable_hash
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Cancel, as a part of the handler's own cancellation while that goes on."""
+        if msg is None:
+            msg = getattr(self.get_loop(), "cancellation", None)
+        return super().cancel(msg)
 
     def forget(self) -> None:
         """Say that nobody will see this task's end, so that its destruction is not reported."""
@@ -78,6 +136,19 @@ def make_future(loop: asyncio.AbstractEventLoop, stable_hash: int) -> DurableFut
     """A future that belongs to `loop`."""
     future: DurableFuture[Any] = _new_future(DurableFuture)
     future.stable_hash = stable_hash
+    _init_future(future, loop=loop)
+    return future
+
+
+def make_command_future(
+    kind: type[C], loop: asyncio.AbstractEventLoop, stable_hash: int, command: str, frame: FrameType
+) -> C:
+    """A future of a command that the code at `frame` has issued."""
+    future = kind.__new__(kind)
+    future.stable_hash = stable_hash
+    future.command = command
+    future.line = (frame.f_code, frame.f_lineno)
+    future.awaited = False
     _init_future(future, loop=loop)
     return future
 

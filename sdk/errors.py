@@ -1,5 +1,6 @@
 """What can go wrong in the SDK: errors for users to raise, errors they see, and control flow."""
 
+from asyncio import CancelledError
 from datetime import timedelta
 
 from ..core.errors import PerdureError
@@ -21,6 +22,14 @@ class TerminalError(Exception):
         self.message = message
         self.status_code = status_code
         self.metadata = metadata
+
+
+class InvocationCancelledError(TerminalError, CancelledError):
+    """What the awaits of a cancelled handler raise; ended by its timeout, it is a cancelled one.
+
+    A terminal error, so that handlers can compensate and go on, and a cancellation for asyncio,
+    so that task groups and `gather` wind up what they started.
+    """
 
 
 class RetryableError(Exception):
@@ -137,3 +146,9 @@ class InvalidOptionError(PerdureError):
     """An option of a service, handler or client has a value that it does not take."""
 
     code = "PD0721"
+
+
+class WrongTargetError(PerdureError):
+    """A handler was called in a way that its kind of service does not take."""
+
+    code = "PD0722"

@@ -9,13 +9,7 @@ from .errors import ForbiddenCallError
 from .source_lines import caller_line
 
 _IN_A_STEP: Final = "do it in a step: await ctx.run(name, function)"
-_TIMERS: Final = (
-    "timers in handlers are not in this release; wait inside a step (ctx.run) or before the call"
-)
-
 _FORBIDDEN: Final[dict[str, str]] = {
-    "call_later": _TIMERS,
-    "call_at": _TIMERS,
     "call_soon_threadsafe": _IN_A_STEP,
     "run_in_executor": _IN_A_STEP,
     "set_default_executor": _IN_A_STEP,

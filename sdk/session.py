@@ -61,6 +61,7 @@ class Session:
         self._turn_over: asyncio.Future[None] | None = None
         self._failure: PerdureError | None = None
         self._lost = False
+        self._offset_ns = 0
         self.welcome: Welcome | None = None
         self.attempts: dict[int, Attempt] = {}
 
@@ -113,6 +114,7 @@ class Session:
                 raise TransportError(f"{sentence} [{refused.code}]")
             raise WorkerRefusedError(f"{sentence} [{refused.code}]")
         self.welcome = welcome = msgspec.msgpack.decode(frames[start:end], type=Welcome)
+        self._offset_ns = welcome.time_ns - self._worker.clock.time_ns()
         self._worker.connected(self, welcome)
         rest = list(segments)
         if rest:
@@ -295,6 +297,10 @@ class Session:
     def cancel_step(self, step: Step) -> None:
         """Cancel a closure."""
         self._worker.steps.cancel(step)
+
+    def node_time_ns(self) -> int:
+        """The node's wall clock: ours, corrected by what the greeting told."""
+        return self._worker.clock.time_ns() + self._offset_ns
 
     def output_ready(self, attempt: Attempt) -> None:
         """Send what a step has brought about."""

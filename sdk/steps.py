@@ -58,6 +58,7 @@ class Step(msgspec.Struct, eq=False):
         stored: its Run command was in the journal already, so a failed attempt may have been its.
         variables: context variables as they were when the handler asked.
         running: what the runner holds while the closure runs.
+        finished: the closure has ended; its result may be on its way.
         unwanted: nobody waits for the result any more; a closure not yet begun is left out.
     """
 
@@ -75,6 +76,7 @@ class Step(msgspec.Struct, eq=False):
     variables: ContextVariables
     started: bool = False
     started_ns: int = 0
+    finished: bool = False
     running: Any = None
     unwanted: bool = False
 
@@ -96,6 +98,10 @@ class AttemptHost(Protocol):
 
     def cancel_step(self, step: Step) -> None:
         """Cancel the closure where that is possible; nobody wants its result any more."""
+        ...
+
+    def node_time_ns(self) -> int:
+        """The node's wall clock, as well as it is known, in nanoseconds since 1970."""
         ...
 
     def output_ready(self, attempt: "Attempt") -> None:

@@ -7,6 +7,8 @@ at the first step that differs. Notifications wait here until the handler is blo
 exactly one (`next_notification`), so that its state after k of them depends on the first k alone.
 """
 
+import logging
+import sys
 from collections import deque
 from collections.abc import Mapping
 from datetime import timedelta
@@ -16,8 +18,9 @@ from ..core.ids import InvocationId
 from ..core.protocol import messages
 from ..core.protocol.messages import FRAME_HEADER
 from ..proto.generated import service_protocol_pb2 as pb
-from . import texts, wire
+from . import replay, texts, wire, wire_commands
 from .errors import AttemptEnded, JournalMismatchError, ProtocolViolationError
+from .source_lines import caller_line
 
 CODE_INTERNAL: Final = texts.CODE_INTERNAL
 CODE_JOURNAL_MISMATCH: Final = 570
@@ -27,8 +30,11 @@ CODE_UNSUPPORTED: Final = 573
 # A value as long as values may be, with room for its key and its name.
 COMMAND_BYTES_MAX: Final = messages.ENTRY_BYTES_MAX + 64 * 1024
 
-_GET_STATE_FORMS: Final = (messages.GET_EAGER_STATE_COMMAND, messages.GET_LAZY_STATE_COMMAND)
+# Code that swallows the end of its attempt is refused so often; then it is left waiting.
+REFUSALS_MAX: Final = 100
 _pack_header: Final = FRAME_HEADER.pack
+
+logger = logging.getLogger("perdure.sdk")
 
 
 class Machine:
@@ -43,6 +49,8 @@ class Machine:
         input_time_ns: record time of the Input.
         closed: nothing may be issued any more.
         opened: Start and everything that it announced have arrived.
+        suspend_requested: the node wants the attempt to suspend once nothing else is left to do.
+        thread: of a `def` handler, the thread that its code runs in, for messages; else None.
     """
 
     __slots__ = (
@@ -51,6 +59,7 @@ class Machine:
         "_notifications",
         "_output",
         "_partial_state",
+        "_refusals",
         "_replayed",
         "_start",
         "_state",
@@ -62,6 +71,8 @@ class Machine:
         "invocation_id",
         "key",
         "opened",
+        "suspend_requested",
+        "thread",
     )
 
     def __init__(self) -> None:
@@ -82,6 +93,9 @@ class Machine:
         self.input_time_ns = 0
         self.closed = False
         self.opened = False
+        self.suspend_requested = False
+        self.thread: int | None = None
+        self._refusals = 0
 
     # Frames in
 
@@ -112,12 +126,15 @@ class Machine:
             self._input_command = command = pb.InputCommand.FromString(body)
             self.input = command.value.content
             self.input_time_ns = record_time_ns
-        elif message_type in wire.COMMAND_NAMES and not self.opened:
+        elif message_type in replay.COMMAND_NAMES and not self.opened:
             self._replayed.append((message_type, body))
         elif message_type == messages.ABORT:
             self.abort()
             return
         elif message_type == messages.COMMAND_ACK:
+            return
+        elif message_type == messages.SUSPEND:
+            self.suspend_requested = True
             return
         else:
             raise ProtocolViolationError(
@@ -170,7 +187,7 @@ class Machine:
         """The stored command that the handler has not come to, in words; empty when none is."""
         if self.command_index >= len(self._replayed):
             return ""
-        return wire.describe_command(*self._replayed[self.command_index])
+        return replay.describe_command(*self._replayed[self.command_index])
 
     # Commands out
 
@@ -183,12 +200,14 @@ class Machine:
         """Issue one command; True when it was in the journal already and nothing is sent.
 
         Raises AttemptEnded when the machine is closed, and after closing it with an error when
-        the journal has another command here; TerminalError for a body that is too long.
+        the journal has another command here; TerminalError for a body that is too long. Code that
+        asks on and on after the end is let through: what it waits for then never comes.
         """
         if self.closed:
-            raise AttemptEnded("the attempt has ended")
+            self._refuse()
+            return True
         if len(body) > COMMAND_BYTES_MAX:
-            raise wire.too_large(f"{wire.COMMAND_NAMES[message_type]} with its key", len(body))
+            raise wire.too_large(f"{replay.COMMAND_NAMES[message_type]} with its key", len(body))
         position = self.command_index
         self.command_index = position + 1
         replayed = self._replayed
@@ -200,6 +219,23 @@ class Machine:
             self._check(message_type, body, stored, name)
         return True
 
+    def _refuse(self) -> None:
+        self._refusals += 1
+        if self._refusals <= REFUSALS_MAX:
+            raise AttemptEnded("the attempt has ended")
+        if self._refusals == REFUSALS_MAX + 1:
+            logger.error(
+                "a handler swallows the end of its attempt and goes on at %s; it is left behind. "
+                "Let exceptions pass that `except Exception` would not catch",
+                self._user_line() or "an unknown line",
+            )
+
+    def _user_line(self) -> str:
+        frame = sys._getframe(1)
+        if self.thread is not None:
+            frame = sys._current_frames().get(self.thread, frame)
+        return caller_line(frame, within_handler=True)
+
     def _check(
         self, message_type: int, body: bytes, stored: tuple[int, bytes], name: str | None
     ) -> None:
@@ -207,19 +243,22 @@ class Machine:
         if stored_type == message_type:
             if message_type == messages.OUTPUT_COMMAND:
                 return  # the answer that was stored first stands
-            if _same_fields(message_type, body, stored_body):
+            if replay.same_command(message_type, body, stored_body):
                 return
         self._mismatch(
-            f"the code now does {wire.describe_command(message_type, body)}, the journal has "
-            f"{wire.describe_command(stored_type, stored_body)}",
+            f"the code now does {replay.describe_command(message_type, body)}, the journal has "
+            f"{replay.describe_command(stored_type, stored_body)}",
             message_type,
             name,
+            self._user_line(),
         )
 
-    def _mismatch(self, what: str, message_type: int | None, name: str | None) -> None:
+    def _mismatch(self, what: str, message_type: int | None, name: str | None, line: str) -> None:
         sentence = (
-            f"journal mismatch at command {self.command_index}: {what}. The handler's code must do "
-            "the same steps in the same order as when the invocation began"
+            f"journal mismatch at command {self.command_index}"
+            + (f", {line}" if line else "")
+            + f": {what}. The handler's code must do the same steps in the same order as when the "
+            "invocation began"
         )
         self.fail(
             CODE_JOURNAL_MISMATCH,
@@ -228,13 +267,16 @@ class Machine:
         )
         raise AttemptEnded(sentence) from JournalMismatchError(sentence)
 
-    def blocked_before_journal_end(self) -> None:
-        """The handler waits although stored commands are left: fail. Raises as `command`."""
+    def blocked_before_journal_end(self, does: str, line: str) -> None:
+        """The handler waits or ends although stored commands are left: fail. Raises as `command`.
+
+        `does` says which, and `line` where.
+        """
         left = self.journal_left
         self.command_index += 1
-        self._mismatch(f"the code waits, the journal goes on with {left}", None, None)
+        self._mismatch(f"the code {does}, the journal goes on with {left}", None, None, line)
 
-    def unknown_completion(self, completion_id: int) -> None:
+    def unknown_completion(self, completion_id: int, line: str) -> None:
         """A completion arrived of a command that the handler has not issued. Raises as `command`.
 
         What a handler has seen decides what it has issued, so the code must have changed.
@@ -244,6 +286,7 @@ class Machine:
             f"the code has not issued the command that completion {completion_id} answers",
             None,
             None,
+            line,
         )
 
     def get_state(self, key: bytes, name: str | None) -> tuple[int, bytes | None]:
@@ -281,6 +324,30 @@ class Machine:
         """Remove one state; later reads of this attempt find nothing."""
         self.command(messages.CLEAR_STATE_COMMAND, wire.clear_state(key, name), name)
         self._state[key] = None
+
+    def clear_all_state(self, name: str | None) -> None:
+        """Remove every state; later reads of this attempt find nothing."""
+        self.command(messages.CLEAR_ALL_STATE_COMMAND, wire_commands.clear_all_state(name), name)
+        self._state.clear()
+        self._partial_state = False
+
+    def state_keys(self, name: str | None) -> tuple[int, list[bytes]]:
+        """Read the names of the states, sorted: (0, names) when known, else (completion id, [])."""
+        self.completions += 1
+        keys = sorted(key for key, value in self._state.items() if value is not None)
+        lazy = self._partial_state
+        if self.command_index < len(self._replayed):
+            stored_type, stored_body = self._replayed[self.command_index]
+            lazy = stored_type != messages.GET_EAGER_STATE_KEYS_COMMAND
+            if not lazy:
+                keys = list(pb.GetEagerStateKeysCommand.FromString(stored_body).value.keys)
+        if lazy:
+            body = wire_commands.get_lazy_state_keys(self.completions, name)
+            self.command(messages.GET_LAZY_STATE_KEYS_COMMAND, body, name)
+            return self.completions, []
+        body = wire_commands.get_eager_state_keys(keys, name)
+        self.command(messages.GET_EAGER_STATE_KEYS_COMMAND, body, name)
+        return 0, keys
 
     def run(self, name: str) -> tuple[int, int, bool]:
         """Issue a Run: (its completion id, its command index, whether it was stored before)."""
@@ -354,6 +421,12 @@ class Machine:
         self._add(messages.ERROR, error.SerializeToString())
         self.closed = True
 
+    def suspend(self, completions: list[int], signals: list[int], names: list[str]) -> None:
+        """End for now: any of these wakes the invocation again."""
+        body = wire_commands.suspension(completions, signals, names)
+        self._add(messages.SUSPENSION, body)
+        self.closed = True
+
     def abort(self) -> None:
         """End without a word: nothing is issued from now on and nothing is left to send."""
         self._output.clear()
@@ -370,22 +443,3 @@ class Machine:
         frames = output[0] if len(output) == 1 else b"".join(output)
         output.clear()
         return frames
-
-
-def _same_fields(message_type: int, body: bytes, stored: bytes) -> bool:
-    # Same meaning in other bytes, as another encoder would write it.
-    if message_type == messages.SET_STATE_COMMAND:
-        left, right = pb.SetStateCommand.FromString(body), pb.SetStateCommand.FromString(stored)
-        return (left.key, left.value.content) == (right.key, right.value.content)
-    if message_type == messages.CLEAR_STATE_COMMAND:
-        return pb.ClearStateCommand.FromString(body).key == (
-            pb.ClearStateCommand.FromString(stored).key
-        )
-    if message_type == messages.GET_LAZY_STATE_COMMAND:
-        lazy, kept = pb.GetLazyStateCommand.FromString(body), pb.GetLazyStateCommand()
-        kept.ParseFromString(stored)
-        return (lazy.key, lazy.result_completion_id) == (kept.key, kept.result_completion_id)
-    if message_type == messages.RUN_COMMAND:
-        run, found = pb.RunCommand.FromString(body), pb.RunCommand.FromString(stored)
-        return (run.name, run.result_completion_id) == (found.name, found.result_completion_id)
-    return False

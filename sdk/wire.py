@@ -6,22 +6,12 @@ protobuf, which is faster at it than Python can be.
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 from ..core.protocol import messages
 from ..proto.generated import service_protocol_pb2 as pb
 from . import texts
 from .errors import TerminalError
-
-COMMAND_NAMES: Final[dict[int, str]] = {
-    messages.INPUT_COMMAND: "Input",
-    messages.OUTPUT_COMMAND: "Output",
-    messages.GET_LAZY_STATE_COMMAND: "GetLazyState",
-    messages.SET_STATE_COMMAND: "SetState",
-    messages.CLEAR_STATE_COMMAND: "ClearState",
-    messages.GET_EAGER_STATE_COMMAND: "GetEagerState",
-    messages.RUN_COMMAND: "Run",
-}
 
 CODE_TOO_LARGE: Final = 413
 # The frames of one segment are put together again by the node, which bounds their length.
@@ -155,32 +145,3 @@ def segments(frames: bytes) -> Iterator[bytes]:
             begin = whole
         whole = end
     yield frames[begin:]
-
-
-def describe_command(message_type: int, body: bytes) -> str:
-    """A command in words, for messages about journals that do not match."""
-    kind = COMMAND_NAMES.get(message_type, f"a command of type {message_type:#06x}")
-    details: list[str] = []
-    if message_type in _WITH_KEY:
-        command = _WITH_KEY[message_type].FromString(body)
-        details.append(f"key {command.key.decode(errors='replace')!r}")
-        if isinstance(command, pb.SetStateCommand):
-            details.append(f"value {_short(command.value.content)}")
-    elif message_type == messages.RUN_COMMAND:
-        run_command = pb.RunCommand.FromString(body)
-        details.append(f"name {run_command.name!r}")
-        details.append(f"completion {run_command.result_completion_id}")
-    return f"{kind} ({', '.join(details)})" if details else kind
-
-
-_WITH_KEY: Final[dict[int, Any]] = {
-    messages.GET_LAZY_STATE_COMMAND: pb.GetLazyStateCommand,
-    messages.SET_STATE_COMMAND: pb.SetStateCommand,
-    messages.CLEAR_STATE_COMMAND: pb.ClearStateCommand,
-    messages.GET_EAGER_STATE_COMMAND: pb.GetEagerStateCommand,
-}
-
-
-def _short(content: bytes) -> str:
-    text = content[:64].decode(errors="replace")
-    return repr(text + "…" if len(content) > 64 else text)

@@ -40,7 +40,6 @@ class Worker:
         steps: runs closures.
         clock: tells time.
         attempts_max: bound on the attempts of one session.
-        offset_ns: node's time minus ours, as the last greeting told.
     """
 
     def __init__(
@@ -71,7 +70,6 @@ class Worker:
         self._steps: StepRunner | None = None
         self.handlers = app.handler_table()
         self.attempts_max = attempts_max
-        self.offset_ns = 0
         self.hello = msgspec.msgpack.encode(
             Hello(deployment, code_hash, name, attempts_max, PROTOCOL_VERSION, app.manifest())
         )
@@ -150,7 +148,6 @@ class Worker:
     def connected(self, session: Session, welcome: Welcome) -> None:
         """A node has taken this worker."""
         self._sessions.append(session)
-        self.offset_ns = welcome.time_ns - self.clock.time_ns()
         logger.info("connected to node %s of cluster %s", welcome.node, welcome.cluster)
         if self._stopping.is_set():
             session.drain()

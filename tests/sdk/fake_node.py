@@ -17,13 +17,27 @@ SEED = 42
 
 BODIES: dict[int, Any] = {
     messages.ERROR: pb.Error,
+    messages.SUSPENSION: pb.Suspension,
     messages.PROPOSE_RUN_COMPLETION: pb.ProposeRunCompletion,
     messages.OUTPUT_COMMAND: pb.OutputCommand,
     messages.GET_LAZY_STATE_COMMAND: pb.GetLazyStateCommand,
     messages.SET_STATE_COMMAND: pb.SetStateCommand,
     messages.CLEAR_STATE_COMMAND: pb.ClearStateCommand,
+    messages.CLEAR_ALL_STATE_COMMAND: pb.ClearAllStateCommand,
+    messages.GET_LAZY_STATE_KEYS_COMMAND: pb.GetLazyStateKeysCommand,
     messages.GET_EAGER_STATE_COMMAND: pb.GetEagerStateCommand,
+    messages.GET_EAGER_STATE_KEYS_COMMAND: pb.GetEagerStateKeysCommand,
+    messages.GET_PROMISE_COMMAND: pb.GetPromiseCommand,
+    messages.PEEK_PROMISE_COMMAND: pb.PeekPromiseCommand,
+    messages.COMPLETE_PROMISE_COMMAND: pb.CompletePromiseCommand,
+    messages.SLEEP_COMMAND: pb.SleepCommand,
+    messages.CALL_COMMAND: pb.CallCommand,
+    messages.ONE_WAY_CALL_COMMAND: pb.OneWayCallCommand,
+    messages.SEND_SIGNAL_COMMAND: pb.SendSignalCommand,
     messages.RUN_COMMAND: pb.RunCommand,
+    messages.ATTACH_INVOCATION_COMMAND: pb.AttachInvocationCommand,
+    messages.GET_INVOCATION_OUTPUT_COMMAND: pb.GetInvocationOutputCommand,
+    messages.COMPLETE_AWAKEABLE_COMMAND: pb.CompleteAwakeableCommand,
     messages.END: pb.End,
 }
 
@@ -63,6 +77,39 @@ def start_frame(known_entries: int, state: dict[str, bytes] | None = None, **fie
     for key, value in (state or {}).items():
         start.state_map.append(pb.Start.StateEntry(key=key.encode(), value=value))
     return frame(messages.START, start.SerializeToString())
+
+
+def note(kind: int, completion_id: int, **result: Any) -> bytes:
+    """A notification of a completion: value=b"…", failure=(code, message), or a field of it."""
+    return _notification(kind, pb.Notification(completion_id=completion_id), result)
+
+
+def signal(key: int | str, **result: Any) -> bytes:
+    """A signal, by number or name."""
+    what = pb.Notification()
+    if isinstance(key, int):
+        what.signal_index = key
+    else:
+        what.signal_name = key
+    return _notification(messages.SIGNAL, what, result)
+
+
+def _notification(kind: int, what: pb.Notification, result: dict[str, Any]) -> bytes:
+    if "value" in result:
+        what.value.content = result["value"]
+    elif "failure" in result:
+        what.failure.code, what.failure.message = result["failure"]
+    elif "invocation_id" in result:
+        what.invocation_id = result["invocation_id"]
+    elif "state_keys" in result:
+        what.state_keys.keys.extend(result["state_keys"])
+    else:
+        what.void.SetInParent()
+    return frame(kind, what.SerializeToString())
+
+
+SUSPEND = frame(messages.SUSPEND, b"")
+CANCEL = signal(messages.SIGNAL_CANCEL)
 
 
 def run_completion(completion_id: int, value: bytes) -> bytes:
@@ -124,6 +171,7 @@ class InlineHost:
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
+        self.time_ns = 0
         self.cancelled: list[Step] = []
         self.sent: list[bytes] = []
 
@@ -138,6 +186,9 @@ class InlineHost:
 
     def cancel_step(self, step: Step) -> None:
         self.cancelled.append(step)
+
+    def node_time_ns(self) -> int:
+        return self.time_ns
 
     def output_ready(self, attempt: Attempt) -> None:
         self.sent.append(attempt.take_output())

@@ -54,6 +54,9 @@ async def one_step(ctx: Context) -> str:
     return await ctx.run("my-side-effect", effect)
 
 
+LINE_OF_THE_STEP = one_step.__code__.co_firstlineno + 6
+
+
 @service.handler()
 async def boom(ctx: Context) -> None:
     raise TerminalError("boom t", 418, {"why": "tea"})
@@ -265,6 +268,7 @@ def test_mismatch_names_expected_and_found(stored: bytes, words: list[str]) -> N
     assert error.related_command_index == 1
     assert error.related_command_type == messages.RUN_COMMAND
     assert all(word in error.message for word in words)
+    assert f"test_attempt.py:{LINE_OF_THE_STEP}" in error.message
     assert attempt.ended
     assert host.steps == []
 
@@ -432,12 +436,3 @@ def test_abort_ends_without_a_word() -> None:
     assert attempt.ended
     assert len(host.cancelled) == 1
     assert host.run_steps() == b""
-
-
-def test_signals_are_refused_aloud() -> None:
-    """A signal is nothing that this release can drop in silence."""
-    attempt, _host = attempt_of(service, "one_step")
-    attempt.feed(Journal().opening())
-    error = parsed(frames_of(attempt.feed(frame(messages.SIGNAL, bytes.fromhex("10012200"))))[0])
-
-    assert error.code == 573
