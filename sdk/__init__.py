@@ -4,10 +4,12 @@ Names and signatures are those of the official SDK where it has them, so that an
 with ``import perdure.sdk as restate``.
 """
 
+from . import logging
 from .calls import RestateDurableCallFuture, SendHandle
 from .client import RestateClient, create_client
 from .client_types import HttpError, RestateClientSendHandle
 from .combinators import as_completed, gather, select, wait_completed
+from .connection import ConnectError, connect, with_connection
 from .context import (
     Context,
     DurablePromise,
@@ -17,12 +19,14 @@ from .context import (
     WorkflowSharedContext,
 )
 from .context_base import RestateDurableFuture, RestateDurableSleepFuture
+from .entry_codec import JournalValueCodec, JournalValueCodecProvider
 from .errors import (
     RetryableError,
     SdkInternalBaseException,
     TerminalError,
     is_internal_exception,
 )
+from .logging import RestateLoggingFilter, getLogger
 from .request import AttemptFinishedEvent, Request
 from .retry_policy import InvocationRetryPolicy
 from .service import App, Service, VirtualObject, app
@@ -32,10 +36,13 @@ from .workflow import Workflow
 __all__ = [
     "App",
     "AttemptFinishedEvent",
+    "ConnectError",
     "Context",
     "DurablePromise",
     "HttpError",
     "InvocationRetryPolicy",
+    "JournalValueCodec",
+    "JournalValueCodecProvider",
     "ObjectContext",
     "ObjectSharedContext",
     "Request",
@@ -44,6 +51,7 @@ __all__ = [
     "RestateDurableCallFuture",
     "RestateDurableFuture",
     "RestateDurableSleepFuture",
+    "RestateLoggingFilter",
     "RetryableError",
     "RunOptions",
     "SdkInternalBaseException",
@@ -56,9 +64,13 @@ __all__ = [
     "WorkflowSharedContext",
     "app",
     "as_completed",
+    "connect",
     "create_client",
     "gather",
+    "getLogger",
     "is_internal_exception",
+    "logging",
     "select",
     "wait_completed",
+    "with_connection",
 ]

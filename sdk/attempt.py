@@ -29,6 +29,7 @@ from .errors import (
     ProtocolViolationError,
     TerminalError,
 )
+from .extensions import CURRENT
 from .handlers import Handler
 from .request import settle
 from .results import end_future, end_handler
@@ -209,10 +210,12 @@ class Attempt:
         handler = self._handler
         try:
             context_class = CONTEXT_CLASSES[handler.service_kind][handler.kind]
-            coroutine = handler.call(context_class(self), machine.input)
+            context = context_class(self)
+            coroutine = handler.call(context, machine.input)
         except TerminalError as malformed:
             machine.fail_terminally(malformed.status_code, malformed.message)
             raise AttemptEnded("the input is malformed") from malformed
+        loop.variables.run(CURRENT.set, context)
         self._root = root = loop.start(coroutine, handler.target)
         if handler.timeout is not None:
             loop.call_later(handler.timeout.total_seconds(), self._timed_out)
@@ -358,6 +361,8 @@ class Attempt:
                 loop.leave()
         # Cut the circles, so that an attempt goes when it ends and not when the collector comes.
         self._root = None
+        if loop is not None:
+            loop.variables.run(CURRENT.set, None)
         if self._steps:
             for step in self._steps.values():
                 if step.started and not step.finished:

@@ -23,6 +23,7 @@ from .client_types import (
     failure_of,
     refusal_of,
 )
+from .entry_codec import JournalValueCodec, JournalValueCodecProvider
 from .errors import InvalidOptionError, UnsupportedOptionError
 from .handlers import Handler, handler_of
 from .serde import DEFAULT, DefaultSerde, Serde, serde_of
@@ -382,7 +383,7 @@ class RestateClient:
 async def create_client(
     ingress: str | None = None,
     headers: dict[str, str] | None = None,
-    journal_value_codec: Any = None,
+    journal_value_codec: JournalValueCodec | JournalValueCodecProvider | None = None,
     *,
     give_up_seconds: float = GIVE_UP_SECONDS_DEFAULT,
     clock: Clock | None = None,

@@ -94,6 +94,7 @@ class DurableLoop(ReplayableCallsOnly):
         time_ns: what `time` tells, the largest record time seen; set by the driver.
         halted: nothing runs any more, because the attempt has failed.
         timers: made since the driver has looked last, in order; None for none.
+        variables: the context variables that the handler begins with.
         cancellation: why the handler is cancelled, while its tasks are told; else None.
     """
 
@@ -107,7 +108,7 @@ class DurableLoop(ReplayableCallsOnly):
         self._tasks: list[DurableTask[Any]] = []
         self._created = 0
         self._generators: list[AsyncGenerator[Any, Any]] = []
-        self._context = Context() if context is None else context
+        self.variables = Context() if context is None else context
         self._outer: asyncio.AbstractEventLoop | None = None
         self._outer_hooks: Any = None
         self._collecting = False
@@ -155,7 +156,7 @@ class DurableLoop(ReplayableCallsOnly):
 
     def start(self, coroutine: Any, name: str) -> DurableTask[Any]:
         """Make the handler's own task."""
-        return self._make_task(coroutine, name, self._context)
+        return self._make_task(coroutine, name, self.variables)
 
     @property
     def running(self) -> bool:

@@ -100,6 +100,12 @@ def handler_files(app: App) -> list[Path]:
     return sorted(file for file in files if file.is_file())
 
 
+def code_hash_of_app(app: App) -> str:
+    """The `code_hash_of` the files that an app's handlers come from."""
+    files = handler_files(app)
+    return code_hash_of(files, files[0].parent if files else Path())
+
+
 def _import(file: Path) -> ModuleType:
     directory = str(file.parent)
     if directory not in sys.path:

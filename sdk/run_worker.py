@@ -15,7 +15,7 @@ from ..core.clock import Clock, SystemClock
 from ..core.net.choice import make_transport
 from ..core.net.transport import Transport
 from ..core.random import Random, SystemRandom
-from .loading import code_hash_of, deployment_of, handler_files, load_app
+from .loading import code_hash_of_app, deployment_of, load_app
 from .service import App
 from .step_runner import THREADS_MAX_DEFAULT
 from .worker import ATTEMPTS_MAX_DEFAULT, DRAIN_SECONDS_DEFAULT, Worker
@@ -28,9 +28,8 @@ COLLECTOR_THRESHOLDS: Final = (50_000, 20, 50)
 logger = logging.getLogger("perdure.sdk")
 
 
-async def run_worker(
+def make_worker(
     app: App,
-    addresses: Sequence[str],
     *,
     deployment: str | None = None,
     code_hash: str | None = None,
@@ -41,19 +40,18 @@ async def run_worker(
     attempts_max: int = ATTEMPTS_MAX_DEFAULT,
     step_threads_max: int = THREADS_MAX_DEFAULT,
     drain_seconds: float = DRAIN_SECONDS_DEFAULT,
-    stop: asyncio.Event | None = None,
-) -> None:
-    """Offer an app to the nodes at `addresses` until `stop` is set; then finish what runs.
+) -> Worker:
+    """A worker of an app.
 
     `code_hash` defaults to that of the handlers' own files, `deployment` to a name made of it.
-    Raises WorkerRefusedError when a node refuses the worker for good. Cancelling drops the
-    sessions at once.
     """
     if code_hash is None:
-        code_hash = code_hash_of(files := handler_files(app), files[0].parent if files else Path())
-    worker = Worker(
+        code_hash = code_hash_of_app(app)
+    deployment = deployment or deployment_of(code_hash)
+    logger.info("deployment %s offers %s", deployment, ", ".join(app.services))
+    return Worker(
         app,
-        deployment=deployment or deployment_of(code_hash),
+        deployment=deployment,
         code_hash=code_hash,
         name=name or f"{socket.gethostname()}:{os.getpid()}",
         transport=transport,
@@ -63,13 +61,17 @@ async def run_worker(
         step_threads_max=step_threads_max,
         drain_seconds=drain_seconds,
     )
-    logger.info(
-        "deployment %s offers %s to %s",
-        deployment or deployment_of(code_hash),
-        ", ".join(app.services),
-        ", ".join(addresses),
-    )
-    await worker.run(addresses, stop)
+
+
+async def run_worker(
+    app: App, addresses: Sequence[str], *, stop: asyncio.Event | None = None, **options: Any
+) -> None:
+    """Offer an app to the nodes at `addresses` until `stop` is set; then finish what runs.
+
+    The options are those of `make_worker`. Raises WorkerRefusedError when a node refuses the worker
+    for good. Cancelling drops the sessions at once.
+    """
+    await make_worker(app, **options).run(addresses, stop)
 
 
 def serve_app(

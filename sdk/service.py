@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any, ClassVar, Final, Literal, TypeVar
 
 from ..core.protocol.session import HandlerKind, ServiceKind, ServiceManifest
+from .entry_codec import JournalValueCodec, JournalValueCodecProvider
 from .errors import (
     DuplicateServiceError,
     HandlerSignatureError,
@@ -363,7 +364,7 @@ def app(
     services: Iterable[ServiceBase],
     protocol: Literal["bidi", "request_response"] | None = None,
     identity_keys: list[str] | None = None,
-    journal_value_codec: Any = None,
+    journal_value_codec: JournalValueCodec | JournalValueCodecProvider | None = None,
 ) -> App:
     """Put services together; `protocol` is taken for compatibility, a worker dials out.
 

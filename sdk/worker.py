@@ -34,12 +34,18 @@ logger = logging.getLogger("perdure.sdk")
 class Worker:
     """Runs the handlers of one app for any number of nodes.
 
-    Attributes:
-        handlers: by service and handler name.
-        hello: the greeting, encoded.
-        steps: runs closures.
-        clock: tells time.
-        attempts_max: bound on the attempts of one session.
+        Attributes:
+            deployment: the name that the code is registered under.
+            handlers: by service and handler name.
+            hello: the greeting, encoded.
+            steps: runs closures.
+            clock: tells time.
+            attempts_max: bound on the attempts of one session.
+    <<<<<<< HEAD
+    =======
+            offset_ns: node's time minus ours, as the last greeting told.
+            welcomed: set once a node has taken this worker.
+    >>>>>>> ec3e6d6 (wip)
     """
 
     def __init__(
@@ -68,8 +74,10 @@ class Worker:
         self._idle.set()
         self._stopping = asyncio.Event()
         self._steps: StepRunner | None = None
+        self.deployment = deployment
         self.handlers = app.handler_table()
         self.attempts_max = attempts_max
+        self.welcomed = asyncio.Event()
         self.hello = msgspec.msgpack.encode(
             Hello(deployment, code_hash, name, attempts_max, PROTOCOL_VERSION, app.manifest())
         )
@@ -80,8 +88,13 @@ class Worker:
         assert self._steps is not None
         return self._steps
 
-    def stop(self) -> None:
-        """Ask for no more work, finish what runs, then let `run` return. On the loop only."""
+    def stop(self, drain_seconds: float | None = None) -> None:
+        """Ask for no more work, finish what runs, then let `run` return. On the loop only.
+
+        What runs gets `drain_seconds` to finish, by default what the worker was made with.
+        """
+        if drain_seconds is not None:
+            self._drain_seconds = drain_seconds
         self._stopping.set()
 
     async def run(self, addresses: Sequence[str], stop: asyncio.Event | None = None) -> None:
@@ -148,6 +161,7 @@ class Worker:
     def connected(self, session: Session, welcome: Welcome) -> None:
         """A node has taken this worker."""
         self._sessions.append(session)
+        self.welcomed.set()
         logger.info("connected to node %s of cluster %s", welcome.node, welcome.cluster)
         if self._stopping.is_set():
             session.drain()
