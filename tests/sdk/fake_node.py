@@ -199,7 +199,7 @@ class InlineHost:
         for step in steps:
             value, error = None, None
             try:
-                value = step.action(*step.arguments, **step.keywords)
+                value = step.variables.run(step.action, *step.arguments, **step.keywords)
                 if inspect.iscoroutine(value):
                     value = drive(value)
             except BaseException as raised:
