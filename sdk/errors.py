@@ -53,9 +53,9 @@ class AttemptEnded(SdkInternalBaseException):
     """This attempt of the invocation is over: whatever still runs of it may do nothing durable."""
 
 
-def is_internal_exception(exception: BaseException) -> bool:
+def is_internal_exception(e: BaseException) -> bool:
     """Whether an exception is the SDK's control flow, to be raised again when caught."""
-    return isinstance(exception, SdkInternalBaseException)
+    return isinstance(e, SdkInternalBaseException)
 
 
 class AppNotFoundError(PerdureError):
