@@ -9,9 +9,21 @@ None is no bytes at all, as other clients of the protocol have it.
 import abc
 import inspect
 import sys
-from collections.abc import Callable
-from types import CodeType
-from typing import Any, Final, Generic, TypeVar, cast, get_args
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import CodeType, GenericAlias, UnionType
+from typing import (
+    Any,
+    Final,
+    Generic,
+    Literal,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 import msgspec
 
@@ -32,13 +44,30 @@ def _encode_unknown(value: Any) -> Any:
 
 def _decode_unknown(kind: Any, value: Any) -> Any:
     validate = getattr(kind, "model_validate", None)
-    if validate is None:
-        raise TypeError(f"objects of type {kind.__name__} are not supported")
-    return validate(value)
+    if validate is not None:
+        return validate(value)
+    if get_origin(kind) is Iterable:
+        items = GenericAlias(list, get_args(kind))
+        return value if _is_plain(kind) else msgspec.convert(value, items, dec_hook=_decode_unknown)
+    raise TypeError(f"objects of type {getattr(kind, '__name__', kind)} are not supported")
+
+
+def _is_plain(annotation: Any, within: tuple[Any, ...] = ()) -> bool:
+    """Whether an annotation names JSON's own types only, so that there is nothing to convert."""
+    if annotation in _PLAIN or annotation in within or get_origin(annotation) is Literal:
+        return True
+    if is_typeddict(annotation):
+        inside = (*within, annotation)
+        return all(_is_plain(each, inside) for each in get_type_hints(annotation).values())
+    return get_origin(annotation) in _PLAIN_ORIGINS and all(
+        _is_plain(each, within) for each in get_args(annotation)
+    )
 
 
 _encode_json: Final = msgspec.json.Encoder(enc_hook=_encode_unknown).encode
 _decode_json: Final = msgspec.json.Decoder().decode
+_PLAIN: Final = (str, int, float, bool, list, dict, None, type(None), Any, object)
+_PLAIN_ORIGINS: Final = (list, dict, Union, UnionType, Iterable, Sequence, Mapping)
 _NO_TYPE: Final = (None, inspect.Parameter.empty, Any, object)
 
 
@@ -213,7 +242,13 @@ def _build(annotation: Any) -> Serde[Any]:
         return JSON
     if _mentions_pydantic(annotation):
         return PydanticJsonSerde(annotation)
-    return MsgspecJsonSerde(annotation)
+    try:
+        return MsgspecJsonSerde(annotation)
+    except SerializationError:
+        # A union of TypedDicts, for one, which JSON has and msgspec does not tell apart.
+        if _is_plain(annotation):
+            return JSON
+        raise
 
 
 def serde_of_result(action: Callable[..., Any]) -> Serde[Any]:

@@ -3,8 +3,9 @@
 import dataclasses
 import datetime
 import enum
+from collections.abc import Iterable
 from decimal import Decimal
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 import msgspec
 import pydantic
@@ -36,6 +37,20 @@ class Pair(NamedTuple):
 
 class Options(TypedDict):
     depth: int
+
+
+class Sleep(TypedDict):
+    kind: Literal["sleep"]
+    seconds: NotRequired[float]
+
+
+class Say(TypedDict):
+    kind: Literal["say"]
+    others: "list[Say]"
+
+
+class Script(TypedDict):
+    commands: Iterable[Sleep | Say]
 
 
 class Model(pydantic.BaseModel):
@@ -91,6 +106,10 @@ TABLE: list[tuple[Any, Any, bytes]] = [
         b'{"model":{"name":"m","size":1},"more":{"a":{"name":"s","size":1}}}',
     ),
     (Color | None, Color.RED, b'"red"'),
+    (Iterable[int], [1, 2], b"[1,2]"),
+    (Iterable[Point], [Point(1)], b'[{"x":1,"y":0}]'),
+    (Sleep | Say, {"kind": "say", "others": []}, b'{"kind":"say","others":[]}'),
+    (Script, {"commands": [{"kind": "sleep"}]}, b'{"commands":[{"kind":"sleep"}]}'),
     (Point | None, None, b""),
 ]
 
