@@ -16,6 +16,19 @@ import sys
 from typing import Any
 
 MODULES = ("restate", "restate.exceptions", "restate.extensions", "restate.serde")
+PLACES = (
+    "client_types",
+    "context",
+    "entry_codec",
+    "exceptions",
+    "extensions",
+    "logging",
+    "object",
+    "retry_policy",
+    "serde",
+    "service",
+    "workflow",
+)
 OPAQUE = "(an object)"
 PLAIN = (str, int, float, bool, type(None))
 
@@ -66,6 +79,17 @@ def signatures_of(module: Any) -> dict[str, Any]:
     return found
 
 
+def names_in(module: Any) -> list[str]:
+    """The public classes and functions that a module defines."""
+    return sorted(
+        name
+        for name, value in vars(module).items()
+        if len(name) > 1
+        and not name.startswith("_")
+        and getattr(value, "__module__", None) == module.__name__
+    )
+
+
 def main() -> None:
     """Write the table as JSON."""
     (site_packages,) = sys.argv[1:]
@@ -75,6 +99,9 @@ def main() -> None:
     for name in MODULES:
         short = name.partition(".")[2] or "restate"
         table[short] = signatures_of(importlib.import_module(name))
+    table["places"] = {
+        name: names_in(importlib.import_module(f"restate.{name}")) for name in PLACES
+    }
     text = json.dumps(table, separators=(",", ":"), sort_keys=True)
     # A line for each signature, so that differences between releases can be read.
     print(re.sub(r'(\]|null),"(?=[A-Za-z_.]+":)', r'\1,\n"', text))

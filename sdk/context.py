@@ -9,15 +9,36 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 from ..core.protocol import messages
 from ..core.protocol.session import HandlerKind, ServiceKind
 from . import wire_commands
-from .context_base import RestateDurableFuture, body_of, serde_to_read
+from .calls import RestateDurableCallFuture, SendHandle
+from .context_base import RestateDurableFuture, RestateDurableSleepFuture, body_of, serde_to_read
 from .context_calls import CallingContext
 from .durable_tasks import CommandFuture
+from .request import AttemptFinishedEvent, Request
 from .serde import DEFAULT, JSON, Serde
+from .steps import RunOptions
 from .texts import short_text
 from .wire import too_large
 
 if TYPE_CHECKING:
     from .attempt import Attempt
+
+# What apps import from here, wherever it is at home.
+__all__ = [
+    "CONTEXT_CLASSES",
+    "AttemptFinishedEvent",
+    "Context",
+    "DurablePromise",
+    "ObjectContext",
+    "ObjectSharedContext",
+    "Request",
+    "RestateDurableCallFuture",
+    "RestateDurableFuture",
+    "RestateDurableSleepFuture",
+    "RunOptions",
+    "SendHandle",
+    "WorkflowContext",
+    "WorkflowSharedContext",
+]
 
 T = TypeVar("T")
 

@@ -1,0 +1,5 @@
+"""Virtual objects, under the name that the official SDK has them."""
+
+from .service import VirtualObject
+
+__all__ = ["VirtualObject"]
