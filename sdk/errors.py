@@ -54,8 +54,13 @@ class AttemptEnded(SdkInternalBaseException):
 
 
 def is_internal_exception(e: BaseException) -> bool:
-    """Whether an exception is the SDK's control flow, to be raised again when caught."""
-    return isinstance(e, SdkInternalBaseException)
+    """Whether an exception is control flow, to be raised again by a handler that caught it.
+
+    That is what ends an attempt, and what asyncio cancels tasks with; the cancellation of an
+    invocation is a TerminalError and is not meant.
+    """
+    control_flow = (SdkInternalBaseException, CancelledError)
+    return isinstance(e, control_flow) and not isinstance(e, TerminalError)
 
 
 class AppNotFoundError(PerdureError):
