@@ -2,7 +2,8 @@
 
 Dataclasses, `msgspec.Struct`, NamedTuple, TypedDict, enums, dates and the builtin types go through
 msgspec, pydantic's models also where one of those has them inside; annotations that name a model go
-through pydantic, which is never imported from here.
+through pydantic, which is never imported from here. A TypedDict of JSON's own types is taken as it
+comes, without a check.
 None is no bytes at all, as other clients of the protocol have it.
 """
 
@@ -48,7 +49,7 @@ def _decode_unknown(kind: Any, value: Any) -> Any:
         return validate(value)
     if get_origin(kind) is Iterable:
         items = GenericAlias(list, get_args(kind))
-        return value if _is_plain(kind) else msgspec.convert(value, items, dec_hook=_decode_unknown)
+        return msgspec.convert(value, items, dec_hook=_decode_unknown)
     raise TypeError(f"objects of type {getattr(kind, '__name__', kind)} are not supported")
 
 
@@ -213,8 +214,8 @@ def is_pydantic(annotation: Any) -> bool:
     return isinstance(annotation, type) and "__pydantic_validator__" in vars(annotation)
 
 
-def _mentions_pydantic(annotation: Any) -> bool:
-    return is_pydantic(annotation) or any(map(_mentions_pydantic, get_args(annotation)))
+def _mentions(is_meant: Callable[[Any], bool], annotation: Any) -> bool:
+    return is_meant(annotation) or any(_mentions(is_meant, each) for each in get_args(annotation))
 
 
 JSON: Final[Serde[Any]] = JsonSerde()
@@ -240,15 +241,13 @@ def serde_of(annotation: Any) -> Serde[Any]:
 def _build(annotation: Any) -> Serde[Any]:
     if any(annotation is nothing for nothing in _NO_TYPE):
         return JSON
-    if _mentions_pydantic(annotation):
+    if _mentions(is_pydantic, annotation):
         return PydanticJsonSerde(annotation)
-    try:
-        return MsgspecJsonSerde(annotation)
-    except SerializationError:
-        # A union of TypedDicts, for one, which JSON has and msgspec does not tell apart.
-        if _is_plain(annotation):
-            return JSON
-        raise
+    # Type checkers check a TypedDict, nobody does at run time; apps leave keys out of theirs, and
+    # msgspec cannot tell those of a union from one another.
+    if _mentions(is_typeddict, annotation) and _is_plain(annotation):
+        return JSON
+    return MsgspecJsonSerde(annotation)
 
 
 def serde_of_result(action: Callable[..., Any]) -> Serde[Any]:

@@ -39,6 +39,10 @@ class Options(TypedDict):
     depth: int
 
 
+class Colored(TypedDict):
+    color: Color
+
+
 class Sleep(TypedDict):
     kind: Literal["sleep"]
     seconds: NotRequired[float]
@@ -94,6 +98,8 @@ TABLE: list[tuple[Any, Any, bytes]] = [
     (Color, Color.RED, b'"red"'),
     (Pair, Pair(1, "b"), b'[1,"b"]'),
     (Options, {"depth": 3}, b'{"depth":3}'),
+    (Options, {"other": 3}, b'{"other":3}'),
+    (list[Colored], [{"color": Color.RED}], b'[{"color":"red"}]'),
     (datetime.datetime, WHEN, b'"2026-01-02T03:04:05Z"'),
     (Decimal, Decimal("1.10"), b'"1.10"'),
     (Model, Model(name="m"), b'{"name":"m","size":1}'),
@@ -133,6 +139,7 @@ def test_values_come_back_as_they_were(annotation: Any, value: Any, written: byt
         (str, b"", "Expected `str`, got `null`"),
         (Model, b'{"size":1}', "name"),
         (Bounded, b'{"size":1}', "greater than 3"),
+        (Colored, b'{"color":"blue"}', "at `$.color`"),
         (Around, b'{"model":{"name":1},"more":{}}', "at `$.model`"),
     ],
 )
