@@ -323,8 +323,8 @@ class Attempt:
             # Whatever the handler returned, it left out something that it did before.
             function = function_line(self._handler.function)
             machine.blocked_before_journal_end("ends", f"{self._handler.target} at {function}")
-        end_handler(machine, self._handler, self._root, self._cancellation)
-        if self._pending or self._signals is not None:
+        returned = end_handler(machine, self._handler, self._root, self._cancellation)
+        if returned and (self._pending or self._signals is not None):
             warn_of_the_forgotten(self)
 
     def _fail_unexpectedly(
@@ -385,7 +385,12 @@ class Attempt:
     # For the context
 
     def refuse_outsider(self) -> None:
-        """Raise OutsideHandlerError: something used the context while its handler did not run."""
+        """Raise OutsideHandlerError: something used the context while its handler did not run.
+
+        After the attempt's end only so often, as `Machine.command` does.
+        """
+        if self.ended and not self.machine.refuse():
+            return
         raise OutsideHandlerError(
             f"the context of {self._handler.target} was used in a step, a thread, a finalizer or "
             "after the end; only the handler's own tasks may use it"

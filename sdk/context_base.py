@@ -220,6 +220,9 @@ class ContextBase:
         attempt = self._attempt
         if _get_running_loop() is not attempt.loop:
             attempt.refuse_outsider()
+        if options.timeout is not None and not isinstance(options.timeout, timedelta):
+            kind = type(options.timeout).__name__
+            raise TypeError(f"step {name!r}: timeout is a timedelta, not {kind}")
         if not callable(action):
             raise TypeError(
                 f"step {name!r} needs a function to call, not {type(action).__name__}; give the "

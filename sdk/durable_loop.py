@@ -42,6 +42,7 @@ SEMANTICS: Final = LOOP_SEMANTICS
 CALLBACKS_WARN: Final = 100_000
 UNWIND_CALLBACKS_MAX: Final = 10_000
 GENERATOR_CLOSING_AWAITS_MAX: Final = 100
+LEFT_BEHIND_MAX: Final = 1000
 # Bits of a task's hash: `hash` of a larger number would be folded.
 _HASH_MASK: Final = (1 << 60) - 1
 _KEPT_BEFORE_PRUNING: Final = 256
@@ -181,6 +182,7 @@ class DurableLoop(ReplayableCallsOnly):
                 _close_generator(generator)
             for task in self.unfinished():
                 task.forget()
+                _close_coroutine(task.get_coro())
             self._generators.clear()
             self._ready.clear()
             self._tasks.clear()
@@ -329,6 +331,9 @@ class DurableLoop(ReplayableCallsOnly):
         generators.append(generator)
 
 
+_left_behind: Final[deque[Any]] = deque(maxlen=LEFT_BEHIND_MAX)
+"""Coroutines that do not let themselves be closed: kept, because to drop one is to wake it."""
+
 new_loop: Callable[[int], DurableLoop] = DurableLoop
 """Makes the loop of one attempt from its seed; a type checker misses what `forbidden` defines."""
 
@@ -346,6 +351,20 @@ def _close_generator(generator: AsyncGenerator[Any, Any]) -> None:
     except BaseException as ending:
         if isinstance(ending, Exception) and not isinstance(ending, StopIteration):
             logger.warning("closing an async generator of a handler failed", exc_info=ending)
+
+
+def _close_coroutine(coroutine: Any) -> None:
+    try:
+        coroutine.close()
+    except RuntimeError:  # it goes on waiting in spite of everything
+        logger.error(
+            "a handler swallows the end of its attempt and waits on at %s; it is left behind. Let "
+            "exceptions pass that `except Exception` would not catch",
+            waiting_line(coroutine),
+        )
+        _left_behind.append(coroutine)
+    except Exception:
+        logger.warning("a handler's task failed when its attempt ended", exc_info=True)
 
 
 def _refuse_as_completed(frame: Any) -> None:

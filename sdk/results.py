@@ -40,23 +40,27 @@ def end_handler(
     handler: Handler,
     ended: "asyncio.Task[Any]",
     cancellation: Cancellation | None,
-) -> None:
-    """Send what a handler has returned or raised. `cancellation` is the one it got, if any."""
+) -> bool:
+    """Send what a handler has returned or raised; True when it has returned.
+
+    `cancellation` is the one that it got, if any.
+    """
     try:
         value = ended.result()
     except BaseException as error:
         _raised(machine, error, cancellation)
-        return
+        return False
     try:
         body = handler.output_serde.serialize(value)
     except SerializationError as unwritable:
         machine.fail(vm.CODE_INTERNAL, f"{handler.target}: {unwritable}")
-        return
+        return True
     if len(body) > messages.ENTRY_BYTES_MAX:
         too_large = wire.too_large(f"the answer of {short_text(handler.target)}", len(body))
         _raised(machine, too_large, cancellation)
-        return
+        return True
     machine.succeed(body)
+    return True
 
 
 def _raised(machine: vm.Machine, error: BaseException, cancellation: Cancellation | None) -> None:

@@ -53,6 +53,9 @@ class StepRunner:
     def start(self, step: Step) -> None:
         """Run a step's closure; its attempt hears of the end from a callback of the loop."""
         step.started_ns = self._clock.monotonic_ns()
+        if step.options.timeout is not None:
+            seconds = step.options.timeout.total_seconds()
+            step.timer = self._loop.call_later(seconds, self._time_out, step)
         if is_async(step.action):
             try:
                 coroutine = step.variables.run(step.action, *step.arguments, **step.keywords)
@@ -74,6 +77,8 @@ class StepRunner:
         One that runs already runs on, and its result is dropped.
         """
         step.unwanted = True
+        if step.timer is not None:
+            step.timer.cancel()
         if isinstance(step.running, asyncio.Task):
             step.running.cancel()
 
@@ -82,6 +87,12 @@ class StepRunner:
         self._closed = True
         for _ in range(self._threads):
             self._jobs.put(None)
+
+    def _time_out(self, step: Step) -> None:
+        assert step.options.timeout is not None
+        self.cancel(step)
+        seconds = step.options.timeout.total_seconds()
+        self._finish(step, None, TimeoutError(f"step {step.name!r} took longer than {seconds:g} s"))
 
     def _run_coroutine(self, step: Step, coroutine: Coroutine[Any, Any, Any]) -> None:
         step.running = step.variables.run(
@@ -156,6 +167,8 @@ class StepRunner:
             value.close()
 
     def _finish(self, step: Step, value: Any, error: BaseException | None) -> None:
+        if step.timer is not None:
+            step.timer.cancel()
         if not self._closed:
             elapsed_ns = self._clock.monotonic_ns() - step.started_ns
             step.attempt.finish_step(step, value, error, elapsed_ns)

@@ -39,6 +39,8 @@ class RunOptions(msgspec.Struct, Generic[T]):
         max_retry_interval: between any two tries; 10 s.
         retry_interval_factor: by which the interval grows; 2.
         max_retry_duration: the older name of `max_duration`.
+        timeout: time that one try may take; then its closure is cancelled, or left alone when it
+            runs in a thread, and the try counts as failed.
     """
 
     serde: Serde[Any] = DEFAULT
@@ -49,6 +51,7 @@ class RunOptions(msgspec.Struct, Generic[T]):
     max_retry_interval: timedelta | None = None
     retry_interval_factor: float | None = None
     max_retry_duration: timedelta | None = None
+    timeout: timedelta | None = None
 
 
 class Step(msgspec.Struct, eq=False):
@@ -59,6 +62,7 @@ class Step(msgspec.Struct, eq=False):
         variables: context variables as they were when the handler asked.
         running: what the runner holds while the closure runs.
         finished: the closure has ended; its result may be on its way.
+        timer: runs while a try may not take longer than its timeout.
         unwanted: nobody waits for the result any more; a closure not yet begun is left out.
     """
 
@@ -78,6 +82,7 @@ class Step(msgspec.Struct, eq=False):
     started_ns: int = 0
     finished: bool = False
     running: Any = None
+    timer: Any = None
     unwanted: bool = False
 
 

@@ -7,7 +7,6 @@ at the first step that differs. Notifications wait here until the handler is blo
 exactly one (`next_notification`), so that its state after k of them depends on the first k alone.
 """
 
-import logging
 import sys
 from collections import deque
 from collections.abc import Mapping
@@ -33,8 +32,6 @@ COMMAND_BYTES_MAX: Final = messages.ENTRY_BYTES_MAX + 64 * 1024
 # Code that swallows the end of its attempt is refused so often; then it is left waiting.
 REFUSALS_MAX: Final = 100
 _pack_header: Final = FRAME_HEADER.pack
-
-logger = logging.getLogger("perdure.sdk")
 
 
 class Machine:
@@ -204,7 +201,8 @@ class Machine:
         asks on and on after the end is let through: what it waits for then never comes.
         """
         if self.closed:
-            self._refuse()
+            if self.refuse():
+                raise AttemptEnded("the attempt has ended")
             return True
         if len(body) > COMMAND_BYTES_MAX:
             raise wire.too_large(f"{replay.COMMAND_NAMES[message_type]} with its key", len(body))
@@ -219,16 +217,10 @@ class Machine:
             self._check(message_type, body, stored, name)
         return True
 
-    def _refuse(self) -> None:
+    def refuse(self) -> bool:
+        """Note that ended code goes on; False when it has done so too often to be told."""
         self._refusals += 1
-        if self._refusals <= REFUSALS_MAX:
-            raise AttemptEnded("the attempt has ended")
-        if self._refusals == REFUSALS_MAX + 1:
-            logger.error(
-                "a handler swallows the end of its attempt and goes on at %s; it is left behind. "
-                "Let exceptions pass that `except Exception` would not catch",
-                self._user_line() or "an unknown line",
-            )
+        return self._refusals <= REFUSALS_MAX
 
     def _user_line(self) -> str:
         frame = sys._getframe(1)

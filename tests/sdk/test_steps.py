@@ -222,6 +222,9 @@ class RunnerHost:
     def cancel_step(self, step: Step) -> None:
         self.runner.cancel(step)
 
+    def node_time_ns(self) -> int:
+        return 0
+
     def output_ready(self, attempt: Attempt) -> None:
         self.sent += attempt.take_output()
         self.wanted.set()
