@@ -143,6 +143,11 @@ def unique_part(clock_time_ns: int, random: Random) -> bytes:
     return (milliseconds << 80 | random.bits(80)).to_bytes(16, "big")
 
 
+def minted_ns(invocation_id: InvocationId) -> int:
+    """When an id from `unique_part` was drawn, in ns since 1970, rounded down to milliseconds."""
+    return int.from_bytes(invocation_id[8:14], "big") * 1_000_000
+
+
 def idempotent_part(service: str, key: str | None, handler: str, idempotency_key: str) -> bytes:
     """16 bytes that the same idempotency key on the same target always gives."""
     middle = f"{handler}" if key is None else f"{key},{handler}"

@@ -148,19 +148,71 @@ class RetrySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Meta(description="No wait is longer.", extra={"min": parse_duration("1ms")}),
     ] = parse_duration("60s")
     max_attempts: Annotated[
-        int, Meta(ge=1, le=1_000_000, description="Attempts before the invocation fails.")
+        int,
+        Meta(ge=1, le=1_000_000, description="Attempts before `on_max_attempts` takes effect."),
     ] = 70
+    on_max_attempts: Annotated[
+        Literal["pause", "kill"],
+        Meta(
+            description="After the last attempt: `pause` has the invocation wait until somebody "
+            "resumes it, `kill` ends it with the last error."
+        ),
+    ] = "pause"
+    inactivity_timeout: Annotated[
+        Duration,
+        Meta(
+            description="An attempt that has been quiet for so long is asked to suspend; it then "
+            "needs no place on a worker until something comes for it. 0 asks at once."
+        ),
+    ] = parse_duration("60s")
     abort_timeout: Annotated[
         Duration,
         Meta(
-            description="An attempt whose worker sends nothing for so long is given up and the "
-            "invocation tried again; a step may take no longer.",
+            description="An attempt that was asked to suspend and sends nothing for so long is "
+            "given up and the invocation tried again; together with `inactivity_timeout`, a step "
+            "may take no longer.",
             extra={"min": parse_duration("100ms")},
         ),
     ] = parse_duration("10m")
     jitter: Annotated[
         float, Meta(ge=0.0, le=1.0, description="The share of a wait that chance may add.")
     ] = 0.3
+
+
+class RetentionSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long completed invocations are remembered when their service says nothing else."""
+
+    plain: Annotated[
+        Duration,
+        Meta(
+            description="Results and journals of calls without an idempotency key. Those that came "
+            "through a front door are kept for ten minutes at least.",
+            extra={"max": parse_duration("366d")},
+        ),
+    ] = parse_duration("1h")
+    idempotency: Annotated[
+        Duration,
+        Meta(
+            description="Results of calls with an idempotency key: until then a repeated call gets "
+            "the stored result.",
+            extra={"max": parse_duration("366d")},
+        ),
+    ] = parse_duration("24h")
+    workflow: Annotated[
+        Duration,
+        Meta(
+            description="Results, state and promises of workflows: until then the key does not run "
+            "again.",
+            extra={"max": parse_duration("366d")},
+        ),
+    ] = parse_duration("24h")
+    journal: Annotated[
+        Duration,
+        Meta(
+            description="Journals of calls with an idempotency key and of workflows.",
+            extra={"max": parse_duration("366d")},
+        ),
+    ] = parse_duration("24h")
 
 
 class LoggingSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -7,19 +7,13 @@ import msgspec
 
 from ..core.clock import Clock
 from ..core.errors import PerdureError, StorageError
-from ..core.hashing import (
-    UNKEYED_BUCKETS,
-    idempotency_bucket,
-    keyed_partition_key,
-    unkeyed_partition_key,
-)
+from ..core.hashing import keyed_partition_key
 from ..core.ids import (
     InvocationId,
     PartitionKey,
-    idempotent_part,
     invocation_id_text,
+    minted_ns,
     partition_key_of,
-    unique_part,
 )
 from ..core.protocol import messages
 from ..core.random import Random
@@ -28,8 +22,9 @@ from ..partition_processor.clients import Clients, InvokeOutcome, InvokeReply
 from ..partition_processor.deployments import Target, Targets
 from ..partition_processor.effects import Accepted as AcceptedEffect
 from ..partition_processor.effects import Answer
+from ..partition_processor.minting import Minter
 from ..partition_processor.processor import NotLeadingError, PartitionProcessor
-from ..partition_processor.records import KIND_SERVICE, Invoke
+from ..partition_processor.records import KIND_SERVICE, KIND_WORKFLOW_RUN, Invoke
 from ..partition_processor.tables.invocations import Invocation
 from ..proto.generated import service_protocol_pb2 as wire
 from .errors import (
@@ -126,13 +121,10 @@ class Dispatcher:
         """Serve requests from `gateway`'s partitions within the limits."""
         self._gateway = gateway
         self._clock = clock
-        self._random = random
         self._body_bytes_max = body_bytes_max
         self._in_flight_max = in_flight_max_per_partition
         self._active_max = active_max_per_partition
-        self._unkeyed: dict[str, list[bytes]] = {}
-        self._unkeyed_bucket = 0
-        self._unkeyed_left = 0
+        self._minter = Minter(clock, random)
         self._headers = EncodedHeaders()
         self.closing = False
 
@@ -206,10 +198,25 @@ class Dispatcher:
         if request.idempotency_key == "":
             raise BadRequestError("the idempotency key is empty: give one, or leave it out")
         invocation_id = request.invocation_id
+        minted = invocation_id is not None
         if invocation_id is None:
-            invocation_id = self._mint(request)
+            invocation_id = self._minter.mint(
+                target.target_kind,
+                request.service,
+                request.key,
+                request.handler,
+                request.idempotency_key,
+            )
         else:
             _check_id(request, invocation_id)
+        known_again = request.idempotency_key is not None or target.target_kind == KIND_WORKFLOW_RUN
+        completion_ns, journal_ns = target.handling.retentions_ns(known_again=known_again)
+        expires_ns = 0
+        if not known_again:
+            # Whoever retries under this id must find it, or be refused.
+            completion_ns = max(completion_ns, RETRY_WINDOW_NS)
+            started_ns = minted_ns(invocation_id) if minted else self._clock.time_ns()
+            expires_ns = started_ns + RETRY_WINDOW_NS
         return Invoke(
             invocation_id,
             target.service,
@@ -218,6 +225,9 @@ class Dispatcher:
             target.target_kind,
             input_frame(self._headers.encode(request.headers), request.body),
             request.idempotency_key,
+            completion_retention_ns=completion_ns,
+            journal_retention_ns=journal_ns,
+            expires_ns=expires_ns,
         )
 
     def _target(self, request: InvocationRequest) -> Target:
@@ -248,46 +258,13 @@ class Dispatcher:
             raise BadRequestError(f"the key is longer than {KEY_BYTES_MAX} bytes")
         return target
 
-    def _mint(self, request: InvocationRequest) -> InvocationId:
-        """The id of a request that came without: derived from its idempotency key, or drawn."""
-        idempotency_key = request.idempotency_key
-        if request.key is not None:
-            routing = keyed_partition_key(request.key).to_bytes(8, "big")
-        elif idempotency_key is not None:
-            bucket = idempotency_bucket(idempotency_key)
-            routing = unkeyed_partition_key(request.service, bucket).to_bytes(8, "big")
-        else:
-            routing = self._unkeyed_routing(request.service)
-        if idempotency_key is None:
-            return InvocationId(routing + unique_part(self._clock.time_ns(), self._random))
-        return InvocationId(
-            routing
-            + idempotent_part(request.service, request.key, request.handler, idempotency_key)
-        )
-
-    def _unkeyed_routing(self, service: str) -> bytes:
-        """A random bucket's partition key; the few there are are computed once per service.
-
-        Neighbours share a bucket, so that what arrives together goes into one partition's batch.
-        """
-        buckets = self._unkeyed.get(service)
-        if buckets is None:
-            buckets = [
-                unkeyed_partition_key(service, bucket).to_bytes(8, "big")
-                for bucket in range(UNKEYED_BUCKETS)
-            ]
-            self._unkeyed[service] = buckets
-        if not self._unkeyed_left:
-            self._unkeyed_left = UNKEYED_RUN
-            self._unkeyed_bucket = self._random.bits(9)
-        self._unkeyed_left -= 1
-        return buckets[self._unkeyed_bucket]
-
     def service_names(self) -> list[str]:
         """The services that can be called now, sorted."""
         return self._gateway.targets.service_names()
 
 
+RETRY_WINDOW_NS: Final = 600 * 10**9
+"""So long a client may repeat a call under an id that chance made."""
 KEY_BYTES_MAX: Final = 2048
 """The longest key of a virtual object: it is part of every row of the object."""
 
@@ -306,10 +283,6 @@ class PendingReply:
     def forget(self) -> None:
         """The client is gone: want no reply any more. The invocation itself goes on."""
         self._clients.forget(self.invocation_id, self._reply)
-
-
-UNKEYED_RUN: Final = 32
-"""How many unkeyed invocations in a row share a bucket."""
 
 
 class EncodedHeaders:

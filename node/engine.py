@@ -25,6 +25,7 @@ from ..log.log_store import KvLogStore
 from ..log.logs import Logs
 from ..log.memory.provider import MemoryProvider
 from ..metadata.local import LocalMetadataStore
+from ..partition_processor.handling import HandlingDefaults
 from ..partition_processor.invoker.reception import WorkerReception
 from ..partition_processor.invoker.silence import SilenceWatch
 from ..partition_processor.log_trimmer import LogTrimmer
@@ -98,7 +99,7 @@ class NodeEngine:
                 loop=loop,
                 clock=clock,
                 random=random,
-                policy=retry_policy(options),
+                defaults=handling_defaults(options),
                 scope=self._scope,
                 on_failure=self._fail,
                 on_parked=self._keep_bundle,
@@ -119,7 +120,7 @@ class NodeEngine:
             raise
         self.logs = self._make_logs(loop)
         self._trimmer = self._make_trimmer(loop, make_sync_runner("store"))
-        self._silence = SilenceWatch(self.manager.invoker, loop, int(options.retry.abort_timeout))
+        self._silence = SilenceWatch(self.manager.invoker, loop)
         self.reception = WorkerReception(
             invoker=self.manager.invoker,
             register=self.manager.register,
@@ -237,13 +238,22 @@ class NodeEngine:
         self._stores.clear()
 
 
-def retry_policy(options: NodeOptions) -> RetryPolicy:
-    """The server's retry policy, from the options."""
-    retry = options.retry
-    return RetryPolicy(
-        initial_interval_ns=int(retry.initial_interval),
-        factor=retry.factor,
-        interval_max_ns=int(retry.max_interval),
-        attempts_max=retry.max_attempts,
-        jitter=retry.jitter,
+def handling_defaults(options: NodeOptions) -> HandlingDefaults:
+    """How invocations are handled whose handlers say nothing, from the options."""
+    retry, retention = options.retry, options.retention
+    return HandlingDefaults(
+        retry=RetryPolicy(
+            initial_interval_ns=int(retry.initial_interval),
+            factor=retry.factor,
+            interval_max_ns=int(retry.max_interval),
+            attempts_max=retry.max_attempts,
+            jitter=retry.jitter,
+        ),
+        pause_when_exhausted=retry.on_max_attempts == "pause",
+        inactivity_timeout_ns=int(retry.inactivity_timeout),
+        abort_timeout_ns=int(retry.abort_timeout),
+        plain_retention_ns=int(retention.plain),
+        journal_retention_ns=int(retention.journal),
+        idempotency_retention_ns=int(retention.idempotency),
+        workflow_retention_ns=int(retention.workflow),
     )

@@ -15,6 +15,7 @@ from ..core.sections import (
     LogSection,
     NodeSection,
     PartitionsSection,
+    RetentionSection,
     RetrySection,
 )
 
@@ -28,6 +29,7 @@ class NodeOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log: LogSection = LogSection()
     limits: LimitsSection = LimitsSection()
     retry: RetrySection = RetrySection()
+    retention: RetentionSection = RetentionSection()
     logging: LoggingSection = LoggingSection()
 
 

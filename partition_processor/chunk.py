@@ -1,76 +1,84 @@
-"""Understanding the frames of one attempt: what to store, what to change, what to tell back."""
+"""Understanding the frames of one attempt: every one is read and checked before any is applied."""
 
 from typing import Final
 
 import msgspec
 from google.protobuf.message import DecodeError
 
-from ..core.errors import MalformedMessageError, PerdureError
+from ..core.errors import MalformedMessageError
 from ..core.protocol import messages
 from ..proto.generated import service_protocol_pb2 as wire
-from .records import KIND_OBJECT_EXCLUSIVE, KIND_SERVICE
-from .tables.invocations import Failure
+from .entries.appending import ProtocolViolationError
+from .entries.entry import Entry
+from .entries.registry import ENTRIES
+from .tables import id_sets
+from .tables.invocations import Invocation, Waiting
 
-_END_FRAME: Final = messages.frame(messages.END, b"")
+_HEADER_BYTES: Final = messages.FRAME_HEADER_BYTES
+_CALLS: Final = (messages.CALL_COMMAND, messages.ONE_WAY_CALL_COMMAND)
 
 
-class ProtocolViolationError(PerdureError):
-    """An attempt sent frames that the protocol or its target does not allow.
+class ReadFrame(msgspec.Struct, frozen=True, gc=False):
+    """One frame of a chunk: `message` is what its entry's `read` gave."""
+
+    entry: Entry
+    message_type: int
+    message: object
+    start: int
+    end: int
+
+
+class ReadChunk(msgspec.Struct, gc=False):
+    """What the frames of one record are.
 
     Attributes:
-        failure_code: code of the failed attempt, 571 unless said otherwise.
-    """
-
-    code = "PD0901"
-    failure_code: Final = 571
-
-
-class ParsedChunk(msgspec.Struct, gc=False):
-    """What the frames of one message come to.
-
-    Attributes:
-        stored: frames for the journal.
-        entries: how many frames `stored` has.
-        notifications: the part of `stored` that the attempt waits for.
-        state: changes in order; None clears.
-        output: value of OUTPUT, if there was one and it is a value.
-        failure: failure of OUTPUT.
+        frames: those for the journal, in order.
+        end: where they end; what follows is END or SUSPENSION.
         ended: END was the last frame.
+        waiting: what SUSPENSION, the last frame, waits for.
     """
 
-    stored: bytes = b""
-    entries: int = 0
-    notifications: bytes = b""
-    state: list[tuple[bytes, bytes | None]] = []
-    output: bytes | None = None
-    failure: Failure | None = None
+    frames: list[ReadFrame] = []
+    end: int = 0
     ended: bool = False
+    waiting: Waiting | None = None
 
 
-def failure_of(message: wire.Failure) -> Failure:
-    """A wire failure as it is stored."""
-    metadata = tuple((entry.key, entry.value) for entry in message.metadata)
-    return Failure(message.code, message.message, metadata)
-
-
-def parse_chunk(frames: bytes, target_kind: int) -> ParsedChunk:
-    """Read all frames of a chunk. Raises ProtocolViolationError; nothing is applied in that case.
+def read_chunk(frames: bytes, invocation: Invocation, calls: int) -> ReadChunk:
+    """Read all frames of a chunk. Raises ProtocolViolationError.
 
     Deterministic: the same bytes give the same answer or the same error on every replica.
+
+    Args:
+        calls: how many calls the appender has found a target for.
     """
-    chunk = ParsedChunk(state=[])
+    chunk = ReadChunk(frames=[])
+    kind = invocation.target_kind
+    ids: set[int] = set()
     try:
         for message_type, start, end in messages.split_frames(frames):
-            if chunk.ended:
-                raise ProtocolViolationError("the attempt sent frames after END")
+            if chunk.ended or chunk.waiting is not None:
+                raise ProtocolViolationError("the attempt sent frames after END or SUSPENSION")
             if message_type == messages.END:
                 chunk.ended = True
                 continue
-            chunk.entries += 1
-            if message_type == messages.RUN_COMPLETION:
-                chunk.notifications += frames[start - messages.FRAME_HEADER_BYTES : end]
-            else:
-                _read_command(chunk, message_type, frames[start:end], target_kind)
+            if message_type == messages.SUSPENSION:
+                chunk.waiting = _read_suspension(frames[start:end])
+                continue
+            entry = ENTRIES.get(message_type)
+            if entry is None:
+                raise ProtocolViolationError(
+                    f"the attempt sent a frame of type {message_type:#06x}, which is not taken "
+                    "from code"
+                )
+            if kind not in entry.kinds:
+                raise ProtocolViolationError(entry.refusal)
+            message = None if entry.read is None else entry.read(frames[start:end])
+            if entry.completion_ids is not None:
+                _check_ids(entry.completion_ids(message), ids, invocation)
+            calls -= message_type in _CALLS
+            chunk.frames.append(ReadFrame(entry, message_type, message, start - _HEADER_BYTES, end))
+            chunk.end = end
     except DecodeError:
         # The library's own words differ from release to release, and this text is stored.
         raise ProtocolViolationError("the attempt sent a body that does not parse") from None
@@ -78,34 +86,29 @@ def parse_chunk(frames: bytes, target_kind: int) -> ParsedChunk:
         raise ProtocolViolationError(
             f"the attempt sent frames that do not parse: {error}"
         ) from None
-    chunk.stored = frames[: -len(_END_FRAME)] if chunk.ended else frames
+    if calls:
+        raise ProtocolViolationError("the calls of the attempt do not match their targets")
     return chunk
 
 
-def _read_command(chunk: ParsedChunk, message_type: int, body: bytes, target_kind: int) -> None:
-    if message_type == messages.OUTPUT_COMMAND:
-        output = wire.OutputCommand.FromString(body)
-        if output.HasField("failure"):
-            chunk.output, chunk.failure = None, failure_of(output.failure)
-        else:
-            chunk.output, chunk.failure = output.value.content, None
-    elif message_type == messages.RUN_COMMAND:
-        pass
-    elif message_type == messages.GET_EAGER_STATE_COMMAND:
-        if target_kind == KIND_SERVICE:
-            raise ProtocolViolationError("a plain service has no state to read")
-    elif message_type in (messages.SET_STATE_COMMAND, messages.CLEAR_STATE_COMMAND):
-        if target_kind != KIND_OBJECT_EXCLUSIVE:
+def _check_ids(ids: tuple[int, ...], used: set[int], invocation: Invocation) -> None:
+    for number in ids:
+        if not 0 < number <= id_sets.ID_MAX:
             raise ProtocolViolationError(
-                "only exclusive handlers of virtual objects may write state"
+                f"completion id {number} is not between 1 and {id_sets.ID_MAX}"
             )
-        if message_type == messages.SET_STATE_COMMAND:
-            change = wire.SetStateCommand.FromString(body)
-            chunk.state.append((change.key, change.value.content))
-        else:
-            chunk.state.append((wire.ClearStateCommand.FromString(body).key, None))
-    else:
-        raise ProtocolViolationError(
-            f"the attempt sent a frame of type {message_type:#06x}, which this release does not "
-            "take from code"
+        known = id_sets.contains(invocation.issued, number) or id_sets.contains(
+            invocation.notified, number
         )
+        if known or number in used:
+            raise ProtocolViolationError(f"completion id {number} was used before")
+        used.add(number)
+
+
+def _read_suspension(body: bytes) -> Waiting:
+    suspension = wire.Suspension.FromString(body)
+    return Waiting(
+        tuple(suspension.waiting_completions),
+        tuple(suspension.waiting_signals),
+        tuple(suspension.waiting_named_signals),
+    )

@@ -7,8 +7,9 @@ import msgspec
 
 from ..core.errors import PerdureError
 from ..core.ids import InvocationId, invocation_id_text
-from .effects import Accepted, Answer
-from .tables.invocations import STATUS_COMPLETED
+from .effects import Accepted, Answer, Done
+from .records import KIND_WORKFLOW_RUN
+from .tables.invocations import STATUS_COMPLETED, Invocation
 
 InvokeOutcome: TypeAlias = Accepted | Answer | PerdureError
 """What became of a proposed Invoke."""
@@ -16,11 +17,26 @@ InvokeOutcome: TypeAlias = Accepted | Answer | PerdureError
 InvokeReply: TypeAlias = Callable[[InvokeOutcome], None]
 """Told once, on the loop, what became of it; must not raise."""
 
+OperationReply: TypeAlias = Callable[[str | PerdureError], None]
+"""Told once, on the loop, the outcome of an operation, one of `outcomes`; must not raise."""
+
 
 class InvocationIdInUseError(PerdureError):
     """The invocation id that a client fixed belongs to an invocation of another target."""
 
     code = "PD0907"
+
+
+class WorkflowAlreadyInvokedError(PerdureError):
+    """The workflow's run was started before; it runs once per key."""
+
+    code = "PD0910"
+
+
+class InvocationExpiredError(PerdureError):
+    """The request reached its partition so late that its id may have been used and forgotten."""
+
+    code = "PD0911"
 
 
 class Proposed(msgspec.Struct, gc=False, eq=False):
@@ -47,10 +63,44 @@ class Clients:
         self._held: list[Proposed] = []
         self._waiters: dict[InvocationId, list[InvokeReply]] = {}
         self._waiting = 0
+        self._operations: dict[int, OperationReply] = {}
+        self._held_operations: list[OperationReply] = []
 
     def __len__(self) -> int:
         """How many have not been answered."""
-        return len(self._proposed) + len(self._held) + self._waiting
+        return (
+            len(self._proposed)
+            + len(self._held)
+            + self._waiting
+            + len(self._operations)
+            + len(self._held_operations)
+        )
+
+    def operated(self, reply: OperationReply, sequence: int) -> None:
+        """An operation was put into the log as the leader's record of this number."""
+        if reply in self._held_operations:
+            self._held_operations.remove(reply)
+        self._operations[sequence] = reply
+
+    def hold_operation(self, reply: OperationReply) -> None:
+        """An operation waits for the log to take records again; `operated` follows."""
+        self._held_operations.append(reply)
+
+    def done(self, item: Done) -> None:
+        """An operation was applied."""
+        reply = self._operations.pop(item.sequence, None)
+        if reply is not None:
+            reply(item.outcome)
+
+    def wait_for(
+        self, invocation_id: InvocationId, invocation: Invocation, reply: InvokeReply
+    ) -> None:
+        """Answer with the invocation's result, now or when it has one."""
+        if invocation.status == STATUS_COMPLETED:
+            reply(Answer(invocation_id, invocation))
+        else:
+            self._waiting += 1
+            self._waiters.setdefault(invocation_id, []).append(reply)
 
     def proposed(self, proposed: Proposed, sequence: int) -> None:
         """An Invoke was put into the log as the leader's record of this number."""
@@ -68,7 +118,15 @@ class Clients:
         if proposed is None:
             return
         known = item.known
-        if known is not None and proposed.target != (known.service, known.handler, known.key):
+        if item.expired:
+            proposed.reply(
+                InvocationExpiredError(
+                    f"invocation {invocation_id_text(item.invocation_id)} was asked for so long "
+                    "ago that it may have run and been forgotten: ask for it under a new id if it "
+                    "should run"
+                )
+            )
+        elif known is not None and proposed.target != (known.service, known.handler, known.key):
             proposed.reply(
                 InvocationIdInUseError(
                     f"invocation {invocation_id_text(item.invocation_id)} is one of "
@@ -77,11 +135,19 @@ class Clients:
             )
         elif not proposed.wait:
             proposed.reply(item)
-        elif known is not None and known.status == STATUS_COMPLETED:
-            proposed.reply(Answer(item.invocation_id, known))
-        else:
+        elif known is None:
             self._waiting += 1
             self._waiters.setdefault(item.invocation_id, []).append(proposed.reply)
+        elif known.target_kind == KIND_WORKFLOW_RUN:
+            proposed.reply(
+                WorkflowAlreadyInvokedError(
+                    f"workflow {known.service}/{known.key} was started before, as invocation "
+                    f"{invocation_id_text(item.invocation_id)}: a workflow runs once per key; "
+                    "attach to it to have its result"
+                )
+            )
+        else:
+            self.wait_for(item.invocation_id, known, proposed.reply)
 
     def answered(self, item: Answer) -> None:
         """An invocation has completed."""
@@ -116,6 +182,9 @@ class Clients:
         held, self._held = self._held, []
         for item in held:
             item.reply(error)
+        held_operations, self._held_operations = self._held_operations, []
+        for reply in held_operations:
+            reply(error)
 
     def fail(self, error: PerdureError) -> None:
         """Tell everybody that no answer comes from here; what they asked for may still run."""
@@ -123,8 +192,12 @@ class Clients:
         held, self._held = self._held, []
         waiters, self._waiters = self._waiters, {}
         self._waiting = 0
+        operations, self._operations = self._operations, {}
+        held_operations, self._held_operations = self._held_operations, []
         for item in (*proposed.values(), *held):
             item.reply(error)
+        for operation in (*operations.values(), *held_operations):
+            operation(error)
         for replies in waiters.values():
             for reply in replies:
                 reply(error)

@@ -1,56 +1,92 @@
-"""What a command's apply works with, and the moves that several commands share."""
+"""What a command's apply works with: the partition, the facts of the record, what comes of it."""
+
+from collections import deque
+from typing import Final
 
 import msgspec
 
-from ..core.ids import InvocationId
+from ..core.ids import InvocationId, partition_key_of, partition_of
 from ..log.types import Record
-from .effects import Answer, Effect, EndAttempt, StartAttempt
-from .records import KIND_OBJECT_EXCLUSIVE
+from .effects import ArmTimer, Done, Effect, Ship
+from .records import KINDS, DeliveredCommand, encode_command
 from .tables import keys
-from .tables.invocations import (
-    STATUS_COMPLETED,
-    STATUS_PENDING,
-    STATUS_RUNNING,
-    Failure,
-    Invocation,
-)
-from .tables.locks import Lock
+from .tables.invocations import STATUS_NAMES, STATUS_RUNNING, Invocation
 from .tables.progress import Progress
 from .transaction import Transaction
+
+LOCAL_DELIVERIES_MAX: Final = 1_000
+"""So many commands are delivered within one record; the rest takes records of its own."""
+
+
+class PartitionRange(msgspec.Struct, frozen=True):
+    """Which part of the key space a partition has; fixed when the cluster is set up.
+
+    Attributes:
+        number: of the partition.
+        count: how many partitions there are.
+        first: first partition key, 8 bytes.
+        last: last one.
+    """
+
+    number: int
+    count: int
+    first: bytes
+    last: bytes
+
+
+WHOLE: Final = PartitionRange(0, 1, bytes(8), b"\xff" * 8)
+"""The only partition there is."""
 
 
 class ApplyContext:
     """One partition's interpreter state between records, and the facts of the current record.
 
     Attributes:
+        range: the partition's own.
         transaction: where rows are read and written.
         counts: invocations by status; part of the progress row.
         effects: what this batch's records ask for, in order.
+        deliveries: commands that this record still has for invocations of this partition.
         lsn: of the current record.
         record_time_ns: of the current record.
+        record_epoch: of the current record.
         epoch: the highest announced leader epoch.
         sequence: number of that leader's last record; -1 when it is not known.
     """
 
     __slots__ = (
+        "_deliveries_left",
+        "_own_outbox",
         "counts",
+        "deliveries",
         "effects",
         "epoch",
         "lsn",
+        "range",
+        "record_epoch",
         "record_time_ns",
         "sequence",
         "transaction",
     )
 
-    def __init__(self, transaction: Transaction, progress: Progress) -> None:
+    def __init__(self, transaction: Transaction, progress: Progress, own: PartitionRange) -> None:
         """Start after the last record that `progress` counts as applied."""
+        self.range = own
         self.transaction = transaction
-        self.counts = list(progress.counts)
+        missing = len(STATUS_NAMES) - len(progress.counts)
+        self.counts = [*progress.counts, *(0,) * missing]
         self.effects: list[Effect] = []
+        self.deliveries: deque[DeliveredCommand] = deque()
         self.epoch = progress.epoch
         self.sequence = progress.sequence
         self.lsn = progress.applied_lsn
         self.record_time_ns = 0
+        self.record_epoch = 0
+        self._deliveries_left = LOCAL_DELIVERIES_MAX
+        sent = transaction.get(keys.outbox_tail_row(own.first, own.number))
+        received = transaction.get(keys.received_row(own.first, own.number))
+        # How many messages this partition has under way to itself.
+        self._own_outbox = max(0, keys.read_number(sent) - 1) - keys.read_number(received)
 
     def counts_once(self, record: Record) -> bool:
         """Whether the record is its leader's next one, and not a copy or one out of order.
@@ -65,10 +101,67 @@ class ApplyContext:
             return record.sequence == self.sequence + 1
         return True
 
+    def begin_record(self, record: Record) -> None:
+        """The next record is applied."""
+        self.record_epoch = record.epoch
+        self._deliveries_left = LOCAL_DELIVERIES_MAX
+
     def move(self, status_from: int, status_to: int) -> None:
         """Count an invocation's change of status."""
         self.counts[status_from] -= 1
         self.counts[status_to] += 1
+
+    def done(self, record: Record, outcome: str) -> None:
+        """Tell whoever asked for the record's operation what became of it."""
+        if record.sequence > 0:
+            self.effects.append(Done(record.epoch, record.sequence, outcome))
+
+    # Other invocations ---------------------------------------------------------------------------
+
+    def deliver(self, command: DeliveredCommand) -> None:
+        """Hand a command to its target: behind this one where it lives here, by the outbox else.
+
+        In the order given for each partition, this one included.
+        """
+        own = self.range
+        destination = partition_of(partition_key_of(command.invocation_id), own.count)
+        if destination == own.number and self._own_outbox == 0 and self._deliveries_left > 0:
+            self._deliveries_left -= 1
+            self.deliveries.append(command)
+            return
+        if destination == own.number:
+            self._own_outbox += 1
+        self._put_outbox(destination, KINDS[type(command)], encode_command(command))
+
+    def _put_outbox(self, destination: int, kind: int, body: bytes) -> None:
+        transaction = self.transaction
+        first = self.range.first
+        tail_row = keys.outbox_tail_row(first, destination)
+        number = keys.read_number(transaction.get(tail_row)) or 1
+        transaction.put(tail_row, keys.pack_number(number + 1))
+        transaction.put(keys.outbox_row(first, destination, number), bytes((kind,)) + body)
+        self.effects.append(Ship(destination, number, kind, body))
+
+    def received_own(self, count: int) -> None:
+        """So many messages of this partition to itself have arrived."""
+        self._own_outbox -= count
+
+    # Timers --------------------------------------------------------------------------------------
+
+    def add_timer(self, due_ns: int, invocation_id: InvocationId, number: int) -> None:
+        """Write a timer; its invocation counts it."""
+        transaction = self.transaction
+        transaction.put(keys.timer_row(self.range.first, due_ns, invocation_id, number), b"")
+        transaction.put(keys.own_timer_row(invocation_id, number), keys.pack_number(due_ns))
+        self.effects.append(ArmTimer(due_ns, invocation_id, number))
+
+    def drop_timer(self, due_ns: int, invocation_id: InvocationId, number: int) -> None:
+        """Delete a timer; its invocation counts it no more."""
+        transaction = self.transaction
+        transaction.delete(keys.timer_row(self.range.first, due_ns, invocation_id, number))
+        transaction.delete(keys.own_timer_row(invocation_id, number))
+
+    # Attempts ------------------------------------------------------------------------------------
 
     def is_current(self, invocation: Invocation | None, attempt: int) -> bool:
         """Whether `attempt` is the one that runs now."""
@@ -83,63 +176,10 @@ class ApplyContext:
     ) -> None:
         """A record of an attempt that is over: the log must not have admitted it on a condition.
 
-        What passes is a record behind one that broke the protocol: that took the attempt away at
-        apply, without writing the attempt key.
+        What passes is a record behind one that took the attempt away without writing the attempt
+        key, which only ends an invocation or leaves it without an attempt: a protocol violation
+        found at apply, a caller's kill. It may even have been forgotten since.
         """
-        assert not record.conditions or (
-            invocation is not None and invocation.attempt == attempt
-        ), "the log admitted a record of an attempt that a later one had replaced"
-
-
-def complete(
-    context: ApplyContext,
-    invocation_id: InvocationId,
-    invocation: Invocation,
-    output: bytes | None,
-    failure: Failure | None,
-) -> None:
-    """End a running or backing-off invocation with its result and pass its lock on."""
-    transaction = context.transaction
-    completed = msgspec.structs.replace(
-        invocation,
-        status=STATUS_COMPLETED,
-        output=output,
-        failure=failure,
-        completed_ns=context.record_time_ns,
-        retry_at_ns=0,
-    )
-    context.move(invocation.status, STATUS_COMPLETED)
-    transaction.put_invocation(invocation_id, completed)
-    transaction.delete(keys.ACTIVE + invocation_id)
-    context.effects.append(EndAttempt(invocation_id, invocation.attempt, False, context.lsn))
-    context.effects.append(Answer(invocation_id, completed))
-    if invocation.target_kind == KIND_OBJECT_EXCLUSIVE:
-        _pass_lock_on(context, invocation_id, invocation)
-
-
-def _pass_lock_on(
-    context: ApplyContext, invocation_id: InvocationId, invocation: Invocation
-) -> None:
-    """Free the object, or give it to whoever waited longest."""
-    transaction = context.transaction
-    assert invocation.key is not None
-    partition_key = invocation_id[:8]
-    object_name = keys.object_suffix(invocation.service, invocation.key)
-    lock = transaction.lock(partition_key, object_name)
-    assert lock is not None, "an exclusive invocation ends without a lock"
-    assert lock.holder == invocation_id, "an exclusive invocation ends without holding its lock"
-    if lock.head == lock.tail:
-        transaction.put_lock(partition_key, object_name, None)
-        return
-    row = keys.inbox_row(partition_key, object_name, lock.head)
-    value = transaction.get(row)
-    assert value is not None, "a number of the inbox is missing"
-    next_id = InvocationId(value)
-    transaction.delete(row)
-    transaction.put_lock(partition_key, object_name, Lock(next_id, lock.head + 1, lock.tail))
-    waiting = transaction.invocation(next_id)
-    assert waiting is not None, "the inbox names an unknown invocation"
-    started = msgspec.structs.replace(waiting, status=STATUS_RUNNING, attempt=1)
-    context.move(STATUS_PENDING, STATUS_RUNNING)
-    transaction.put_invocation(next_id, started)
-    context.effects.append(StartAttempt(next_id, started))
+        assert not record.conditions or invocation is None or invocation.attempt == attempt, (
+            "the log admitted a record of an attempt that a later one had replaced"
+        )

@@ -7,11 +7,25 @@ from typing import Final
 import msgspec
 
 from ..core.errors import PerdureError
-from ..core.protocol.session import HandlerKind, HandlerManifest, ServiceKind, ServiceManifest
-from .records import KIND_OBJECT_EXCLUSIVE, KIND_OBJECT_SHARED, KIND_SERVICE
+from ..core.protocol.session import (
+    NO_OPTIONS,
+    HandlerKind,
+    HandlerManifest,
+    ServiceKind,
+    ServiceManifest,
+)
+from .handling import Handling, HandlingDefaults, resolve_handling
+from .records import (
+    KIND_OBJECT_EXCLUSIVE,
+    KIND_OBJECT_SHARED,
+    KIND_SERVICE,
+    KIND_WORKFLOW_RUN,
+    KIND_WORKFLOW_SHARED,
+)
 
 SCHEMA_KEY: Final = "schema"
 """The metadata key of the `Schema` value."""
+DEFAULTS: Final = HandlingDefaults()
 
 
 class DeploymentConflictError(PerdureError):
@@ -95,6 +109,8 @@ class Target(msgspec.Struct, frozen=True, gc=False):
     target_kind: int
     input_content_type: str | None
     output_content_type: str | None
+    input_required: bool
+    handling: Handling
 
 
 class Targets:
@@ -104,15 +120,24 @@ class Targets:
     while none is connected, the newest of all does.
     """
 
-    def __init__(self, schema: Schema, connected: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        schema: Schema,
+        connected: Collection[str] = (),
+        defaults: HandlingDefaults = DEFAULTS,
+    ) -> None:
         """Index the schema; `connected` are the names of deployments that have a worker now."""
         self._kinds: dict[str, ServiceKind] = {}
         self._handlers: dict[str, dict[str, Target]] = {}
+        self._deployments: dict[str, str] = {}
+        self._unknown = resolve_handling(NO_OPTIONS, NO_OPTIONS, defaults, workflow_run=False)
         for deployment in sorted(schema.deployments, key=lambda item: item.name in connected):
             for service in deployment.services:
                 self._kinds[service.name] = service.ty
+                self._deployments[service.name] = deployment.name
                 self._handlers[service.name] = {
-                    handler.name: _target(service, handler) for handler in service.handlers
+                    handler.name: _target(service, handler, defaults)
+                    for handler in service.handlers
                 }
 
     def kind(self, service: str) -> ServiceKind | None:
@@ -122,6 +147,15 @@ class Targets:
     def handlers(self, service: str) -> dict[str, Target] | None:
         """The handlers of a service by name, None when nobody offers it."""
         return self._handlers.get(service)
+
+    def handling(self, service: str, handler: str) -> Handling:
+        """How invocations of a handler are handled; by the defaults when nobody offers it."""
+        target = self._handlers.get(service, {}).get(handler)
+        return self._unknown if target is None else target.handling
+
+    def deployment(self, service: str) -> str | None:
+        """The deployment that new invocations of a service run on."""
+        return self._deployments.get(service)
 
     def service_names(self) -> list[str]:
         """All services, sorted."""
@@ -149,9 +183,15 @@ def _check_names(deployment: Deployment) -> None:
                 )
 
 
-def _target(service: ServiceManifest, handler: HandlerManifest) -> Target:
+def _target(
+    service: ServiceManifest, handler: HandlerManifest, defaults: HandlingDefaults
+) -> Target:
     if service.ty is ServiceKind.SERVICE:
         kind = KIND_SERVICE
+    elif service.ty is ServiceKind.WORKFLOW:
+        # As everywhere, a workflow's handler that does not say what it is is a shared one.
+        runs = handler.ty is HandlerKind.WORKFLOW
+        kind = KIND_WORKFLOW_RUN if runs else KIND_WORKFLOW_SHARED
     elif handler.ty is HandlerKind.SHARED:
         kind = KIND_OBJECT_SHARED
     else:
@@ -162,4 +202,11 @@ def _target(service: ServiceManifest, handler: HandlerManifest) -> Target:
         kind,
         handler.input_content_type,
         handler.output_content_type,
+        handler.input_required,
+        resolve_handling(
+            handler.options,
+            service.options,
+            defaults,
+            workflow_run=kind == KIND_WORKFLOW_RUN,
+        ),
     )

@@ -1,7 +1,8 @@
 """What apply asks for; only a leader carries it out.
 
-Every effect but `Accepted` and `Answer` can be derived from the store again (`pending`), so a new
-leader goes on where the old one stopped; those two speak to clients of this process only.
+Every effect but `Accepted`, `Done` and `Answer` can be derived from the store again (`pending`),
+so a new leader goes on where the old one stopped; those three speak to clients of this process
+only, and `Delivered` and `LeaderAnnounced` tell what was applied.
 """
 
 import msgspec
@@ -13,13 +14,24 @@ from .tables.invocations import Invocation
 class Accepted(msgspec.Struct, frozen=True, gc=False):
     """An Invoke was applied: the record `sequence` of the leader `epoch`.
 
-    `known` is the invocation that had the id already, None when it is new.
+    Attributes:
+        known: the invocation that had the id already, None when it is new.
+        expired: it came too late, and nothing was started.
     """
 
     epoch: int
     sequence: int
     invocation_id: InvocationId
     known: Invocation | None
+    expired: bool = False
+
+
+class Done(msgspec.Struct, frozen=True, gc=False):
+    """An operation on an invocation or object was applied; `outcome` is one of `outcomes`."""
+
+    epoch: int
+    sequence: int
+    outcome: str
 
 
 class StartAttempt(msgspec.Struct, frozen=True, gc=False):
@@ -30,12 +42,16 @@ class StartAttempt(msgspec.Struct, frozen=True, gc=False):
 
 
 class Notify(msgspec.Struct, frozen=True, gc=False):
-    """Send notifications to the running attempt."""
+    """Send notifications to the running attempt.
+
+    `entries` is the journal's length with them: an attempt that was opened with as many has them.
+    """
 
     invocation_id: InvocationId
     attempt: int
     record_time_ns: int
     frames: bytes
+    entries: int
 
 
 class EndAttempt(msgspec.Struct, frozen=True, gc=False):
@@ -65,10 +81,46 @@ class ArmRetry(msgspec.Struct, frozen=True, gc=False):
     due_ns: int
 
 
+class ArmTimer(msgspec.Struct, frozen=True, gc=False):
+    """Fire a row of the timers table at its time."""
+
+    due_ns: int
+    invocation_id: InvocationId
+    number: int
+
+
+class Ship(msgspec.Struct, frozen=True, gc=False):
+    """Carry a message of the outbox to another partition: a command's kind and body."""
+
+    destination: int
+    number: int
+    kind: int
+    body: bytes
+
+
+class Delivered(msgspec.Struct, frozen=True, gc=False):
+    """Everything of a source up to the message `last` is applied: it need not be kept there."""
+
+    source: int
+    last: int
+
+
 class LeaderAnnounced(msgspec.Struct, frozen=True, gc=False):
     """An announcement was applied; the processor compares the epoch with its own."""
 
     epoch: int
 
 
-Effect = Accepted | StartAttempt | Notify | EndAttempt | Answer | ArmRetry | LeaderAnnounced
+Effect = (
+    Accepted
+    | Done
+    | StartAttempt
+    | Notify
+    | EndAttempt
+    | Answer
+    | ArmRetry
+    | ArmTimer
+    | Ship
+    | Delivered
+    | LeaderAnnounced
+)

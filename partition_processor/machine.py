@@ -15,8 +15,19 @@ from .commands.announce_leader import apply_announce_leader
 from .commands.attempt_chunk import apply_attempt_chunk
 from .commands.attempt_failed import apply_attempt_failed
 from .commands.attempt_started import apply_attempt_started
+from .commands.deliver import apply_deliver, apply_delivered
 from .commands.invoke import apply_invoke
-from .context import ApplyContext
+from .commands.kill import apply_kill
+from .commands.patch_state import apply_patch_state
+from .commands.pause import apply_pause
+from .commands.purge import apply_purge
+from .commands.purge_expired import apply_purge_expired
+from .commands.restart import apply_restart
+from .commands.resume import apply_resume
+from .commands.signal import apply_signal
+from .commands.timers_fired import apply_timers_fired
+from .commands.truncate_outbox import apply_truncate_outbox
+from .context import WHOLE, ApplyContext, PartitionRange
 from .effects import Effect
 from .records import (
     ANNOUNCE_LEADER,
@@ -24,7 +35,18 @@ from .records import (
     ATTEMPT_FAILED,
     ATTEMPT_STARTED,
     COMMAND_TYPES,
+    DELIVER,
     INVOKE,
+    KILL,
+    PATCH_STATE,
+    PAUSE,
+    PURGE,
+    PURGE_EXPIRED,
+    RESTART,
+    RESUME,
+    SIGNAL,
+    TIMERS_FIRED,
+    TRUNCATE_OUTBOX,
 )
 from .tables.progress import Progress
 from .transaction import Transaction
@@ -37,6 +59,17 @@ _DISPATCH: Final[dict[int, tuple[Callable[[bytes], Any], Callable[..., None]]]] 
         (ATTEMPT_FAILED, apply_attempt_failed),
         (ATTEMPT_STARTED, apply_attempt_started),
         (ANNOUNCE_LEADER, apply_announce_leader),
+        (TIMERS_FIRED, apply_timers_fired),
+        (SIGNAL, apply_signal),
+        (KILL, apply_kill),
+        (PAUSE, apply_pause),
+        (RESUME, apply_resume),
+        (PURGE, apply_purge),
+        (RESTART, apply_restart),
+        (PATCH_STATE, apply_patch_state),
+        (PURGE_EXPIRED, apply_purge_expired),
+        (DELIVER, apply_deliver),
+        (TRUNCATE_OUTBOX, apply_truncate_outbox),
     )
 }
 
@@ -64,9 +97,11 @@ class RecordFailedError(PerdureError):
 class Machine:
     """One partition's interpreter over its transaction."""
 
-    def __init__(self, transaction: Transaction, progress: Progress) -> None:
+    def __init__(
+        self, transaction: Transaction, progress: Progress, own: PartitionRange = WHOLE
+    ) -> None:
         """Go on after the last record that `progress` counts as applied."""
-        self.context = ApplyContext(transaction, progress)
+        self.context = ApplyContext(transaction, progress, own)
         self._digest = progress.digest
 
     def apply_batch(self, batch: Batch, base_lsn: int) -> None:
@@ -94,12 +129,17 @@ class Machine:
         if not context.counts_once(record):
             return
         try:
+            context.begin_record(record)
             decode, apply = _DISPATCH[record.kind]
             apply(context, decode(record.body), record)
+            deliveries = context.deliveries
+            while deliveries:
+                apply_delivered(context, deliveries.popleft())
         except (MemoryError, RecursionError, PerdureError):
             raise
         except Exception as error:
             context.transaction.rollback_record()
+            context.deliveries.clear()
             del context.effects[effects_before:]
             context.counts = counts_before
             context.lsn = previous
@@ -116,11 +156,6 @@ class Machine:
     def progress(self) -> Progress:
         """How far the interpreter has come."""
         context = self.context
-        first, second, third, fourth = context.counts
         return Progress(
-            context.lsn,
-            context.epoch,
-            self._digest,
-            (first, second, third, fourth),
-            context.sequence,
+            context.lsn, context.epoch, self._digest, tuple(context.counts), context.sequence
         )

@@ -7,9 +7,8 @@ import structlog
 
 from ..core.clock import Clock
 from ..core.errors import PerdureError, StorageCorruptError, StorageError
-from ..core.ids import InvocationId, LogId, PartitionId, PartitionKey, partition_of
+from ..core.ids import InvocationId, LogId, PartitionKey, partition_of
 from ..core.random import Random
-from ..core.retry import RetryPolicy
 from ..core.storage.kv import KvStore, PutOrDelete
 from ..core.tasks import TaskScope
 from ..core.waiters import settle
@@ -18,14 +17,21 @@ from ..log.logs import Logs
 from ..log.virtual_log import VirtualLog
 from ..metadata.api import MetadataStore, VersionedValue
 from ..metadata.values import read_modify_write
+from .context import PartitionRange
 from .deployments import SCHEMA_KEY, Deployment, Schema, Targets
+from .drivers import Drivers
+from .handling import HandlingDefaults
 from .invoker.invoker import Invoker
+from .invoker.silence import tick_ns_for
 from .leadership import claim_leadership
 from .log_trimmer import LogTrimmer
 from .machine import RecordFailedError
+from .minting import Minter
 from .processor import PartitionProcessor
+from .records import Deliver
 from .schema_value import decode_schema, encode_schema
 from .status import PartitionDetail, PartitionStatus
+from .tables import keys
 from .timers import Timers
 
 _log = structlog.get_logger("partitions")
@@ -44,7 +50,7 @@ class PartitionManager:
         loop: AbstractEventLoop,
         clock: Clock,
         random: Random,
-        policy: RetryPolicy,
+        defaults: HandlingDefaults,
         scope: TaskScope,
         on_failure: Callable[[PerdureError], None],
         on_parked: Callable[[PartitionProcessor, RecordFailedError], None],
@@ -53,6 +59,7 @@ class PartitionManager:
 
         Args:
             partition_count: how many partitions the cluster has.
+            defaults: how invocations are handled whose handlers say nothing.
             store: the partition store, common to all partitions of the node.
             scope: for the rare work that waits, such as recovering a log.
             on_failure: the store failed; the node must stop.
@@ -68,27 +75,42 @@ class PartitionManager:
         self._dirty: list[PartitionProcessor] = []
         self._failed = False
         self._schema = Schema()
-        self.invoker = Invoker(self._find_targets)
-        self.targets = Targets(self._schema)
+        self._defaults = defaults
+        tick_ns = tick_ns_for(defaults.inactivity_timeout_ns, defaults.abort_timeout_ns)
+        self.invoker = Invoker(self._find_targets, tick_ns)
+        self.minter = Minter(clock, random)
+        self.targets = Targets(self._schema, (), defaults)
 
         def make_timers(fire: Callable[[InvocationId, int], None]) -> Timers:
             return Timers(loop, clock, fire)
 
+        def make_drivers(processor: PartitionProcessor) -> Drivers:
+            return Drivers(
+                processor.own,
+                store=store,
+                loop=loop,
+                clock=clock,
+                carrier=self,
+                propose=processor.propose_own,
+            )
+
         self.processors = [
             PartitionProcessor(
-                PartitionId(number),
-                key_first=_range_start(number, partition_count),
-                key_last=_range_start(number + 1, partition_count) - 1,
+                partition_range(number, partition_count),
                 node=node,
                 store=store,
                 clock=clock,
                 random=random,
                 invoker=self.invoker,
-                policy=policy,
+                minter=self.minter,
+                targets=lambda: self.targets,
                 make_timers=make_timers,
+                make_drivers=make_drivers,
+                carrier=self,
                 on_dirty=self._dirty.append,
                 on_parked=on_parked,
                 on_log_sealed=self._log_sealed,
+                on_lead=self._leads,
             )
             for number in range(partition_count)
         ]
@@ -173,6 +195,24 @@ class PartitionManager:
                 processor.clients.fail(error)
             self._on_failure(error)
 
+    # Between partitions --------------------------------------------------------------------------
+
+    def _leads(self, leader: PartitionProcessor) -> None:
+        """A partition takes messages again: have the others send what it may have lost."""
+        for processor in self.processors:
+            if processor.leading:
+                processor.drivers.shipments.resend(leader.own.number)
+
+    def carry(self, destination: int, deliver: Deliver) -> bool:
+        """Hand messages to a partition; False when it takes none now and will ask for them."""
+        return self.processors[destination].deliver(deliver)
+
+    def taken(self, source: int, destination: int, last: int) -> None:
+        """Tell a source that a destination has applied everything up to the message `last`."""
+        self.processors[source].drivers.shipments.taken(destination, last)
+
+    # Finding the partition -----------------------------------------------------------------------
+
     def processor_for(self, partition_key: PartitionKey) -> PartitionProcessor:
         """The processor of the partition that a key belongs to."""
         return self.processors[partition_of(partition_key, self._partition_count)]
@@ -190,7 +230,7 @@ class PartitionManager:
 
     def _find_targets(self) -> None:
         connected = {session.deployment for session in self.invoker.sessions}
-        self.targets = Targets(self._schema, connected)
+        self.targets = Targets(self._schema, connected, self._defaults)
 
     async def register(self, deployment: Deployment) -> None:
         """Make a deployment known, durably.
@@ -234,6 +274,13 @@ class PartitionManager:
         for processor in self.processors:
             processor.stop()
             processor.clients.fail(error)
+
+
+def partition_range(number: int, count: int) -> PartitionRange:
+    """The part of the key space that partition `number` of `count` has."""
+    pack = keys.PARTITION_KEY.pack
+    last = _range_start(number + 1, count) - 1
+    return PartitionRange(number, count, pack(_range_start(number, count)), pack(last))
 
 
 def _range_start(number: int, count: int) -> int:

@@ -4,31 +4,49 @@ import msgspec
 
 from ..core.random import Random
 from ..core.retry import RetryPolicy
+from .handling import Handling
 from .invoker.attempt import WorkerLoss
-from .invoker.attempt_frames import AttemptError
+from .invoker.attempt_frames import AttemptError, Behavior
 from .tables.invocations import Invocation
+
+
+class NextAttempt(msgspec.Struct, frozen=True, gc=False):
+    """What follows a failed attempt.
+
+    Attributes:
+        delay_ns: wait before the next one; None when none follows by itself.
+        counts: whether the policy counts the failure.
+        pause: with no delay, whether the invocation waits for somebody instead of failing.
+    """
+
+    delay_ns: int | None
+    counts: bool
+    pause: bool = False
 
 
 def next_attempt(
     invocation: Invocation,
     error: AttemptError,
     lost: WorkerLoss | None,
-    policy: RetryPolicy,
+    handling: Handling,
     random: Random,
-) -> tuple[int | None, bool]:
-    """The wait in ns before the next attempt, None to give up; and whether the policy counts it.
+) -> NextAttempt:
+    """What follows an attempt that failed with `error`.
 
     Args:
         lost: how the attempt lost its worker, None when it did not.
     """
     counts = error.delay_ns is None and lost is not WorkerLoss.WITH_OTHERS
-    if error.give_up:
-        return None, counts
+    if error.behavior is not Behavior.RETRY:
+        return NextAttempt(None, counts, error.behavior is Behavior.PAUSE)
     if error.delay_ns is not None:
-        return error.delay_ns, counts
-    if lost is not None:
-        return _after_loss(invocation, policy, random, counts=counts), counts
-    return policy.delay_ns(invocation.failed_attempts + 1, random), counts
+        return NextAttempt(error.delay_ns, counts)
+    policy = handling.retry
+    if lost is None:
+        delay_ns = policy.delay_ns(invocation.failed_attempts + 1, random)
+    else:
+        delay_ns = _after_loss(invocation, policy, random, counts=counts)
+    return NextAttempt(delay_ns, counts, delay_ns is None and handling.pause_when_exhausted)
 
 
 def _after_loss(

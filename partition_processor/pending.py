@@ -1,16 +1,32 @@
 """What is still to be done, derived from the store alone: how a new leader goes on."""
 
-from .effects import ArmRetry, Effect, StartAttempt
+from collections.abc import Iterator
+
+from ..core.storage.kv import KvStore
+from .context import PartitionRange
+from .effects import ArmRetry, ArmTimer, Effect, Ship, StartAttempt
+from .tables import keys
 from .tables.invocations import STATUS_BACKING_OFF, STATUS_RUNNING
 from .transaction import Transaction
 
 
-def pending_effects(transaction: Transaction, first: bytes, last: bytes) -> list[Effect]:
-    """The effects of a range of partition keys that nobody has acknowledged."""
+def pending_effects(transaction: Transaction, own: PartitionRange) -> list[Effect]:
+    """The effects of a partition that nobody has acknowledged, its timers left out."""
     effects: list[Effect] = []
-    for invocation_id, invocation in transaction.active(first, last):
+    for invocation_id, invocation in transaction.active(own.first, own.last):
         if invocation.status == STATUS_RUNNING:
             effects.append(StartAttempt(invocation_id, invocation))
         elif invocation.status == STATUS_BACKING_OFF:
             effects.append(ArmRetry(invocation_id, invocation.attempt, invocation.retry_at_ns))
+    start = keys.OUTBOX + own.first
+    for row, value in transaction.scan(start, keys.prefix_end(start)):
+        destination, number = keys.read_outbox_row(row)
+        effects.append(Ship(destination, number, value[0], value[1:]))
     return effects
+
+
+def pending_timers(store: KvStore, own: PartitionRange, after: bytes = b"") -> Iterator[ArmTimer]:
+    """The timers of a partition in order of time, from behind the row `after` on."""
+    start = keys.TIMERS + own.first
+    for row, _ in store.scan(after + b"\x00" if after else start, keys.prefix_end(start)):
+        yield ArmTimer(*keys.read_timer_row(row))

@@ -13,43 +13,42 @@ import structlog
 
 from ..core.clock import Clock
 from ..core.errors import PerdureError
-from ..core.ids import InvocationId, PartitionId, invocation_id_text
+from ..core.ids import InvocationId, PartitionId
 from ..core.random import Random
-from ..core.retry import RetryPolicy
 from ..core.storage.kv import KvStore, PutOrDelete
-from ..log.answers import Answer, Conflict, StaleSnapshot
-from ..log.errors import LogClosedError, NotSequencerError, RecordTooLargeError
+from ..log.errors import LogClosedError, NotSequencerError
 from ..log.types import LogBatch
 from ..log.virtual_log import VirtualLog
 from . import effects as effect
-from .clients import Clients, InvokeReply, Proposed
-from .invoker.attempt import Attempt, WorkerLoss
-from .invoker.attempt_frames import AttemptError
+from .attempt_keeper import AttemptKeeper
+from .call_resolver import CallResolver
+from .clients import Clients, InvokeReply, OperationReply, Proposed
+from .context import PartitionRange
+from .deployments import Targets
+from .drivers import Drivers
+from .invoker.attempt import Attempt
 from .invoker.invoker import Invoker
-from .invoker.start_segments import start_segments
 from .machine import Machine, RecordFailedError
-from .next_attempt import next_attempt
+from .minting import Minter
+from .operations import Operation, keys_of
 from .pending import pending_effects
 from .proposals import Proposal, Proposals
 from .records import (
     ANNOUNCE_LEADER,
-    ATTEMPT_CHUNK,
-    ATTEMPT_FAILED,
-    ATTEMPT_STARTED,
     INVOKE,
+    KINDS,
     AnnounceLeader,
-    AttemptChunk,
-    AttemptFailed,
-    AttemptStarted,
     Command,
+    Deliver,
     Invoke,
     encode_command,
     object_key,
 )
 from .same_time import check_same_time
+from .shipments import Carrier
 from .status import PartitionDetail, PartitionStatus
 from .tables import keys
-from .tables.invocations import STATUS_BACKING_OFF, STATUS_COMPLETED, STATUS_NAMES, Invocation
+from .tables.invocations import STATUS_COMPLETED, STATUS_NAMES
 from .tables.progress import Progress, decode_progress, encode_progress
 from .timers import Timers
 from .transaction import Transaction
@@ -64,6 +63,12 @@ class NotLeadingError(PerdureError):
     retryable = True
 
 
+class InvocationNotFoundError(PerdureError):
+    """Nobody knows the invocation, or not any more."""
+
+    code = "PD0912"
+
+
 class PartitionProcessor:
     """One partition's interpreter and what surrounds it.
 
@@ -71,67 +76,81 @@ class PartitionProcessor:
         log: the partition's log, None before `open`.
         written_lsn: the last LSN whose effect on the rows was given to the store.
         durable_lsn: the last LSN whose effect is known to survive a crash; set by `LogTrimmer`.
-        superseded: records of attempts that the log refused.
+        keeper: the attempts of its invocations.
+        drivers: what moves its timers, messages and purges.
     """
 
     def __init__(
         self,
-        partition: PartitionId,
+        own: PartitionRange,
         *,
-        key_first: int,
-        key_last: int,
         node: str,
         store: KvStore,
         clock: Clock,
         random: Random,
         invoker: Invoker,
-        policy: RetryPolicy,
+        minter: Minter,
+        targets: Callable[[], Targets],
         make_timers: Callable[[Callable[[InvocationId, int], None]], Timers],
+        make_drivers: Callable[["PartitionProcessor"], Drivers],
+        carrier: Carrier,
         on_dirty: Callable[["PartitionProcessor"], None],
         on_parked: Callable[["PartitionProcessor", RecordFailedError], None],
         on_log_sealed: Callable[["PartitionProcessor"], None],
+        on_lead: Callable[["PartitionProcessor"], None],
     ) -> None:
         """Read the progress from the store; `open` follows.
 
         Args:
-            key_first: first partition key of the range.
-            key_last: last one.
+            own: the partition's part of the key space.
+            targets: what can be called now.
+            carrier: the other partitions.
             on_dirty: called when a commit was applied, once until `take_writes`.
             on_parked: called when a record cannot be applied.
             on_log_sealed: somebody else sealed the log's last segment: have it recovered.
+            on_lead: this node leads the partition from now on.
         """
-        self.partition = partition
-        self.key_first = key_first
-        self.key_last = key_last
+        self.own = own
+        self.partition = PartitionId(own.number)
         self.role = "replaying"
         self.error = ""
         self.epoch = 0
-        self.attempts: dict[InvocationId, Attempt] = {}
         self._node = node
-        self._clock = clock
-        self._random = random
-        self._invoker = invoker
-        self._policy = policy
+        self._targets = targets
+        self._carrier = carrier
         self._on_dirty = on_dirty
         self._on_parked = on_parked
-        self._first = keys.PARTITION_KEY.pack(key_first)
-        self._last = keys.PARTITION_KEY.pack(key_last)
-        self._progress_row = keys.PROGRESS + self._first
+        self._on_lead = on_lead
+        self._invoker = invoker
+        self._progress_row = keys.PROGRESS + own.first
         self._transaction = Transaction(store)
         stored = store.get(self._progress_row)
         progress = Progress() if stored is None else decode_progress(stored)
-        self._machine = Machine(self._transaction, progress)
+        self._machine = Machine(self._transaction, progress, own)
         # What opening the store found may not have been synced before; the first round does that.
         self.written_lsn = progress.applied_lsn
         self.durable_lsn = 0
-        self._timers = make_timers(self._retry_due)
+        self._retries = make_timers(self._retry_due)
+        self.keeper = AttemptKeeper(
+            self,
+            partition=own.number,
+            transaction=self._transaction,
+            invoker=invoker,
+            resolver=CallResolver(targets, minter),
+            timers=self._retries,
+            clock=clock,
+            random=random,
+        )
+        self.drivers = make_drivers(self)
         self.log: VirtualLog | None = None
-        self.superseded = 0
         self._on_log_sealed = on_log_sealed
         self._proposals: Proposals | None = None
         self._open_tail_lsn = 0
         self._dirty = False
         self.clients = Clients()
+
+    def _retry_due(self, invocation_id: InvocationId, failed_attempt: int) -> None:
+        self.keeper.retry_due(invocation_id, failed_attempt)
 
     # Start ---------------------------------------------------------------------------------------
 
@@ -207,15 +226,15 @@ class PartitionProcessor:
         self._on_parked(self, error)
 
     def _stop_for(self, error: PerdureError) -> None:
-        self._timers.close()
+        self._close_timers()
         self.role = "stopped"
         self.error = f"{error.code} {error}"
         _log.error("partition stopped", partition=self.partition, reason=self.error)
-        # Nothing that attempts send counts any more: their workers have others to run.
-        attempts, self.attempts = self.attempts, {}
-        for attempt in attempts.values():
-            attempt.over = True
-            self._invoker.ask_to_stop(attempt)
+        self.keeper.give_up_all()
+
+    def _close_timers(self) -> None:
+        self._retries.close()
+        self.drivers.close()
 
     def take_writes(self) -> list[PutOrDelete]:
         """Everything applied since the last call, with the progress; to be written atomically."""
@@ -231,6 +250,7 @@ class PartitionProcessor:
         if self.role == "leader":
             for item in effects:
                 self._RUN[type(item)](self, item)
+            self.drivers.shipments.flush()
         elif self.role == "candidate":
             for item in effects:
                 if type(item) is effect.LeaderAnnounced and item.epoch == self.epoch:
@@ -241,9 +261,11 @@ class PartitionProcessor:
     def _become_leader(self) -> None:
         self.role = "leader"
         # Derived from the store, which holds this whole batch: the batch's own effects are in it.
-        for item in pending_effects(self._transaction, self._first, self._last):
+        for item in pending_effects(self._transaction, self.own):
             self._RUN[type(item)](self, item)
+        self.drivers.start()
         _log.debug("partition leads", partition=self.partition, epoch=self.epoch)
+        self._on_lead(self)
 
     # Effects -------------------------------------------------------------------------------------
 
@@ -251,55 +273,77 @@ class PartitionProcessor:
         if item.epoch == self.epoch:
             self.clients.accepted(item)
 
+    def _run_done(self, item: effect.Done) -> None:
+        if item.epoch == self.epoch:
+            self.clients.done(item)
+
     def _run_answer(self, item: effect.Answer) -> None:
         self.clients.answered(item)
+        self.drivers.expiry.completed()
 
     def _run_start_attempt(self, item: effect.StartAttempt) -> None:
-        attempt = Attempt(self, item.invocation_id, item.invocation)
-        assert item.invocation_id not in self.attempts, "two attempts of one invocation at once"
-        self.attempts[item.invocation_id] = attempt
-        self._invoker.start(attempt)
+        self.keeper.start(item)
 
     def _run_notify(self, item: effect.Notify) -> None:
-        attempt = self.attempts.get(item.invocation_id)
-        if attempt is not None and attempt.attempt == item.attempt and attempt.session is not None:
-            attempt.session.notify(attempt, item.record_time_ns, item.frames)
+        self.keeper.notify(item)
 
     def _run_end_attempt(self, item: effect.EndAttempt) -> None:
-        attempt = self.attempts.get(item.invocation_id)
-        if attempt is not None and attempt.attempt == item.attempt:
-            del self.attempts[item.invocation_id]
-            attempt.freeze(item.lsn)
-            if item.abort:
-                self._invoker.ask_to_stop(attempt)
+        self.keeper.end(item)
 
     def _run_arm_retry(self, item: effect.ArmRetry) -> None:
         record_time_ns = self._machine.context.record_time_ns
-        self._timers.add(item.due_ns, record_time_ns, item.invocation_id, item.attempt)
+        self._retries.add(item.due_ns, record_time_ns, item.invocation_id, item.attempt)
+
+    def _run_arm_timer(self, item: effect.ArmTimer) -> None:
+        self.drivers.timers.add(item, self._machine.context.record_time_ns)
+
+    def _run_ship(self, item: effect.Ship) -> None:
+        self.drivers.shipments.add(item)
+
+    def _run_delivered(self, item: effect.Delivered) -> None:
+        self._carrier.taken(item.source, self.own.number, item.last)
 
     def _run_leader_announced(self, item: effect.LeaderAnnounced) -> None:
         assert item.epoch <= self.epoch, "another leader announced itself on a log of one node"
 
     _RUN: Final[dict[type, Callable[..., None]]] = {
         effect.Accepted: _run_accepted,
+        effect.Done: _run_done,
         effect.StartAttempt: _run_start_attempt,
         effect.Notify: _run_notify,
         effect.EndAttempt: _run_end_attempt,
         effect.Answer: _run_answer,
         effect.ArmRetry: _run_arm_retry,
+        effect.ArmTimer: _run_arm_timer,
+        effect.Ship: _run_ship,
+        effect.Delivered: _run_delivered,
         effect.LeaderAnnounced: _run_leader_announced,
     }
 
     # To the log ----------------------------------------------------------------------------------
+
+    @property
+    def leading(self) -> bool:
+        """Whether this node leads the partition now."""
+        return self.role == "leader"
+
+    @property
+    def flowing(self) -> bool:
+        """Whether what is proposed gets into the log now."""
+        return self._proposals is not None and self._proposals.flowing
+
+    @property
+    def targets(self) -> Targets:
+        """What can be called now."""
+        return self._targets()
 
     def _propose(
         self,
         kind: int,
         command: Command,
         record_keys: tuple[bytes, ...] | None,
-        attempt: Attempt | None = None,
         *,
-        guarded: bool = False,
+        guard: Attempt | None = None,
         traceparent: str | None = None,
         admitted: Callable[[int], None] | None = None,
     ) -> int | None:
@@ -310,12 +354,44 @@ class PartitionProcessor:
                 kind,
                 encode_command(command),
                 record_keys,
-                0 if attempt is None else attempt.attempt,
+                0 if guard is None else guard.attempt,
                 traceparent,
-                attempt if guarded else None,
+                guard,
                 admitted,
             )
         )
+
+    def propose_guarded(
+        self, kind: int, command: Command, keys: tuple[bytes, ...], attempt: Attempt
+    ) -> None:
+        """Propose a record that rests on the attempt being current.
+
+        Raises LogClosedError, NotSequencerError or RecordTooLargeError.
+        """
+        self._propose(kind, command, keys, guard=attempt)
+
+    def propose_own(self, command: Command) -> bool:
+        """Propose something that nobody waits for; whether it was taken."""
+        if self.role != "leader":
+            return False
+        try:
+            self._propose(KINDS[type(command)], command, ())
+        except (LogClosedError, NotSequencerError) as error:
+            _log.warning("a record was not taken", code=error.code, reason=str(error))
+            return False
+        return True
+
+    def deliver(self, command: Deliver) -> bool:
+        """Take messages of another partition; False while this one takes nothing."""
+        return self.propose_own(command)
+
+    def _check_takes(self) -> None:
+        if self.role != "leader":
+            raise NotLeadingError(
+                f"partition {self.partition} is {self.role} on this node: try again shortly"
+            )
+        if self.log is not None and self.log.sealed:
+            raise self._sealed()
 
     def invoke(
         self, command: Invoke, traceparent: str | None, reply: InvokeReply, *, wait: bool
@@ -324,12 +400,7 @@ class PartitionProcessor:
 
         Raises NotLeadingError, LogClosedError or RecordTooLargeError, and then nothing happened.
         """
-        if self.role != "leader":
-            raise NotLeadingError(
-                f"partition {self.partition} is {self.role} on this node: try again shortly"
-            )
-        if self.log is not None and self.log.sealed:
-            raise self._sealed()
+        self._check_takes()
         # Not the attempt key: a client that repeats its request must not supersede the attempt
         # that is running, and before the first Invoke is applied there is none.
         touched = () if command.key is None else (object_key(command.service, command.key),)
@@ -347,103 +418,33 @@ class PartitionProcessor:
         else:
             self.clients.proposed(proposed, sequence)
 
-    @property
-    def listening(self) -> bool:
-        """Whether what workers send gets into the log now, so that they can be answered."""
-        return self._proposals is not None and self._proposals.flowing
+    def operate(self, operation: Operation, reply: OperationReply) -> None:
+        """Propose an operation; `reply` gets its outcome, one of `outcomes`, or an error.
 
-    def propose_chunk(
-        self, attempt: Attempt, deployment: str, frames: bytes, *, ended: bool
-    ) -> None:
-        """The worker sent frames; they count once they are in the log.
-
-        Whether the attempt is current is not looked at here: the log refuses what is not.
+        Raises NotLeadingError, LogClosedError or RecordTooLargeError, and then nothing happened.
         """
-        if self.role != "leader":
-            return
-        command = AttemptChunk(attempt.invocation_id, attempt.attempt, deployment, frames)
-        try:
-            self._try_propose(ATTEMPT_CHUNK, command, attempt, gives_attempt=ended)
-        except RecordTooLargeError as error:
-            too_large = AttemptError(413, error.message, give_up=True)
-            self.propose_failure(attempt, too_large, lost=None)
-
-    def propose_failure(
-        self, attempt: Attempt, error: AttemptError, *, lost: WorkerLoss | None
-    ) -> None:
-        """The attempt ended without an answer: have the next one follow by the policy."""
-        if attempt.over or self.role != "leader":
-            return
-        attempt.over = True
-        delay_ns, counts = next_attempt(attempt.invocation, error, lost, self._policy, self._random)
-        command = AttemptFailed(
-            attempt.invocation_id, attempt.attempt, error.code, error.message, delay_ns, counts
+        self._check_takes()
+        sequence = self._propose(
+            KINDS[type(operation)],
+            operation,
+            keys_of(operation),
+            admitted=partial(self.clients.operated, reply),
         )
-        _log.info(
-            "attempt failed",
-            invocation=invocation_id_text(attempt.invocation_id),
-            attempt=attempt.attempt,
-            error_code=error.code,
-            error=error.message,
-            retry_in_ms=None if delay_ns is None else delay_ns // 1_000_000,
-        )
-        self._try_propose(ATTEMPT_FAILED, command, attempt, gives_attempt=True)
+        if sequence is None:
+            self.clients.hold_operation(reply)
+        else:
+            self.clients.operated(reply, sequence)
 
-    def _retry_due(self, invocation_id: InvocationId, failed_attempt: int) -> None:
+    def attach(self, invocation_id: InvocationId, reply: InvokeReply) -> None:
+        """Have `reply` get the invocation's `Answer`, now or once it has completed.
+
+        Raises NotLeadingError or InvocationNotFoundError.
+        """
+        self._check_takes()
         invocation = self._transaction.invocation(invocation_id)
-        if (
-            self.role != "leader"
-            or invocation is None
-            or invocation.status != STATUS_BACKING_OFF
-            or invocation.attempt != failed_attempt
-        ):
-            return
-        attempt = Attempt(self, invocation_id, invocation)
-        attempt.attempt = failed_attempt + 1
-        started = AttemptStarted(invocation_id, attempt.attempt)
-        self._try_propose(ATTEMPT_STARTED, started, attempt, gives_attempt=True)
-
-    def attempt_refused(self, attempt: Attempt, answer: Answer) -> None:
-        """The log has refused what was proposed for an attempt: a later one has replaced it."""
-        if not isinstance(answer, Conflict | StaleSnapshot):
-            return  # The log was closed over it: the node stops, or another one leads.
-        assert attempt.over or isinstance(answer, Conflict), (
-            "the leader has applied everything committed, so its snapshot cannot be stale"
-        )
-        if attempt.attempt > attempt.invocation.attempt:
-            # It was to start, while a record of the one before was on its way: decide anew.
-            self._timers.add(0, 0, attempt.invocation_id, attempt.invocation.attempt)
-            return
-        self.superseded += 1
-        _log.info(
-            "attempt superseded",
-            invocation=invocation_id_text(attempt.invocation_id),
-            attempt=attempt.attempt,
-            partition=self.partition,
-        )
-        self._invoker.supersede(attempt)
-
-    def _try_propose(
-        self, kind: int, command: Command, attempt: Attempt, *, gives_attempt: bool
-    ) -> None:
-        """Propose for an attempt; `gives_attempt` when the record gives or takes the attempt.
-
-        On a log that failed there is nobody to tell: the node stops. Raises RecordTooLargeError.
-        """
-        invocation = attempt.invocation
-        touched: tuple[bytes, ...] = ()
-        if gives_attempt:
-            touched = (attempt.key,)
-        if invocation.key is not None:
-            touched = (*touched, object_key(invocation.service, invocation.key))
-        try:
-            self._propose(kind, command, touched, attempt, guarded=True)
-        except (LogClosedError, NotSequencerError) as error:
-            _log.warning("an attempt's record was not taken", code=error.code, reason=str(error))
-
-    def start_segments(self, attempt: Attempt) -> list[tuple[int, bytes]]:
-        """What opens the attempt on a worker: (record time in ns, frames), in order."""
-        return start_segments(self._transaction, attempt, self.epoch, self._clock.time_ns())
+        if invocation is None:
+            raise InvocationNotFoundError("not found")
+        self.clients.wait_for(invocation_id, invocation, reply)
 
     def lose(self, error: PerdureError) -> None:
         """This node cannot lead the partition any more."""
@@ -455,14 +456,15 @@ class PartitionProcessor:
 
     def stop(self) -> None:
         """Take and do nothing more."""
-        self._timers.close()
+        self._close_timers()
         if self.role != "stopped":
             self.role = "stopped"
             self.error = "the node is shutting down"
 
-    def invocation(self, invocation_id: InvocationId) -> Invocation | None:
-        """An invocation as applied so far."""
-        return self._transaction.invocation(invocation_id)
+    @property
+    def transaction(self) -> Transaction:
+        """The rows as applied so far, to be read between records."""
+        return self._transaction
 
     @property
     def active(self) -> int:
@@ -489,12 +491,12 @@ class PartitionProcessor:
 
     def detail(self) -> PartitionDetail:
         """The partition in full."""
-        waiting = self._invoker.waiting_of(self)
+        waiting = self._invoker.waiting_of(self.keeper)
         return PartitionDetail(
             status=self.status(),
-            key_first=self.key_first,
-            key_last=self.key_last,
+            key_first=int.from_bytes(self.own.first, "big"),
+            key_last=int.from_bytes(self.own.last, "big"),
             digest=self._machine.progress().digest.hex(),
-            running=len(self.attempts) - waiting,
+            running=len(self.keeper.attempts) - waiting,
             waiting_for_worker=waiting,
         )

@@ -14,7 +14,9 @@ from ..core.ids import InvocationId
 from ..core.storage.kv import KvStore, PutOrDelete
 from .tables import keys
 from .tables.invocations import (
-    STATUS_COMPLETED,
+    STATUS_BACKING_OFF,
+    STATUS_PENDING,
+    STATUS_RUNNING,
     Invocation,
     decode_invocation,
     encode_invocation,
@@ -28,6 +30,7 @@ Value = TypeVar("Value")
 _ABSENT: Final = object()
 _LENGTHS: Final = struct.Struct(">II").pack
 _DELETED: Final = (1 << 32) - 1
+_KEPT_DECODED: Final = (STATUS_RUNNING, STATUS_BACKING_OFF, STATUS_PENDING)
 
 
 class BoundedCache(Generic[Key, Value]):
@@ -59,7 +62,7 @@ class BoundedCache(Generic[Key, Value]):
 class Transaction:
     """Reads through this batch's writes; collects the writes of one record at a time."""
 
-    LIVE_INVOCATIONS_MAX: Final = 50_000
+    LIVE_INVOCATIONS_MAX: Final = 20_000
     OBJECT_STATES_MAX: Final = 4_096
     OBJECT_STATE_BYTES_MAX: Final = 16 * 1024
     OBJECT_STATE_ENTRIES_MAX: Final = 64
@@ -69,7 +72,7 @@ class Transaction:
         self._store = store
         self._batch: dict[bytes, bytes | None] = {}
         self._record: dict[bytes, bytes | None] = {}
-        self._record_invocations: dict[InvocationId, Invocation] = {}
+        self._record_invocations: dict[InvocationId, Invocation | None] = {}
         self._record_locks: dict[bytes, Lock | None] = {}
         self._record_states: list[tuple[bytes, bytes, bytes | None]] = []
         self._invocations: BoundedCache[InvocationId, Invocation] = BoundedCache(
@@ -97,23 +100,54 @@ class Transaction:
         """Delete a row."""
         self._record[key] = None
 
+    def scan(
+        self, first: bytes, end: bytes, count_max: int | None = None
+    ) -> list[tuple[bytes, bytes]]:
+        """The rows from `first` to before `end` as of this record, in order.
+
+        For what is rare: it looks at every write of the batch.
+        """
+        written: dict[bytes, bytes | None] = {}
+        for source in (self._batch, self._record):
+            written.update((key, value) for key, value in source.items() if first <= key < end)
+        rows = {key: value for key, value in written.items() if value is not None}
+        stored = 0
+        for key, value in self._store.scan(first, end):
+            if key not in written:
+                rows[key] = value
+                stored += 1
+                if stored == count_max:
+                    break
+        found = sorted(rows.items())
+        return found if count_max is None else found[:count_max]
+
+    def delete_all(self, prefix: bytes) -> None:
+        """Delete every row whose key starts with `prefix`."""
+        for key, _ in self.scan(prefix, keys.prefix_end(prefix)):
+            self._record[key] = None
+
     # Invocations ---------------------------------------------------------------------------------
 
     def invocation(self, invocation_id: InvocationId) -> Invocation | None:
         """An invocation as of this record, or None if it was never heard of."""
-        invocation = self._record_invocations.get(invocation_id)
+        if invocation_id in self._record_invocations:
+            return self._record_invocations[invocation_id]
+        invocation = self._invocations.get(invocation_id)
         if invocation is None:
-            invocation = self._invocations.get(invocation_id)
-            if invocation is None:
-                value = self.get(keys.INVOCATIONS + invocation_id)
-                if value is not None:
-                    invocation = decode_invocation(value)
+            value = self.get(keys.INVOCATIONS + invocation_id)
+            if value is not None:
+                invocation = decode_invocation(value)
         return invocation
 
     def put_invocation(self, invocation_id: InvocationId, invocation: Invocation) -> None:
         """Write an invocation's row."""
         self._record_invocations[invocation_id] = invocation
         self._record[keys.INVOCATIONS + invocation_id] = encode_invocation(invocation)
+
+    def delete_invocation(self, invocation_id: InvocationId) -> None:
+        """Delete an invocation's row."""
+        self._record_invocations[invocation_id] = None
+        self._record[keys.INVOCATIONS + invocation_id] = None
 
     # Locks ---------------------------------------------------------------------------------------
 
@@ -164,6 +198,26 @@ class Transaction:
                 self._states.put(row, state)
         return state
 
+    def state_now(self, partition_key: bytes, object_name: bytes) -> dict[bytes, bytes]:
+        """All state of an object as of this record; the caller must not change the map."""
+        state = self.object_state(partition_key, object_name)
+        if self._record_states:
+            row = partition_key + object_name
+            changes = [item for item in self._record_states if item[0] == row]
+            if changes:
+                state = state.copy()
+                for _, key, value in changes:
+                    if value is None:
+                        state.pop(key, None)
+                    else:
+                        state[key] = value
+        return state
+
+    def clear_state(self, partition_key: bytes, object_name: bytes) -> None:
+        """Clear all state of an object."""
+        for key in sorted(self.state_now(partition_key, object_name)):
+            self.put_state(partition_key, object_name, key, None)
+
     def _is_small(self, state: dict[bytes, bytes]) -> bool:
         """Whether an object's state may be kept in memory."""
         return (
@@ -174,18 +228,12 @@ class Transaction:
     # Journal -------------------------------------------------------------------------------------
 
     def journal(self, invocation_id: InvocationId, invocation: Invocation) -> list[Chunk]:
-        """All chunks of an invocation in order, between records."""
+        """All chunks of an invocation in order, as of this record."""
         chunks = [decode_chunk(value) for value in invocation.head]
         if invocation.rows:
-            start = keys.journal_row(invocation_id, 0)
-            end = keys.journal_row(invocation_id, (1 << 32) - 1)
-            rows = dict(self._store.scan(start, end))
-            rows.update(
-                (key, value)
-                for key, value in self._batch.items()
-                if start <= key < end and value is not None
-            )
-            chunks.extend(decode_chunk(rows[key]) for key in sorted(rows))
+            start = keys.JOURNAL + invocation_id
+            rows = self.scan(start, keys.prefix_end(start))
+            chunks.extend(decode_chunk(value) for _, value in rows)
         return chunks
 
     # Record and batch ----------------------------------------------------------------------------
@@ -208,7 +256,8 @@ class Transaction:
 
     def _refresh_caches(self) -> None:
         for invocation_id, invocation in self._record_invocations.items():
-            if invocation.status == STATUS_COMPLETED:
+            # Those that wait for long would push out those that are worked on.
+            if invocation is None or invocation.status not in _KEPT_DECODED:
                 self._invocations.discard(invocation_id)
             else:
                 self._invocations.put(invocation_id, invocation)
@@ -249,7 +298,10 @@ class Transaction:
         return operations
 
     def active(self, first: bytes, last: bytes) -> list[tuple[InvocationId, Invocation]]:
-        """All invocations that are not completed, of a range of 8-byte partition keys."""
+        """All invocations that have an attempt or wait for the next, of a range of partition keys.
+
+        Those that an older release left there besides are given too.
+        """
         found: list[tuple[InvocationId, Invocation]] = []
         end = keys.prefix_end(keys.ACTIVE + last)
         for key, _ in self._store.scan(keys.ACTIVE + first, end):

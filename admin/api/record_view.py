@@ -99,7 +99,10 @@ def _view_command(command: Command | None) -> dict[str, Any]:
         return {"problem": "this release does not know the kind"}
     if isinstance(command, AnnounceLeader):
         return {"leader": command.node}
-    fields: dict[str, Any] = {"invocation": invocation_id_text(command.invocation_id)}
+    fields: dict[str, Any] = {}
+    invocation_id = getattr(command, "invocation_id", None)
+    if invocation_id is not None:
+        fields["invocation"] = invocation_id_text(invocation_id)
     if isinstance(command, Invoke):
         fields["service"] = command.service
         fields["handler"] = command.handler

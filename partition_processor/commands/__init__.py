@@ -1,1 +1,1 @@
-"""One file per command: how it is applied. `machine` looks the function up by record kind."""
+"""The interpreter's commands, one file each; `machine` dispatches to them."""

@@ -1,66 +1,117 @@
-"""Invoke: a new invocation starts, or waits for its object, or turns out to be known."""
+"""Invoke: a new invocation starts, or waits, or turns out to be known."""
 
+from typing import Final
+
+import msgspec
+
+from ...core.ids import invocation_id_text
 from ...log.types import Record
 from ..context import ApplyContext
-from ..effects import Accepted, StartAttempt
-from ..records import KIND_OBJECT_EXCLUSIVE, Invoke
+from ..effects import Accepted
+from ..lifecycle.begin import begin
+from ..lifecycle.complete import respond
+from ..records import KIND_OBJECT_EXCLUSIVE, KIND_WORKFLOW_RUN, Invoke, Respond, object_key
 from ..tables import keys
-from ..tables.invocations import HEAD_BYTES_MAX, STATUS_PENDING, STATUS_RUNNING, Invocation
+from ..tables.invocations import (
+    HEAD_BYTES_MAX,
+    STATUS_COMPLETED,
+    STATUS_SCHEDULED,
+    Failure,
+    Invocation,
+)
 from ..tables.journal import Chunk, encode_chunk
-from ..tables.locks import Lock
+
+CODE_WORKFLOW_RAN: Final = 409
+CODE_DEADLOCK: Final = 409
 
 
 def apply_invoke(context: ApplyContext, command: Invoke, record: Record) -> None:
-    """Create the invocation unless its id exists; start it or put it into the inbox."""
+    """Create the invocation unless its id exists, and tell the client that asked for it."""
+    invocation_id = command.invocation_id
+    known = context.transaction.invocation(invocation_id)
+    expired = known is None and 0 < command.expires_ns < context.record_time_ns
+    context.effects.append(Accepted(record.epoch, record.sequence, invocation_id, known, expired))
+    if known is None and not expired:
+        _begin(context, command, record.traceparent)
+
+
+def apply_called(context: ApplyContext, command: Invoke) -> None:
+    """Create the invocation for the handler that called it, or join the one that exists."""
+    sink = command.sink
+    known = context.transaction.invocation(command.invocation_id)
+    if known is None:
+        if sink is not None and _is_deadlock(command):
+            message = (
+                f"{command.service}/{command.key}/{command.handler} can never start: the call "
+                "comes from a handler that holds the same object, directly or through others, and "
+                "waits; send it one-way, or call a shared handler"
+            )
+            failure = Failure(CODE_DEADLOCK, message)
+            context.deliver(
+                Respond(sink.invocation_id, sink.completion_id, sink.frame_type, None, failure)
+            )
+            return
+        _begin(context, command, command.traceparent)
+    elif sink is None:
+        return
+    elif command.target_kind == KIND_WORKFLOW_RUN:
+        failure = Failure(
+            CODE_WORKFLOW_RAN,
+            f"workflow {command.service}/{command.key} was started before, as "
+            f"{invocation_id_text(command.invocation_id)}: a workflow runs once per key",
+        )
+        context.deliver(
+            Respond(sink.invocation_id, sink.completion_id, sink.frame_type, None, failure)
+        )
+    elif known.status == STATUS_COMPLETED:
+        respond(context, sink, known)
+    else:
+        joined = msgspec.structs.replace(known, sinks=(*known.sinks, sink))
+        context.transaction.put_invocation(command.invocation_id, joined)
+
+
+def _is_deadlock(command: Invoke) -> bool:
+    if command.target_kind != KIND_OBJECT_EXCLUSIVE or not command.held:
+        return False
+    assert command.key is not None
+    return object_key(command.service, command.key) in command.held
+
+
+def _begin(context: ApplyContext, command: Invoke, traceparent: str | None) -> None:
     transaction = context.transaction
     invocation_id = command.invocation_id
-    known = transaction.invocation(invocation_id)
-    if known is not None:
-        context.effects.append(Accepted(record.epoch, record.sequence, invocation_id, known))
-        return
-    status = STATUS_RUNNING
-    if command.target_kind == KIND_OBJECT_EXCLUSIVE and not _take_lock(context, command):
-        status = STATUS_PENDING
     time_ns = context.record_time_ns
-    chunk = encode_chunk(Chunk(time_ns, 0, record.epoch, 1, command.input_frames))
+    chunk = encode_chunk(Chunk(time_ns, 0, context.record_epoch, 1, command.input_frames))
     inline = len(chunk) <= HEAD_BYTES_MAX
+    scheduled = command.start_ns > time_ns
     invocation = Invocation(
-        status,
+        STATUS_SCHEDULED,
         command.service,
         command.handler,
         command.key,
         command.target_kind,
-        1 if status == STATUS_RUNNING else 0,
+        0,
         time_ns,
         1,
         (chunk,) if inline else (),
         0 if inline else 1,
         command.idempotency_key,
-        record.traceparent,
+        traceparent,
         last_entry_ns=time_ns,
+        start_ns=command.start_ns,
+        completion_retention_ns=command.completion_retention_ns,
+        journal_retention_ns=min(command.journal_retention_ns, command.completion_retention_ns),
+        sinks=() if command.sink is None else (command.sink,),
+        parent=command.parent,
+        held=command.held,
+        timers=1 if scheduled else 0,
+        modified_ns=time_ns,
     )
-    transaction.put_invocation(invocation_id, invocation)
-    transaction.put(keys.ACTIVE + invocation_id, b"")
+    context.counts[STATUS_SCHEDULED] += 1
     if not inline:
         transaction.put(keys.journal_row(invocation_id, 0), chunk)
-    context.counts[status] += 1
-    context.effects.append(Accepted(record.epoch, record.sequence, invocation_id, None))
-    if status == STATUS_RUNNING:
-        context.effects.append(StartAttempt(invocation_id, invocation))
-
-
-def _take_lock(context: ApplyContext, command: Invoke) -> bool:
-    """Take the object's lock, or the next number of its inbox; whether the lock was taken."""
-    transaction = context.transaction
-    assert command.key is not None
-    partition_key = command.invocation_id[:8]
-    object_name = keys.object_suffix(command.service, command.key)
-    lock = transaction.lock(partition_key, object_name)
-    if lock is None:
-        transaction.put_lock(partition_key, object_name, Lock(command.invocation_id, 0, 0))
-        return True
-    transaction.put(
-        keys.inbox_row(partition_key, object_name, lock.tail), bytes(command.invocation_id)
-    )
-    transaction.put_lock(partition_key, object_name, Lock(lock.holder, lock.head, lock.tail + 1))
-    return False
+    if scheduled:
+        transaction.put_invocation(invocation_id, invocation)
+        context.add_timer(command.start_ns, invocation_id, 0)
+    else:
+        begin(context, invocation_id, invocation)

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from ...core.ids import InvocationId
 from ...log.answers import Answer, NotChangedSince
+from ..handling import Handling
 from ..records import attempt_key
 from ..tables.invocations import Invocation
 from .attempt_frames import AttemptError
@@ -19,6 +20,10 @@ class AttemptHost(Protocol):
 
     def ask_to_stop(self, attempt: "Attempt") -> None:
         """The attempt is over and the worker may not know: have it stop."""
+        ...
+
+    def ask_to_suspend(self, attempt: "Attempt") -> None:
+        """Have the attempt suspended as soon as it waits and runs no step."""
         ...
 
     def supersede(self, attempt: "Attempt") -> None:
@@ -45,10 +50,17 @@ class AttemptOwner(Protocol):
         """What opens the attempt on a worker: (record time in ns, frames), in order."""
         ...
 
+    def handling(self, attempt: "Attempt") -> Handling:
+        """How the attempt's handler is handled."""
+        ...
+
     def propose_chunk(
-        self, attempt: "Attempt", deployment: str, frames: bytes, *, ended: bool
+        self, attempt: "Attempt", deployment: str, frames: bytes, *, ended: bool, calls: bool
     ) -> None:
-        """The worker sent frames, END last when `ended`; they count once they are in the log."""
+        """The worker sent frames, with END or SUSPENSION last when `ended`.
+
+        They count once they are in the log. `calls` says that calls are among them.
+        """
         ...
 
     def propose_failure(
@@ -72,20 +84,30 @@ class Attempt:
         session: where it runs; None while no worker can take it.
         stream: its name on that session.
         over: it was given up here; the log decides about what still arrives from the worker.
-        heard: the tick of the invoker when its worker last sent something for it.
+        heard: the tick of the invoker when something last went either way.
+        entries: length of the journal that its worker has been sent.
+        runs: steps that its worker has begun and not been told the completion of.
+        suspending: the tick at which its worker was asked to suspend it, -1 before.
+        inactivity_ticks: quiet for so long, it is asked to suspend.
+        abort_ticks: after that, it is given up.
     """
 
     __slots__ = (
         "_key",
         "_snapshot_lsn",
+        "abort_ticks",
         "attempt",
+        "entries",
         "heard",
+        "inactivity_ticks",
         "invocation",
         "invocation_id",
         "over",
         "owner",
+        "runs",
         "session",
         "stream",
+        "suspending",
     )
 
     def __init__(
@@ -100,6 +122,11 @@ class Attempt:
         self.stream = 0
         self.over = False
         self.heard = 0
+        self.entries = 0
+        self.runs = 0
+        self.suspending = -1
+        self.inactivity_ticks = 0
+        self.abort_ticks = 0
         self._key = attempt_key(invocation_id)
         self._snapshot_lsn: int | None = None
 

@@ -1,5 +1,6 @@
 """Building what a worker gets to start an attempt, and looking over what it sends back."""
 
+from enum import Enum
 from typing import Final
 
 import msgspec
@@ -10,6 +11,7 @@ from ...core.ids import InvocationId
 from ...core.protocol import messages
 from ...core.protocol.session import Open
 from ...proto.generated import service_protocol_pb2 as wire
+from ..entries.registry import ENTRIES
 from ..records import DELAY_NS_MAX, KIND_SERVICE
 from ..tables.invocations import Invocation
 from ..tables.journal import Chunk
@@ -22,22 +24,23 @@ def start_frames(
     invocation: Invocation,
     *,
     epoch: int,
-    state: dict[bytes, bytes],
+    state: dict[bytes, bytes] | None,
     now_ns: int,
 ) -> bytes:
-    """OPEN and START of the invocation's current attempt."""
+    """OPEN and START of the invocation's current attempt; None as state has it read lazily."""
     opening = _encode(Open(invocation.service, invocation.handler, epoch, invocation.attempt))
     start = wire.Start(
         id=invocation_id,
         known_entries=invocation.entries,
         # The part of the id that chance or a digest made: stable, and different per invocation.
-        random_seed=int.from_bytes(invocation_id[16:24], "big"),
+        random_seed=invocation.seed or int.from_bytes(invocation_id[16:24], "big"),
     )
     if invocation.target_kind == KIND_SERVICE:
         start.partial_state = True
     else:
         start.key = invocation.key or ""
-        for key, value in state.items():
+        start.partial_state = state is None
+        for key, value in (state or {}).items():
             start.state_map.add(key=key, value=value)
     if invocation.failures_since_entry:
         start.retry_count_since_last_stored_entry = invocation.failures_since_entry
@@ -60,42 +63,61 @@ def journal_segments(chunks: list[Chunk]) -> list[tuple[int, bytes]]:
     return segments
 
 
+class Behavior(Enum):
+    """What is to follow a failed attempt."""
+
+    RETRY = "retry"
+    PAUSE = "pause"
+    FAIL = "fail"
+
+
+_BEHAVIORS: Final = {wire.Error.PAUSE: Behavior.PAUSE, wire.Error.FAIL: Behavior.FAIL}
+
+
 class AttemptError(msgspec.Struct, frozen=True, gc=False):
     """Why an attempt failed, as the worker told it.
 
     Attributes:
         delay_ns: wait that the code asked for this time, None to follow the policy.
-        give_up: the code said that no retry can help.
+        behavior: what the code asked to follow.
+        related_index: command that it happened at, -1 when none is named.
+        related_type: that command's frame type.
     """
 
     code: int
     message: str
     delay_ns: int | None = None
-    give_up: bool = False
+    behavior: Behavior = Behavior.RETRY
+    related_index: int = -1
+    related_name: str = ""
+    related_type: int = 0
+    stacktrace: str = ""
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):
     """What one segment from a worker comes to.
 
     Attributes:
-        frames: to be stored, END included, run proposals turned into completions; may be empty.
-        ended: END is the last of `frames`.
+        frames: to be stored, END or SUSPENSION included, run proposals turned into completions; may
+            be empty.
+        ended: END or SUSPENSION is the last of `frames`.
         error: the attempt failed after `frames`.
+        calls: calls are among them, whose targets must be found.
+        runs: steps that begin with these frames.
     """
 
     frames: bytes
     ended: bool
     error: AttemptError | None
+    calls: bool = False
+    runs: int = 0
 
 
-_TAKEN_FROM_CODE: Final = frozenset(
-    (
-        messages.OUTPUT_COMMAND,
-        messages.RUN_COMMAND,
-        messages.SET_STATE_COMMAND,
-        messages.CLEAR_STATE_COMMAND,
-        messages.GET_EAGER_STATE_COMMAND,
-    )
+_CALLS: Final = frozenset((messages.CALL_COMMAND, messages.ONE_WAY_CALL_COMMAND))
+_TAKEN_FROM_CODE: Final = (
+    frozenset(kind for kind in ENTRIES if kind < messages.NOTIFICATION_FIRST)
+    - _CALLS
+    - {messages.RUN_COMMAND}
 )
 
 _unpack_header: Final = messages.FRAME_HEADER.unpack_from
@@ -104,6 +126,9 @@ PROTOCOL_VIOLATION: Final = 571
 
 MESSAGE_CHARACTERS_MAX: Final = 8 * 1024
 """Longer error texts are cut; they are stored with every failed attempt."""
+NAME_CHARACTERS_MAX: Final = 256
+STACKTRACE_CHARACTERS_MAX: Final = 4 * 1024
+"""Of a longer stack trace the end is kept, where the cause stands."""
 
 
 def read_reply(frames: bytes) -> Reply:
@@ -133,6 +158,8 @@ def _read_frame_by_frame(frames: bytes) -> Reply:
     # some release of a library serialises.
     rewritten: list[bytes] = []
     copied_to = 0
+    calls = False
+    runs = 0
 
     def stored(end: int) -> bytes:
         return b"".join((*rewritten, frames[copied_to:end])) if rewritten else frames[:end]
@@ -141,23 +168,30 @@ def _read_frame_by_frame(frames: bytes) -> Reply:
         for message_type, start, end in messages.split_frames(frames):
             if message_type in _TAKEN_FROM_CODE:
                 continue
+            if message_type in _CALLS:
+                calls = True
+                continue
+            if message_type == messages.RUN_COMMAND:
+                runs += 1
+                continue
             header = start - messages.FRAME_HEADER_BYTES
             if message_type == messages.PROPOSE_RUN_COMPLETION:
                 proposal = wire.ProposeRunCompletion.FromString(frames[start:end])
                 rewritten += (frames[copied_to:header], run_completion(proposal))
                 copied_to = end
-            elif message_type == messages.END:
+            elif message_type in (messages.END, messages.SUSPENSION):
                 if end != len(frames):
-                    return _violation(stored(header), "frames after END")
-                return Reply(stored(end), True, None)
+                    return _violation(stored(header), "frames after END or SUSPENSION", calls)
+                return Reply(stored(end), True, None, calls)
             elif message_type == messages.ERROR:
                 error = wire.Error.FromString(frames[start:end])
-                return Reply(stored(header), False, _attempt_error(error))
+                return Reply(stored(header), False, _attempt_error(error), calls)
             else:
-                return _violation(stored(header), f"a frame of type {message_type:#06x}")
+                what = f"a frame of type {message_type:#06x}"
+                return _violation(stored(header), what, calls)
     except (MalformedMessageError, DecodeError) as error:
-        return _violation(b"", f"frames that do not parse: {error}")
-    return Reply(stored(len(frames)), False, None)
+        return _violation(b"", f"frames that do not parse: {error}", calls=False)
+    return Reply(stored(len(frames)), False, None, calls, runs)
 
 
 def run_completion(proposal: wire.ProposeRunCompletion) -> bytes:
@@ -170,8 +204,9 @@ def run_completion(proposal: wire.ProposeRunCompletion) -> bytes:
     return messages.frame(messages.RUN_COMPLETION, notification.SerializeToString())
 
 
-def _violation(frames: bytes, what: str) -> Reply:
-    return Reply(frames, False, AttemptError(PROTOCOL_VIOLATION, f"the worker sent {what}"))
+def _violation(frames: bytes, what: str, calls: bool) -> Reply:
+    error = AttemptError(PROTOCOL_VIOLATION, f"the worker sent {what}")
+    return Reply(frames, False, error, calls)
 
 
 def _attempt_error(error: wire.Error) -> AttemptError:
@@ -181,4 +216,14 @@ def _attempt_error(error: wire.Error) -> AttemptError:
     text = error.message[:MESSAGE_CHARACTERS_MAX]
     if error.HasField("related_command_name") and error.related_command_name:
         text = f"{text} (in {error.related_command_name[:MESSAGE_CHARACTERS_MAX]!r})"
-    return AttemptError(error.code or 500, text, delay_ns, error.behavior == wire.Error.FAIL)
+    has_index = error.HasField("related_command_index")
+    return AttemptError(
+        error.code or 500,
+        text,
+        delay_ns,
+        _BEHAVIORS.get(error.behavior, Behavior.RETRY),
+        error.related_command_index if has_index else -1,
+        error.related_command_name[:NAME_CHARACTERS_MAX],
+        error.related_command_type,
+        error.stacktrace[-STACKTRACE_CHARACTERS_MAX:],
+    )

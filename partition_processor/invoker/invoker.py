@@ -24,8 +24,13 @@ class Invoker:
     deployment back and takes the newer one away, needs no word to the server.
     """
 
-    def __init__(self, on_workers: Callable[[], None]) -> None:
-        """Start without workers; `on_workers` is called when they come and go."""
+    def __init__(self, on_workers: Callable[[], None], tick_ns: int) -> None:
+        """Start without workers.
+
+        Args:
+            on_workers: called when they come and go.
+            tick_ns: how often `silence.SilenceWatch` moves the ticks on.
+        """
         self._on_workers = on_workers
         self.sessions: list[WorkerSession] = []
         # They finish what they have and take nothing new.
@@ -33,7 +38,7 @@ class Invoker:
         self._ranks: dict[str, int] = {}
         self._routes: dict[str, list[WorkerSession]] = {}
         self._pinned_routes: dict[str, list[WorkerSession]] = {}
-        self.ticks = Ticks()
+        self.ticks = Ticks(tick_ns)
         self._waiting: dict[tuple[str | None, str], deque[Attempt]] = {}
 
     # Attempts ------------------------------------------------------------------------------------
@@ -46,8 +51,27 @@ class Invoker:
             # in memory.
             attempt.invocation = msgspec.structs.replace(attempt.invocation, head=(), output=None)
             self._waiting.setdefault(self._queue_of(attempt), deque()).append(attempt)
+            self._make_room(attempt)
         else:
             session.open(attempt)
+
+    def _make_room(self, attempt: Attempt) -> None:
+        """Have the attempt that has been blocked for longest suspended where work waits.
+
+        Attempts that wait for others must not keep these from running: with all of a worker's
+        places taken by callers, their calls would never begin.
+        """
+        for session in self._candidates(attempt):
+            blocked = session.longest_blocked()
+            if blocked is not None:
+                session.ask_to_suspend(blocked)
+                return
+
+    def _candidates(self, attempt: Attempt) -> list[WorkerSession]:
+        deployment = attempt.invocation.deployment
+        if deployment is None:
+            return self._routes.get(attempt.invocation.service, [])
+        return self._pinned_routes.get(deployment, [])
 
     def ask_to_stop(self, attempt: Attempt) -> None:
         """The attempt is over and its worker may not know."""
@@ -77,34 +101,31 @@ class Invoker:
         return (attempt.invocation.deployment, attempt.invocation.service)
 
     def _choose(self, attempt: Attempt) -> WorkerSession | None:
-        deployment = attempt.invocation.deployment
-        if deployment is None:
-            candidates = self._routes.get(attempt.invocation.service)
-        else:
-            candidates = self._pinned_routes.get(deployment)
-        if not candidates:
-            return None
         best: WorkerSession | None = None
-        for session in candidates:
+        for session in self._candidates(attempt):
             if session.has_room() and (best is None or len(session.attempts) < len(best.attempts)):
                 best = session
         return best
 
-    def end_silent(self, silence_ticks: int) -> None:
-        """Give up the attempts that no worker has said anything of for so many ticks."""
-        before = self.ticks.now - silence_ticks
+    def end_silent(self) -> None:
+        """Have attempts that have been quiet suspend; give up those that do not, in their time."""
+        now = self.ticks.now
         for session in (*self.sessions, *self._draining):
             for attempt in tuple(session.attempts.values()):
                 if attempt.over:
                     continue
                 if not attempt.owner.listening:
                     # The worker may be waiting for an answer that cannot come.
-                    attempt.heard = self.ticks.now
-                elif attempt.heard < before:
+                    attempt.heard = now
+                elif attempt.suspending < 0:
+                    if now - attempt.heard >= attempt.inactivity_ticks:
+                        session.ask_to_suspend(attempt)
+                elif now - max(attempt.heard, attempt.suspending) >= attempt.abort_ticks:
                     error = AttemptError(
                         ATTEMPT_TIMEOUT,
-                        f"worker {session.worker} has sent nothing for this attempt within "
-                        "retry.abort_timeout: split long steps, or raise it",
+                        f"worker {session.worker} was asked to suspend this attempt and has sent "
+                        "nothing within the abort timeout: split long steps, or raise it "
+                        "(abort_timeout of handler or service, retry.abort_timeout of the node)",
                     )
                     attempt.owner.propose_failure(attempt, error, lost=None)
 

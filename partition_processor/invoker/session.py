@@ -17,12 +17,13 @@ from ...core.protocol.envelope import (
 )
 from ...core.protocol.session import Hello, Welcome
 from .attempt import Attempt, WorkerLoss
-from .attempt_frames import AttemptError, read_reply
+from .attempt_frames import AttemptError, Behavior, read_reply
 from .ticks import Ticks
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _ABORT_FRAME: Final = messages.frame(messages.ABORT, b"")
 _SUPERSEDED_FRAME: Final = messages.frame(messages.SUPERSEDED, b"")
+_SUSPEND_FRAME: Final = messages.frame(messages.SUSPEND, b"")
 
 TOO_LARGE: Final = 413
 """Failure code of attempts that no worker can be given."""
@@ -90,7 +91,7 @@ class WorkerSession:
                 TOO_LARGE,
                 f"state and input together are over {REASSEMBLED_BYTES_MAX} bytes: keep large "
                 "values elsewhere and their names in the state",
-                give_up=True,
+                behavior=Behavior.FAIL,
             )
             attempt.owner.propose_failure(attempt, error, lost=None)
             return
@@ -102,15 +103,41 @@ class WorkerSession:
         attempt.session = self
         attempt.stream = stream
         attempt.heard = self.ticks.now
+        handling = attempt.owner.handling(attempt)
+        attempt.inactivity_ticks = self.ticks.of(handling.inactivity_timeout_ns)
+        attempt.abort_ticks = self.ticks.of(handling.abort_timeout_ns)
         self.attempts[stream] = attempt
         for record_time_ns, frames in segments:
             self._writer.add(stream, record_time_ns, frames)
         self._schedule()
+        if not handling.inactivity_timeout_ns:
+            self.ask_to_suspend(attempt)
 
     def notify(self, attempt: Attempt, record_time_ns: int, frames: bytes) -> None:
         """Send notifications to an open attempt."""
+        attempt.heard = self.ticks.now
+        if attempt.runs:
+            for message_type, _, _ in messages.split_frames(frames):
+                attempt.runs -= message_type == messages.RUN_COMPLETION
         self._writer.add(attempt.stream, record_time_ns, frames)
         self._schedule()
+
+    def ask_to_suspend(self, attempt: Attempt) -> None:
+        """Have the worker suspend an attempt as soon as it waits and runs no step."""
+        if attempt.stream in self.attempts and attempt.suspending < 0:
+            attempt.suspending = self.ticks.now
+            self._writer.add(attempt.stream, 0, _SUSPEND_FRAME)
+            self._schedule()
+
+    def longest_blocked(self) -> Attempt | None:
+        """The attempt that has been quiet for longest and runs no step, as far as is known."""
+        blocked: Attempt | None = None
+        for attempt in self.attempts.values():
+            if attempt.over or attempt.suspending >= 0 or attempt.runs > 0:
+                continue
+            if blocked is None or attempt.heard < blocked.heard:
+                blocked = attempt
+        return blocked
 
     def ask_to_stop(self, attempt: Attempt) -> None:
         """Have the worker drop an attempt; the stream stays until it says that it has.
@@ -168,8 +195,11 @@ class WorkerSession:
             self._on_room()
             return
         reply = read_reply(frames)
+        attempt.runs += reply.runs
         if reply.frames:
-            attempt.owner.propose_chunk(attempt, self.deployment, reply.frames, ended=reply.ended)
+            attempt.owner.propose_chunk(
+                attempt, self.deployment, reply.frames, ended=reply.ended, calls=reply.calls
+            )
         if reply.ended or reply.error is not None:
             # The log may have refused it at once, and then the stream is gone already.
             self.attempts.pop(attempt.stream, None)

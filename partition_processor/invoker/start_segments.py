@@ -7,19 +7,22 @@ from .attempt_frames import journal_segments, start_frames
 
 
 def start_segments(
-    transaction: Transaction, attempt: Attempt, epoch: int, now_ns: int
+    transaction: Transaction, attempt: Attempt, epoch: int, now_ns: int, *, lazy_state: bool
 ) -> list[tuple[int, bytes]]:
     """(record time in ns, frames) in order, as the store has them now.
 
     Args:
         epoch: the leader's.
         now_ns: wall clock, for how long ago things were.
+        lazy_state: leave the state out, for the handler to ask for it.
     """
     # A waiting attempt has let go of its input; the store has it.
     invocation = transaction.invocation(attempt.invocation_id)
     assert invocation is not None
-    state: dict[bytes, bytes] = {}
-    if invocation.key is not None:
+    state: dict[bytes, bytes] | None = {}
+    if lazy_state:
+        state = None
+    elif invocation.key is not None:
         object_name = keys.object_suffix(invocation.service, invocation.key)
         state = transaction.object_state(attempt.invocation_id[:8], object_name)
     opening = start_frames(
@@ -28,4 +31,5 @@ def start_segments(
     segments = journal_segments(transaction.journal(attempt.invocation_id, invocation))
     first_time_ns, first_frames = segments[0]
     segments[0] = (first_time_ns, opening + first_frames)
+    attempt.entries = invocation.entries
     return segments

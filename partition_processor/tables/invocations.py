@@ -4,6 +4,8 @@ from typing import Final
 
 import msgspec
 
+from ...core.ids import InvocationId
+
 STATUS_PENDING: Final = 0
 """Waits in an object's inbox."""
 STATUS_RUNNING: Final = 1
@@ -11,8 +13,26 @@ STATUS_RUNNING: Final = 1
 STATUS_BACKING_OFF: Final = 2
 """Its last attempt failed; the next one starts at `retry_at_ns`."""
 STATUS_COMPLETED: Final = 3
+STATUS_SCHEDULED: Final = 4
+"""Starts at `start_ns`."""
+STATUS_SUSPENDED: Final = 5
+"""Has no attempt until something that it waits for comes."""
+STATUS_PAUSED: Final = 6
+"""Has no attempt until somebody resumes it."""
 
-STATUS_NAMES: Final = ("pending", "running", "backing-off", "completed")
+STATUS_NAMES: Final = (
+    "pending",
+    "running",
+    "backing-off",
+    "completed",
+    "scheduled",
+    "suspended",
+    "paused",
+)
+
+
+RETENTION_NS_BEFORE: Final = 24 * 3600 * 10**9
+"""Of rows from before retention was recorded."""
 
 
 class Failure(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -21,6 +41,27 @@ class Failure(msgspec.Struct, frozen=True, array_like=True, gc=False):
     code: int
     message: str
     metadata: tuple[tuple[str, str], ...] = ()
+
+
+class Sink(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An invocation that waits for the result of another.
+
+    Attributes:
+        completion_id: of the command that waits.
+        frame_type: of the notification that the result becomes.
+    """
+
+    invocation_id: InvocationId
+    completion_id: int
+    frame_type: int
+
+
+class Waiting(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a suspended invocation waits for: any one of these wakes it."""
+
+    completions: tuple[int, ...]
+    signals: tuple[int, ...]
+    names: tuple[str, ...]
 
 
 class Invocation(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -39,6 +80,23 @@ class Invocation(msgspec.Struct, frozen=True, array_like=True, gc=False):
         last_failure: text of the last failed attempt.
         output: the handler's value, kept from OUTPUT on.
         failure: instead of `output`.
+        start_ns: when it was to start, 0 for at once.
+        expires_ns: when the row is forgotten, 0 before completion.
+        sinks: invocations that wait for the result.
+        parent: the invocation that asked for this one, None for a front door.
+        held: see `records.Invoke`.
+        inbox_number: its place in the object's inbox while pending, -1 otherwise.
+        issued: set of the completion ids that something outside of the handler completes.
+        notified: set of the completion ids that have their completion.
+        signals: indexes and names of the signals that have come.
+        cancels: how many of them were cancellations.
+        cancels_seen: how many of those a suspension was already woken for.
+        waiting: what it waits for while suspended.
+        timers: how many rows it has in the timers table.
+        events: how many it ever had in the events table.
+        restarted_from: the invocation that this one repeats.
+        seed: what the handler's chance starts from; 0 takes the id.
+        modified_ns: record time of the last change of status, for people.
     """
 
     status: int
@@ -62,6 +120,25 @@ class Invocation(msgspec.Struct, frozen=True, array_like=True, gc=False):
     output: bytes | None = None
     failure: Failure | None = None
     completed_ns: int = 0
+    start_ns: int = 0
+    completion_retention_ns: int = RETENTION_NS_BEFORE
+    journal_retention_ns: int = RETENTION_NS_BEFORE
+    expires_ns: int = 0
+    sinks: tuple[Sink, ...] = ()
+    parent: InvocationId | None = None
+    held: tuple[bytes, ...] = ()
+    inbox_number: int = -1
+    issued: bytes = b""
+    notified: bytes = b""
+    signals: tuple[int | str, ...] = ()
+    cancels: int = 0
+    cancels_seen: int = 0
+    waiting: Waiting | None = None
+    timers: int = 0
+    events: int = 0
+    restarted_from: InvocationId | None = None
+    seed: int = 0
+    modified_ns: int = 0
 
 
 HEAD_BYTES_MAX: Final = 4096

@@ -70,7 +70,7 @@ def test_a_retry_that_meets_a_record_of_the_attempt_before_it_is_decided_anew(
             worker = await connected(node)
             future = node.submit(GREET)
             (stream,) = await heard_on(worker, messages.OPEN)
-            timers = node.engine.manager.processors[0]._timers
+            timers = node.engine.manager.processors[0]._retries
             fire = timers._fire
 
             def fire_in_the_turn_of_a_late_answer(

@@ -74,7 +74,7 @@ def test_a_frozen_attempt_that_wakes_is_refused_by_the_log(late: bytes) -> None:
 
             assert await records_of(node) == before
             processor = node.engine.manager.processors[0]
-            assert processor.superseded == 1
+            assert processor.keeper.superseded == 1
             assert [record.kind for record in before] == [
                 ANNOUNCE_LEADER,
                 INVOKE,
@@ -107,14 +107,14 @@ def test_the_refusal_waits_until_its_cause_is_durable() -> None:
             node.submit(InvocationRequest("Greeter", "greet", None, b'"Ann"'))
             (stream,) = await heard_on(worker, messages.OPEN)
             processor = node.engine.manager.processors[0]
-            (attempt,) = processor.attempts.values()
+            (attempt,) = processor.keeper.attempts.values()
             # In one turn: the attempt is given up, and its worker answers. Only the first counts,
             # and the worker must not hear of it before that is on the disk.
             node.engine.manager.invoker.ticks.now += 100
             node.engine.manager.invoker.end_silent(1)
             session = node.engine.manager.invoker.sessions[0]
             session._reply(attempt, output(b'"late"'))
-            assert processor.superseded == 0
+            assert processor.keeper.superseded == 0
             assert log.unsynced_writes == 0
 
             assert await heard_on(worker, messages.SUPERSEDED) == [stream]

@@ -8,17 +8,10 @@ from perdure.log.types import Batch, Record
 from perdure.partition_processor.effects import Effect
 from perdure.partition_processor.machine import Machine
 from perdure.partition_processor.records import (
-    ANNOUNCE_LEADER,
-    ATTEMPT_CHUNK,
-    ATTEMPT_FAILED,
-    ATTEMPT_STARTED,
-    INVOKE,
     KIND_OBJECT_EXCLUSIVE,
     KIND_SERVICE,
-    AnnounceLeader,
+    KINDS,
     AttemptChunk,
-    AttemptFailed,
-    AttemptStarted,
     Command,
     Invoke,
     encode_command,
@@ -32,13 +25,6 @@ from perdure.partition_processor.tables.progress import (
 from perdure.partition_processor.transaction import Transaction
 from perdure.proto.generated import service_protocol_pb2 as wire
 
-KINDS: dict[type[Command], int] = {
-    Invoke: INVOKE,
-    AttemptChunk: ATTEMPT_CHUNK,
-    AttemptFailed: ATTEMPT_FAILED,
-    AttemptStarted: ATTEMPT_STARTED,
-    AnnounceLeader: ANNOUNCE_LEADER,
-}
 PROGRESS_ROW = keys.PROGRESS + bytes(8)
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from perdure.core.protocol import messages
 from perdure.log.types import Record
+from perdure.partition_processor.context import WHOLE
 from perdure.partition_processor.effects import (
     Accepted,
     Answer,
@@ -46,8 +47,6 @@ from .support import (
     set_state,
 )
 
-FIRST, LAST = bytes(8), b"\xff" * 8
-
 
 def test_a_plain_call_starts_at_once_and_is_answered() -> None:
     partition = Partition()
@@ -62,8 +61,8 @@ def test_a_plain_call_starts_at_once_and_is_answered() -> None:
     assert isinstance(answered, Answer)
     assert answered.invocation.output == b'"ok"'
     assert answered.invocation.deployment == "dp-1"
-    assert partition.machine.progress().counts == (0, 0, 0, 1)
-    assert pending_effects(partition.transaction, FIRST, LAST) == []
+    assert partition.machine.progress().counts == (0, 0, 0, 1, 0, 0, 0)
+    assert pending_effects(partition.transaction, WHOLE) == []
 
 
 def test_the_same_id_again_is_known_and_starts_nothing() -> None:
@@ -163,7 +162,7 @@ def test_a_failed_attempt_backs_off_and_the_next_one_starts_once() -> None:
     ended, armed = partition.apply(AttemptFailed(identity(1), 1, 500, "boom", 50, True))
     assert ended == EndAttempt(identity(1), 1, True, 2)
     assert armed == ArmRetry(identity(1), 1, 1_050)
-    assert pending_effects(partition.transaction, FIRST, LAST) == [armed]
+    assert pending_effects(partition.transaction, WHOLE) == [armed]
 
     (started,) = partition.apply(AttemptStarted(identity(1), 2))
     assert partition.apply(AttemptStarted(identity(1), 2)) == []
@@ -276,7 +275,7 @@ def test_pending_invocations_are_woken_by_the_holder_alone() -> None:
     partition = Partition()
     partition.apply(add(1), add(2))
 
-    effects = pending_effects(partition.transaction, FIRST, LAST)
+    effects = pending_effects(partition.transaction, WHOLE)
     assert [type(item) for item in effects] == [StartAttempt]
     waiting = partition.transaction.invocation(identity(2, "k"))
     assert waiting is not None

@@ -4,6 +4,7 @@ import pytest
 
 from perdure.core.random import SeededRandom
 from perdure.log.types import Record
+from perdure.partition_processor.context import WHOLE
 from perdure.partition_processor.effects import ArmRetry, Effect, StartAttempt
 from perdure.partition_processor.pending import pending_effects
 from perdure.partition_processor.records import (
@@ -14,8 +15,6 @@ from perdure.partition_processor.records import (
 )
 
 from .support import RUN, RUN_DONE, Partition, add, answer, frames, greet, set_state
-
-FIRST, LAST = bytes(8), b"\xff" * 8
 
 
 def random_command(random: SeededRandom, pending: list[Effect], number: int) -> Command:
@@ -45,7 +44,7 @@ def history(seed: int, length: int = 120) -> Partition:
     random = SeededRandom(seed)
     partition = Partition()
     for number in range(length):
-        pending = pending_effects(partition.transaction, FIRST, LAST)
+        pending = pending_effects(partition.transaction, WHOLE)
         partition.apply(random_command(random, pending, number))
         if random.bits(4) == 0:
             partition.reopen()

@@ -1,0 +1,28 @@
+"""Attach: another invocation wants this one's result."""
+
+import msgspec
+
+from ..context import ApplyContext
+from ..lifecycle.complete import respond, respond_not_completed
+from ..records import Attach, Respond
+from ..tables.invocations import STATUS_COMPLETED, Failure
+
+CODE_NOT_FOUND = 404
+
+
+def apply_attach(context: ApplyContext, command: Attach) -> None:
+    """Answer now, or when there is a result."""
+    sink = command.sink
+    invocation = context.transaction.invocation(command.invocation_id)
+    if invocation is None:
+        failure = Failure(CODE_NOT_FOUND, "not found")
+        context.deliver(
+            Respond(sink.invocation_id, sink.completion_id, sink.frame_type, None, failure)
+        )
+    elif invocation.status == STATUS_COMPLETED:
+        respond(context, sink, invocation)
+    elif command.wait:
+        joined = msgspec.structs.replace(invocation, sinks=(*invocation.sinks, sink))
+        context.transaction.put_invocation(command.invocation_id, joined)
+    else:
+        respond_not_completed(context, sink)

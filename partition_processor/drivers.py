@@ -1,0 +1,84 @@
+"""What a leader keeps going beside attempts: timers, messages to other partitions, purges."""
+
+from asyncio import AbstractEventLoop, TimerHandle
+from collections.abc import Callable, Iterator
+
+from ..core.clock import Clock
+from ..core.ids import InvocationId
+from ..core.storage.kv import KvStore
+from .context import PartitionRange
+from .durable_timers import DurableTimers
+from .effects import ArmTimer
+from .expiry import ExpiryWatch
+from .pending import pending_timers
+from .records import Command, Timer, TimersFired, TruncateOutbox
+from .shipments import Carrier, Shipments
+from .tables import keys
+
+
+class Drivers:
+    """The drivers of one partition; `propose` puts into the log what they ask for.
+
+    Attributes:
+        timers: fires sleeps and delayed starts.
+        shipments: carries the outbox to other partitions.
+        expiry: purges what has been kept long enough.
+    """
+
+    def __init__(
+        self,
+        own: PartitionRange,
+        *,
+        store: KvStore,
+        loop: AbstractEventLoop,
+        clock: Clock,
+        carrier: Carrier,
+        propose: Callable[[Command], bool],
+    ) -> None:
+        """Do nothing before `start`; what is written to the store in between is found then."""
+        self._own = own
+        self._store = store
+        self._loop = loop
+        self._propose = propose
+        self._truncation: TimerHandle | None = None
+        self.timers = DurableTimers(loop, clock, self._read_timers, self._fire)
+        self.shipments = Shipments(own.number, carrier, self._truncate, self._truncate_later)
+        self.expiry = ExpiryWatch(loop, clock, self._first_expiry_ns, self._propose)
+
+    def start(self) -> None:
+        """The partition leads from here on."""
+        self.timers.start()
+        self.expiry.start()
+        self.shipments.flush()
+
+    def close(self) -> None:
+        """Ask for nothing more."""
+        self.timers.close()
+        self.expiry.close()
+        if self._truncation is not None:
+            self._truncation.cancel()
+            self._truncation = None
+
+    def _read_timers(self, after: tuple[int, InvocationId, int] | None) -> Iterator[ArmTimer]:
+        row = b"" if after is None else keys.timer_row(self._own.first, *after)
+        return pending_timers(self._store, self._own, row)
+
+    def _fire(self, timers: tuple[Timer, ...]) -> None:
+        self._propose(TimersFired(timers))
+
+    def _first_expiry_ns(self, from_ns: int) -> int | None:
+        prefix = keys.EXPIRY + self._own.first
+        start = prefix + keys.pack_number(from_ns)
+        for row, _ in self._store.scan(start, keys.prefix_end(prefix)):
+            return keys.read_expiry_row(row)[0]
+        return None
+
+    def _truncate(self, destination: int, last: int) -> None:
+        self._propose(TruncateOutbox(destination, last))
+
+    def _truncate_later(self) -> None:
+        self._truncation = self._loop.call_later(Shipments.TRUNCATE_SECONDS, self._truncation_due)
+
+    def _truncation_due(self) -> None:
+        self._truncation = None
+        self.shipments.truncate_taken()

@@ -1,0 +1,1 @@
+"""The journal's entries: what each frame from code means, one file per entry."""

@@ -1,0 +1,21 @@
+"""What became of an operation on an invocation or an object, as apply found things."""
+
+from typing import Final
+
+DONE: Final = "done"
+NOT_FOUND: Final = "not found"
+"""Nobody knows the invocation, or not any more."""
+COMPLETED: Final = "completed"
+"""The invocation had completed already; nothing was changed."""
+NOT_COMPLETED: Final = "not completed"
+"""The invocation has not completed yet; nothing was changed."""
+UNCHANGED: Final = "unchanged"
+"""It was so already."""
+QUEUED: Final = "queued"
+"""It waits for its turn among the object's invocations."""
+VERSION_MISMATCH: Final = "version mismatch"
+"""The state had another version than the one expected; nothing was changed."""
+JOURNAL_GONE: Final = "journal gone"
+"""The journal that was to be repeated is not there any more."""
+UNSUPPORTED: Final = "unsupported"
+"""The operation makes no sense for this kind of invocation."""
