@@ -215,8 +215,10 @@ class Dispatcher:
         if not known_again:
             # Whoever retries under this id must find it, or be refused.
             completion_ns = max(completion_ns, RETRY_WINDOW_NS)
-            started_ns = minted_ns(invocation_id) if minted else self._clock.time_ns()
-            expires_ns = started_ns + RETRY_WINDOW_NS
+            now_ns = self._clock.time_ns()
+            started_ns = min(minted_ns(invocation_id), now_ns) if minted else now_ns
+            if started_ns > NO_MINTED_ID_BEFORE_NS:
+                expires_ns = started_ns + RETRY_WINDOW_NS
         return Invoke(
             invocation_id,
             target.service,
@@ -265,6 +267,8 @@ class Dispatcher:
 
 RETRY_WINDOW_NS: Final = 600 * 10**9
 """So long a client may repeat a call under an id that chance made."""
+NO_MINTED_ID_BEFORE_NS: Final = 1_577_836_800 * 10**9
+"""The start of 2020: an id that tells an earlier time tells none, whoever minted it."""
 KEY_BYTES_MAX: Final = 2048
 """The longest key of a virtual object: it is part of every row of the object."""
 

@@ -76,6 +76,7 @@ class PartitionProcessor:
         log: the partition's log, None before `open`.
         written_lsn: the last LSN whose effect on the rows was given to the store.
         durable_lsn: the last LSN whose effect is known to survive a crash; set by `LogTrimmer`.
+        transaction: the rows as applied so far, to be read between records.
         keeper: the attempts of its invocations.
         drivers: what moves its timers, messages and purges.
     """
@@ -123,10 +124,10 @@ class PartitionProcessor:
         self._on_lead = on_lead
         self._invoker = invoker
         self._progress_row = keys.PROGRESS + own.first
-        self._transaction = Transaction(store)
+        self.transaction = Transaction(store)
         stored = store.get(self._progress_row)
         progress = Progress() if stored is None else decode_progress(stored)
-        self._machine = Machine(self._transaction, progress, own)
+        self._machine = Machine(self.transaction, progress, own)
         # What opening the store found may not have been synced before; the first round does that.
         self.written_lsn = progress.applied_lsn
         self.durable_lsn = 0
@@ -134,7 +135,7 @@ class PartitionProcessor:
         self.keeper = AttemptKeeper(
             self,
             partition=own.number,
-            transaction=self._transaction,
+            transaction=self.transaction,
             invoker=invoker,
             resolver=CallResolver(targets, minter),
             timers=self._retries,
@@ -239,7 +240,7 @@ class PartitionProcessor:
     def take_writes(self) -> list[PutOrDelete]:
         """Everything applied since the last call, with the progress; to be written atomically."""
         self._dirty = False
-        operations = self._transaction.take()
+        operations = self.transaction.take()
         operations.append((self._progress_row, encode_progress(self._machine.progress())))
         return operations
 
@@ -261,7 +262,7 @@ class PartitionProcessor:
     def _become_leader(self) -> None:
         self.role = "leader"
         # Derived from the store, which holds this whole batch: the batch's own effects are in it.
-        for item in pending_effects(self._transaction, self.own):
+        for item in pending_effects(self.transaction, self.own):
             self._RUN[type(item)](self, item)
         self.drivers.start()
         _log.debug("partition leads", partition=self.partition, epoch=self.epoch)
@@ -441,7 +442,7 @@ class PartitionProcessor:
         Raises NotLeadingError or InvocationNotFoundError.
         """
         self._check_takes()
-        invocation = self._transaction.invocation(invocation_id)
+        invocation = self.transaction.invocation(invocation_id)
         if invocation is None:
             raise InvocationNotFoundError("not found")
         self.clients.wait_for(invocation_id, invocation, reply)
@@ -460,11 +461,6 @@ class PartitionProcessor:
         if self.role != "stopped":
             self.role = "stopped"
             self.error = "the node is shutting down"
-
-    @property
-    def transaction(self) -> Transaction:
-        """The rows as applied so far, to be read between records."""
-        return self._transaction
 
     @property
     def active(self) -> int:

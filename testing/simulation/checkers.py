@@ -19,6 +19,7 @@ from ...partition_processor.tables import keys
 from ...partition_processor.tables.invocations import (
     STATUS_COMPLETED,
     STATUS_PENDING,
+    STATUS_SCHEDULED,
     Invocation,
     decode_invocation,
 )
@@ -258,13 +259,13 @@ def _check_locks(store: MemoryStore) -> None:
     """Each lock's holder runs, nobody else of its object does, and all others wait in its inbox."""
     running: dict[bytes, list[InvocationId]] = {}
     waiting: dict[bytes, int] = {}
-    end = keys.prefix_end(keys.ACTIVE)
-    for key, _ in store.scan(keys.ACTIVE, end):
+    end = keys.prefix_end(keys.INVOCATIONS)
+    for key, value in store.scan(keys.INVOCATIONS, end):
         invocation_id = InvocationId(key[1:])
-        value = store.get(keys.INVOCATIONS + invocation_id)
-        assert value is not None
         invocation = decode_invocation(value)
         if invocation.target_kind != KIND_OBJECT_EXCLUSIVE:
+            continue
+        if invocation.status in (STATUS_COMPLETED, STATUS_SCHEDULED):
             continue
         assert invocation.key is not None
         lock_row = invocation_id[:8] + keys.object_suffix(invocation.service, invocation.key)

@@ -67,7 +67,9 @@ class WorldOptions:
 
 
 @lru_cache(maxsize=64)
-def node_options(sync_inline: str, trim_interval: str, abort_timeout: str) -> NodeOptions:
+def node_options(
+    sync_inline: str, trim_interval: str, inactivity_timeout: str, abort_timeout: str
+) -> NodeOptions:
     """The options of simulated nodes: one partition, short waits, patient retries."""
     base_dir = Path(tempfile.gettempdir()) / "perdure-simulation"
     return load_node_options(
@@ -79,6 +81,7 @@ def node_options(sync_inline: str, trim_interval: str, abort_timeout: str) -> No
                 f"log.sync_inline={sync_inline}",
                 f"log.trim_interval={trim_interval}",
                 "log.keep_records=0",
+                f"retry.inactivity_timeout={inactivity_timeout}",
                 f"retry.abort_timeout={abort_timeout}",
                 "retry.initial_interval=10ms",
                 "retry.max_interval=300ms",
@@ -133,6 +136,7 @@ class World:
         self._node_options = node_options(
             character.pick(("always", "never")),
             character.pick(("20ms", "100ms", "10s")),
+            character.pick(("20ms", "60s")) if options.abort_timeout is None else "20ms",
             options.abort_timeout or character.pick(("150ms", "1s", "10m")),
         )
         self.observer = LogObserver()

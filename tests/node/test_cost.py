@@ -158,10 +158,10 @@ def test_calls_that_come_together_share_batches_syncs_and_messages(kind: str) ->
 @pytest.mark.parametrize(
     ("kind", "tables"),
     [
-        # Row and active mark at Invoke, row at END.
-        ("greet", {b"i": 2, b"a": 1}),
+        # Row and active mark at Invoke, row and time to be forgotten at END.
+        ("greet", {b"i": 2, b"a": 1, b"x": 1}),
         # The lock and the state besides.
-        ("counter", {b"i": 2, b"a": 1, b"l": 1, b"s": 1}),
+        ("counter", {b"i": 2, b"a": 1, b"x": 1, b"l": 1, b"s": 1}),
     ],
 )
 def test_a_plain_call_puts_no_table_more_than_twice(kind: str, tables: dict[bytes, int]) -> None:

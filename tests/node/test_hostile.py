@@ -89,7 +89,9 @@ def test_a_wait_of_centuries_is_cut_and_the_partition_goes_on(days: int) -> None
 
 def test_an_error_that_cannot_be_encoded_fails_its_own_call_alone() -> None:
     async def scenario() -> None:
-        async with InProcessNode(options=["partitions.count=1", "retry.max_attempts=1"]) as node:
+        async with InProcessNode(
+            options=["partitions.count=1", "retry.max_attempts=1", "retry.on_max_attempts=kill"]
+        ) as node:
             await node.add_worker(app([greeter]))
             bad = [node.submit(call("unprintable", flag)) for flag in (b"false", b"true")]
             good = [node.submit(call("greet", b'"Ann"')) for _ in range(3)]

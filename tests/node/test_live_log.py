@@ -118,7 +118,7 @@ def test_what_was_under_way_when_the_log_was_sealed_goes_on_when_it_opens() -> N
             await node.add_worker(app([slow]))
             log = await log_of(node)
             future = node.submit(InvocationRequest("Slow", "wait", None, b""))
-            while not node.engine.manager.processors[0].attempts:
+            while not node.engine.manager.processors[0].keeper.attempts:
                 await asyncio.sleep(0)
             tail = await log.seal()
             blocked.set()

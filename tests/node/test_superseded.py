@@ -25,6 +25,7 @@ from .raw_worker import RawWorker, hello, output
 OPTIONS = [
     "partitions.count=1",
     "log.sync_inline=always",
+    "retry.inactivity_timeout=20ms",
     "retry.abort_timeout=100ms",
     "retry.initial_interval=1ms",
 ]
@@ -111,7 +112,9 @@ def test_the_refusal_waits_until_its_cause_is_durable() -> None:
             # In one turn: the attempt is given up, and its worker answers. Only the first counts,
             # and the worker must not hear of it before that is on the disk.
             node.engine.manager.invoker.ticks.now += 100
-            node.engine.manager.invoker.end_silent(1)
+            node.engine.manager.invoker.end_silent()
+            node.engine.manager.invoker.ticks.now += 100
+            node.engine.manager.invoker.end_silent()
             session = node.engine.manager.invoker.sessions[0]
             session._reply(attempt, output(b'"late"'))
             assert processor.keeper.superseded == 0
@@ -141,6 +144,6 @@ def test_a_worker_that_confirms_the_abort_is_free_again() -> None:
             (again,) = await heard_on(worker, messages.OPEN)
             worker.say(again, output(b"1"))
             assert isinstance(await future, Completed)
-            assert node.engine.manager.processors[0].superseded == 0
+            assert node.engine.manager.processors[0].keeper.superseded == 0
 
     asyncio.run(scenario())

@@ -12,7 +12,6 @@ import msgspec
 import pytest
 
 from perdure.core.errors import StorageError
-from perdure.ingress.dispatcher import Dispatcher, InvocationRequest
 from perdure.log.answers import NotChangedSince, OutOfOrder, Producer, Refusal
 from perdure.log.batch_codec import batch_key, decode_batch
 from perdure.log.conditions import ConditionTable
@@ -21,10 +20,11 @@ from perdure.log.producers import ProducerFilter, ProducerTable, ProducerVerdict
 from perdure.log.sequencer import AnswerListener, Sequencer
 from perdure.log.types import Batch, Record
 from perdure.metadata.local import LocalMetadataStore
-from perdure.partition_processor.commands import invoke
 from perdure.partition_processor.effects import ArmRetry
 from perdure.partition_processor.invoker.attempt import Attempt
+from perdure.partition_processor.lifecycle import lock
 from perdure.partition_processor.log_trimmer import LogTrimmer
+from perdure.partition_processor.minting import Minter
 from perdure.partition_processor.pending import pending_effects
 from perdure.partition_processor.tables.invocations import Invocation
 from perdure.testing.simulation import WorldOptions
@@ -81,12 +81,12 @@ def metadata_not_synced(patch: pytest.MonkeyPatch) -> WorldOptions:
 
 def idempotency_key_ignored(patch: pytest.MonkeyPatch) -> WorldOptions:
     """Every try of a request becomes an invocation of its own."""
-    mint = Dispatcher._mint
+    mint = Minter.mint
 
-    def mint_new(self: Dispatcher, request: InvocationRequest) -> Any:
-        return mint(self, msgspec.structs.replace(request, idempotency_key=None))
+    def mint_new(self: Minter, *target: Any, **options: Any) -> Any:
+        return mint(self, *target[:4], None, **options)
 
-    patch.setattr(Dispatcher, "_mint", mint_new)
+    patch.setattr(Minter, "mint", mint_new)
     return WorldOptions()
 
 
@@ -102,7 +102,7 @@ def retries_forgotten(patch: pytest.MonkeyPatch) -> WorldOptions:
 
 def lock_not_taken(patch: pytest.MonkeyPatch) -> WorldOptions:
     """Invocations of one object run side by side."""
-    patch.setattr(invoke, "_take_lock", lambda *_arguments: True)
+    patch.setattr(lock, "take_lock", lambda *_arguments: -1)
     return WorldOptions()
 
 
@@ -111,7 +111,7 @@ def apply_not_deterministic(_patch: pytest.MonkeyPatch) -> WorldOptions:
 
     def alter(node: SimulatedNode) -> None:
         assert node.engine is not None
-        transaction: Any = node.engine.manager.processors[0]._transaction
+        transaction: Any = node.engine.manager.processors[0].transaction
         put_invocation = transaction.put_invocation
 
         def put_another(invocation_id: Any, invocation: Invocation) -> None:
