@@ -21,7 +21,14 @@ from . import vm, wire_commands
 from .calls import CODE_TIMED_OUT, Children
 from .context import CONTEXT_CLASSES
 from .durable_loop import DurableLoop, new_loop
-from .durable_tasks import Cancellation, CommandFuture, DurableFuture, DurableTask, set_result
+from .durable_tasks import (
+    Cancellation,
+    CommandFuture,
+    DurableFuture,
+    DurableTask,
+    set_exception,
+    set_result,
+)
 from .errors import (
     AttemptEnded,
     HandlerDeadlockedError,
@@ -29,10 +36,10 @@ from .errors import (
     ProtocolViolationError,
     TerminalError,
 )
-from .extensions import CURRENT
+from .extensions import CURRENT_OF_STEP
 from .handlers import Handler
 from .request import settle
-from .results import end_future, end_handler
+from .results import end_future, end_handler, unreadable
 from .signals import Signals
 from .source_lines import calling_frame, function_line, waiting_line
 from .step_results import end_step
@@ -175,7 +182,8 @@ class Attempt:
                 if root.done():
                     self._handler_ended()
                     break
-                loop.cancellation = None
+                if loop.cancellation is not None:
+                    loop.cancellation = None
                 if loop.timers is not None:
                     self._send_timers(loop)
                 following = machine.next_notification()
@@ -209,13 +217,15 @@ class Attempt:
         machine = self.machine
         handler = self._handler
         try:
-            context_class = CONTEXT_CLASSES[handler.service_kind][handler.kind]
-            context = context_class(self)
+            context_class = handler.context_class
+            if context_class is None:
+                context_class = CONTEXT_CLASSES[handler.service_kind][handler.kind]
+                handler.context_class = context_class
+            loop.current = context = context_class(self)
             coroutine = handler.call(context, machine.input)
         except TerminalError as malformed:
             machine.fail_terminally(malformed.status_code, malformed.message)
             raise AttemptEnded("the input is malformed") from malformed
-        loop.variables.run(CURRENT.set, context)
         self._root = root = loop.start(coroutine, handler.target)
         if handler.timeout is not None:
             loop.call_later(handler.timeout.total_seconds(), self._timed_out)
@@ -255,8 +265,15 @@ class Attempt:
         if children is not None:
             children.completed(completion_id)
         future, read = pending
-        if not future.done():
-            end_future(future, notification, read)
+        if future.done():
+            return
+        if notification.WhichOneof("result") != "value":
+            end_future(future, notification)
+            return
+        try:
+            set_result(future, read(notification.value.content))
+        except Exception as error:
+            set_exception(future, unreadable(error))
 
     def _take_signal(self, notification: pb.Notification) -> None:
         if notification.signal_index == messages.SIGNAL_CANCEL:
@@ -362,7 +379,7 @@ class Attempt:
         # Cut the circles, so that an attempt goes when it ends and not when the collector comes.
         self._root = None
         if loop is not None:
-            loop.variables.run(CURRENT.set, None)
+            loop.current = None
         if self._steps:
             for step in self._steps.values():
                 if step.started and not step.finished:
@@ -468,6 +485,9 @@ class Attempt:
         """Issue a step; its closure starts when the handler is blocked with nothing stored left."""
         completion_id, command_index, stored = self.machine.run(name)
         future = self.expect(completion_id, serde.deserialize)
+        variables = contextvars.copy_context()
+        assert self.loop is not None
+        variables.run(CURRENT_OF_STEP.set, self.loop.current)
         self._steps[completion_id] = Step(
             self,
             name,
@@ -480,6 +500,6 @@ class Attempt:
             completion_id,
             command_index,
             stored,
-            contextvars.copy_context(),
+            variables,
         )
         return future

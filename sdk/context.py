@@ -14,7 +14,7 @@ from .context_base import RestateDurableFuture, RestateDurableSleepFuture, body_
 from .context_calls import CallingContext
 from .durable_tasks import CommandFuture
 from .request import AttemptFinishedEvent, Request
-from .serde import DEFAULT, JSON, Serde
+from .serde import DEFAULT, JSON, DefaultSerde, Serde, serde_of
 from .steps import RunOptions
 from .texts import short_text
 from .wire import too_large
@@ -83,7 +83,10 @@ class ObjectSharedContext(Context):
         attempt = self._attempt
         if _get_running_loop() is not attempt.loop:
             attempt.refuse_outsider()
-        chosen = serde_to_read(serde, type_hint)
+        chosen = serde
+        if isinstance(serde, DefaultSerde):
+            hint = serde.type_hint if type_hint is None else type_hint
+            chosen = JSON if hint is None else serde_of(hint)
         completion_id, value = attempt.machine.get_state(name.encode(), entry_name)
         if completion_id:
             return attempt.expect(completion_id, chosen.deserialize)
@@ -115,7 +118,10 @@ class ObjectContext(ObjectSharedContext):
         attempt = self._attempt
         if _get_running_loop() is not attempt.loop:
             attempt.refuse_outsider()
-        body = body_of(value, serde)
+        if isinstance(value, bytes) and isinstance(serde, DefaultSerde):
+            body = bytes(value)
+        else:
+            body = serde.serialize(value)
         if len(body) > messages.ENTRY_BYTES_MAX:
             raise too_large(f"ctx.set({short_text(name)})", len(body))
         attempt.machine.set_state(name.encode(), body, entry_name)

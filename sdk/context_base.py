@@ -81,13 +81,6 @@ class ContextBase:
         """Speak for one attempt; made by the SDK."""
         self._attempt = attempt
 
-    def __getattr__(self, name: str) -> Any:
-        """Say where a method is that this kind of handler does not have."""
-        why = _ELSEWHERE.get(name)
-        if why is None:
-            raise AttributeError(f"a {type(self).__name__} has no {name}")
-        raise AttributeError(f"ctx.{name} is not in a {type(self).__name__}: {why}")
-
     def request(self) -> Request:
         """The request: id, headers, raw body and the event of this attempt's end."""
         machine = self._attempt.machine
@@ -235,3 +228,15 @@ class ContextBase:
         else:
             chosen = serde_of_result(action)
         return attempt.run(name, action, arguments, keywords, options, chosen)
+
+
+def _elsewhere(name: str, why: str) -> property:
+    def refuse(self: ContextBase) -> Any:
+        raise AttributeError(f"ctx.{name} is not in a {type(self).__name__}: {why}")
+
+    return property(refuse, doc=f"Raises AttributeError: {why}.")
+
+
+# Not by __getattr__, which would slow down every other attribute.
+for _name, _why in _ELSEWHERE.items():
+    setattr(ContextBase, _name, _elsewhere(_name, _why))

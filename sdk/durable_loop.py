@@ -95,12 +95,9 @@ class DurableLoop(ReplayableCallsOnly):
         time_ns: what `time` tells, the largest record time seen; set by the driver.
         halted: nothing runs any more, because the attempt has failed.
         timers: made since the driver has looked last, in order; None for none.
-        variables: the context variables that the handler begins with.
+        current: the context of the handler that runs here; None when none does.
         cancellation: why the handler is cancelled, while its tasks are told; else None.
     """
-
-    timers: "list[DurableTimer] | None" = None
-    cancellation: Cancellation | None = None
 
     def __init__(self, seed: int, context: Context | None = None) -> None:
         """Number tasks and futures from `seed` on; callbacks start in `context`."""
@@ -109,10 +106,13 @@ class DurableLoop(ReplayableCallsOnly):
         self._tasks: list[DurableTask[Any]] = []
         self._created = 0
         self._generators: list[AsyncGenerator[Any, Any]] = []
-        self.variables = Context() if context is None else context
+        self._variables = Context() if context is None else context
         self._outer: asyncio.AbstractEventLoop | None = None
         self._outer_hooks: Any = None
         self._collecting = False
+        self.current: Any = None
+        self.timers: list[DurableTimer] | None = None
+        self.cancellation: Cancellation | None = None
         self.time_ns = 0
         self.halted = False
 
@@ -157,7 +157,7 @@ class DurableLoop(ReplayableCallsOnly):
 
     def start(self, coroutine: Any, name: str) -> DurableTask[Any]:
         """Make the handler's own task."""
-        return self._make_task(coroutine, name, self.variables)
+        return self._make_task(coroutine, name, self._variables)
 
     @property
     def running(self) -> bool:

@@ -1,9 +1,12 @@
 """For libraries on top of the SDK: the context of the running handler, and values by context."""
 
+from asyncio import events
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, Generic, ParamSpec, TypeVar
+
+from .durable_loop import DurableLoop
 
 if TYPE_CHECKING:
     from .context import Context
@@ -13,7 +16,8 @@ __all__ = ["contextvar", "current_context"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-CURRENT: Final[ContextVar["Context | None"]] = ContextVar("perdure_context", default=None)
+CURRENT_OF_STEP: Final[ContextVar["Context | None"]] = ContextVar("perdure_context", default=None)
+"""The handler's context, in its steps; in the handler itself, its loop knows."""
 
 
 def current_context() -> "Context | None":
@@ -21,7 +25,11 @@ def current_context() -> "Context | None":
 
     Within a step the context may be looked at, not used.
     """
-    return CURRENT.get()
+    loop = events._get_running_loop()
+    if isinstance(loop, DurableLoop):
+        context: Context | None = loop.current
+        return context
+    return CURRENT_OF_STEP.get()
 
 
 class contextvar(Generic[P, T]):

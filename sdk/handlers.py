@@ -69,12 +69,14 @@ class Handler:
         is_async: whether the function is ``async def``; a ``def`` runs in a thread.
         timeout: how long a whole invocation may take; None is for ever.
         context_managers: entered around every attempt, in this order.
+        context_class: what makes its context; None until the first attempt has looked it up.
         takes_input: whether it has a second parameter.
         empty_input_means_default: no bytes: call it without the argument, which has a default.
     """
 
     __slots__ = (
         "_run",
+        "context_class",
         "context_managers",
         "empty_input_means_default",
         "function",
@@ -110,6 +112,7 @@ class Handler:
         self.function = function
         self.is_async = inspect.iscoroutinefunction(function)
         self.kind = kind
+        self.context_class: Any = None
         self.settings = settings
         self.timeout = settings.timeout
         self.context_managers = settings.context_managers

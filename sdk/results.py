@@ -13,8 +13,15 @@ from .handlers import Handler
 from .texts import message_of, short_text, stacktrace_of
 
 
+def unreadable(error: Exception) -> SerializationError:
+    """What a future raises whose value could not be read."""
+    return SerializationError(f"a stored value cannot be read any more: {error}")
+
+
 def end_future(
-    future: DurableFuture[Any], notification: pb.Notification, read: Callable[[bytes], Any]
+    future: DurableFuture[Any],
+    notification: pb.Notification,
+    read: Callable[[bytes], Any] = bytes,
 ) -> None:
     """End a future as a notification says, a value read by `read`."""
     result = notification.WhichOneof("result")
@@ -22,9 +29,7 @@ def end_future(
         try:
             set_result(future, read(notification.value.content))
         except Exception as error:
-            set_exception(
-                future, SerializationError(f"a stored value cannot be read any more: {error}")
-            )
+            set_exception(future, unreadable(error))
     elif result == "failure":
         failure = notification.failure
         metadata = {pair.key: pair.value for pair in failure.metadata}

@@ -86,7 +86,7 @@ def test_methods_of_other_kinds_of_handlers_say_where_they_are(
         (lambda ctx: ctx.get("a"), "state belongs to virtual objects"),
         (lambda ctx: ctx.key(), "only virtual objects and workflows have a key"),
         (lambda ctx: ctx.promise("p"), "promises belong to the handlers of workflows"),
-        (lambda ctx: ctx.no_such_thing(), "a Context has no no_such_thing"),
+        (lambda ctx: ctx.no_such_thing(), "'Context' object has no attribute 'no_such_thing'"),
         (lambda ctx: ctx.scope("s"), "UnsupportedOptionError"),
         (lambda ctx: ctx.generic_call("S", "h", b"", limit_key="l"), "version 7"),
         (lambda ctx: ctx.generic_send("S", "h", b"", scope="l"), "version 7"),
