@@ -5,11 +5,7 @@ the handler until it is blocked and every notification that arrived is used up, 
 frames to send: the commands of one turn go out together.
 """
 
-import asyncio
-import contextvars
 import logging
-import sys
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
@@ -18,13 +14,13 @@ from google.protobuf.message import DecodeError
 from ..core.protocol import messages
 from ..proto.generated import service_protocol_pb2 as pb
 from . import vm, wire_commands
-from .calls import CODE_TIMED_OUT, Children
+from .attempt_base import AttemptBase
+from .calls import CODE_TIMED_OUT
 from .context import CONTEXT_CLASSES
 from .durable_loop import DurableLoop, new_loop
 from .durable_tasks import (
     Cancellation,
     CommandFuture,
-    DurableFuture,
     DurableTask,
     set_exception,
     set_result,
@@ -32,18 +28,14 @@ from .durable_tasks import (
 from .errors import (
     AttemptEnded,
     HandlerDeadlockedError,
-    OutsideHandlerError,
     ProtocolViolationError,
     TerminalError,
 )
-from .extensions import CURRENT_OF_STEP
-from .handlers import Handler
 from .request import settle
 from .results import end_future, end_handler, unreadable
-from .signals import Signals
-from .source_lines import calling_frame, function_line, waiting_line
+from .source_lines import function_line, waiting_line
 from .step_results import end_step
-from .steps import AttemptHost, RunOptions, Step
+from .steps import Step
 from .texts import message_of, stacktrace_of
 from .waiting import suspend, waits_for_others, warn_of_the_forgotten
 
@@ -55,55 +47,10 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 logger = logging.getLogger("perdure.sdk")
 
 
-class Attempt:
-    """One attempt.
+class Attempt(AttemptBase):
+    """One attempt, driven."""
 
-    Attributes:
-        stream: the session's number for it.
-        number: (epoch, attempt) of the invocation; the higher one is the younger.
-        ended: nothing more will be sent or done.
-        random: the invocation's generator of chance; None before the handler asks for it.
-    """
-
-    __slots__ = (
-        "__weakref__",
-        "_cancellation",
-        "_children",
-        "_end_waiters",
-        "_handler",
-        "_host",
-        "_pending",
-        "_root",
-        "_signals",
-        "_steps",
-        "ended",
-        "loop",
-        "machine",
-        "number",
-        "random",
-        "stream",
-    )
-
-    def __init__(
-        self, handler: Handler, host: AttemptHost, stream: int = 0, number: tuple[int, int] = (0, 0)
-    ) -> None:
-        """Wait for frames."""
-        self._handler = handler
-        self._host = host
-        self.stream = stream
-        self.number = number
-        self.machine = vm.Machine()
-        self.loop: DurableLoop | None = None
-        self.ended = False
-        self._root: Any = None
-        # Completion id to the future that waits for it and how to read its value.
-        self._pending: dict[int, tuple[DurableFuture[Any], Callable[[bytes], Any]]] = {}
-        self._steps: dict[int, Step] = {}
-        self._children: Children | None = None
-        self._signals: Signals | None = None
-        self._cancellation: Cancellation | None = None
-        self._end_waiters: tuple[asyncio.Future[None], ...] = ()
-        self.random: Any = None
+    __slots__ = ("__weakref__",)
 
     # Driven by the session
 
@@ -233,7 +180,7 @@ class Attempt:
 
     def _send_timers(self, loop: DurableLoop) -> None:
         timers, loop.timers = loop.timers or (), None
-        now_ns = self._now_ns(loop)
+        now_ns = self.now_ns(loop)
         machine = self.machine
         for timer in timers:
             if not timer.cancelled():
@@ -242,10 +189,6 @@ class Attempt:
                 body = wire_commands.sleep(-(-wake_ns // 1_000_000), machine.completions, None)
                 machine.command(messages.SLEEP_COMMAND, body)
                 timer.sleep(self.expect(machine.completions, bytes))
-
-    def _now_ns(self, loop: DurableLoop) -> int:
-        # No record is younger than now, whatever this machine's clock says.
-        return max(loop.time_ns, self._host.node_time_ns())
 
     def _deliver(self, notification: pb.Notification) -> None:
         machine = self.machine
@@ -259,7 +202,7 @@ class Attempt:
             if children is not None and children.take_id(completion_id, notification.invocation_id):
                 return
             if completion_id > machine.completions:
-                machine.unknown_completion(completion_id, self._lines())
+                machine.unknown_completion(completion_id, self.lines())
             return  # the second of one kind, which counts for nothing
         self._steps.pop(completion_id, None)
         if children is not None:
@@ -301,7 +244,7 @@ class Attempt:
     def _check_blocked(self, loop: DurableLoop) -> None:
         machine = self.machine
         if machine.replaying:
-            machine.blocked_before_journal_end("waits", self._lines())
+            machine.blocked_before_journal_end("waits", self.lines())
         if machine.suspend_requested and suspend(self):
             return
         for future, _read in self._pending.values():
@@ -311,16 +254,9 @@ class Attempt:
             return
         deadlock = HandlerDeadlockedError(
             "handler is deadlocked: it waits, and nothing durable can wake it. Waiting: "
-            + self._lines("; ")
+            + self.lines("; ")
         )
         machine.fail(vm.CODE_INTERNAL, f"[{deadlock.code}] {deadlock}")
-
-    def _lines(self, separator: str = ", ") -> str:
-        loop = self.loop
-        tasks = [] if loop is None else loop.unfinished()
-        return separator.join(
-            f"{task.get_name()} at {waiting_line(task.get_coro())}" for task in tasks
-        )
 
     def _start_steps(self) -> None:
         for step in list(self._steps.values()):
@@ -392,114 +328,3 @@ class Attempt:
             for waiter in self._end_waiters:
                 settle(waiter)
             self._end_waiters = ()
-
-    @property
-    def place(self) -> str:
-        """The handler and where its tasks are now, for warnings."""
-        lines = self._lines()
-        return f"{self._handler.target} (now at {lines})" if lines else self._handler.target
-
-    # For the context
-
-    def refuse_outsider(self) -> None:
-        """Raise OutsideHandlerError: something used the context while its handler did not run.
-
-        After the attempt's end only so often, as `Machine.command` does.
-        """
-        if self.ended and not self.machine.refuse():
-            return
-        raise OutsideHandlerError(
-            f"the context of {self._handler.target} was used in a step, a thread, a finalizer or "
-            "after the end; only the handler's own tasks may use it"
-        )
-
-    def expect(self, completion_id: int, read: Callable[[bytes], Any]) -> DurableFuture[Any]:
-        """A future for a completion."""
-        assert self.loop is not None
-        future = self.loop.make_future()
-        self._pending[completion_id] = (future, read)
-        return future
-
-    def expect_command(
-        self, kind: type[C], command: str, completion_id: int, read: Callable[[bytes], Any]
-    ) -> C:
-        """A future for a completion, which warns when nobody waits for it."""
-        future = self.command_future(kind, command)
-        self._pending[completion_id] = (future, read)
-        return future
-
-    def command_future(self, kind: type[C], command: str) -> C:
-        """A future that knows `command` and the line that issued it."""
-        assert self.loop is not None
-        return self.loop.make_command_future(kind, command, calling_frame(sys._getframe(1)))
-
-    @property
-    def children(self) -> Children:
-        """The invocations that the handler has started."""
-        if self._children is None:
-            self._children = Children()
-        return self._children
-
-    @property
-    def signals(self) -> Signals:
-        """The signals that the handler waits for or has been sent."""
-        if self._signals is None:
-            self._signals = Signals()
-        return self._signals
-
-    def cancel_invocation(self, invocation_id: str) -> None:
-        """Ask another invocation to cancel itself."""
-        body = wire_commands.cancel(invocation_id)
-        self.machine.command(messages.SEND_SIGNAL_COMMAND, body)
-
-    def wake_ms(self, delay: timedelta) -> int:
-        """The time `delay` from now, by the node's clock, in milliseconds since 1970."""
-        assert self.loop is not None
-        wake_ns = self._now_ns(self.loop) + max(delay, timedelta()) // _MICROSECOND * 1000
-        return -(-wake_ns // 1_000_000)
-
-    def node_time(self) -> float:
-        """Seconds since 1970 by the node's clock; for steps, because it differs in a replay."""
-        return self._host.node_time_ns() / 1e9
-
-    def when_ended(self, waiter: "asyncio.Future[None]") -> None:
-        """Resolve a future of another loop when the attempt has ended."""
-        self._end_waiters = (*self._end_waiters, waiter)
-
-    def known(self, value: Any) -> DurableFuture[Any]:
-        """A future that has its value."""
-        assert self.loop is not None
-        future = self.loop.make_future()
-        set_result(future, value)
-        return future
-
-    def run(
-        self,
-        name: str,
-        action: Callable[..., Any],
-        arguments: tuple[Any, ...],
-        keywords: dict[str, Any],
-        options: RunOptions[Any],
-        serde: Any,
-    ) -> DurableFuture[Any]:
-        """Issue a step; its closure starts when the handler is blocked with nothing stored left."""
-        completion_id, command_index, stored = self.machine.run(name)
-        future = self.expect(completion_id, serde.deserialize)
-        variables = contextvars.copy_context()
-        assert self.loop is not None
-        variables.run(CURRENT_OF_STEP.set, self.loop.current)
-        self._steps[completion_id] = Step(
-            self,
-            name,
-            action,
-            arguments,
-            keywords,
-            options,
-            serde,
-            future,
-            completion_id,
-            command_index,
-            stored,
-            variables,
-        )
-        return future

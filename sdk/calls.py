@@ -13,7 +13,7 @@ from .errors import TerminalError
 from .texts import short_text
 
 if TYPE_CHECKING:
-    from .attempt import Attempt
+    from .attempt_base import AttemptBase
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ class Child:
     )
 
     def __init__(
-        self, attempt: "Attempt", completion_id: int, future: CommandFuture[Any] | None
+        self, attempt: "AttemptBase", completion_id: int, future: CommandFuture[Any] | None
     ) -> None:
         """`completion_id` brings the invocation id."""
         self._attempt = attempt
@@ -180,7 +180,7 @@ class SendHandle:
 
 
 def issue_call(
-    attempt: "Attempt", target: Target, read: Callable[[bytes], Any], timeout: timedelta | None
+    attempt: "AttemptBase", target: Target, read: Callable[[bytes], Any], timeout: timedelta | None
 ) -> RestateDurableCallFuture[Any]:
     """Call; the result is read by `read`.
 
@@ -211,7 +211,10 @@ def issue_call(
 
 
 def _limit(
-    attempt: "Attempt", future: RestateDurableCallFuture[Any], target: Target, timeout: timedelta
+    attempt: "AttemptBase",
+    future: RestateDurableCallFuture[Any],
+    target: Target,
+    timeout: timedelta,
 ) -> None:
     def expire() -> None:
         if not future.done():
@@ -225,7 +228,7 @@ def _limit(
     DurableFuture.add_done_callback(future, lambda _: timer.cancel())
 
 
-def issue_send(attempt: "Attempt", target: Target, delay: timedelta | None) -> SendHandle:
+def issue_send(attempt: "AttemptBase", target: Target, delay: timedelta | None) -> SendHandle:
     """Send, to be begun after `delay`."""
     machine, children = attempt.machine, attempt.children
     machine.completions += 1

@@ -20,7 +20,7 @@ from .texts import short_text
 from .wire import too_large
 
 if TYPE_CHECKING:
-    from .attempt import Attempt
+    from .attempt_base import AttemptBase
 
 # What apps import from here, wherever it is at home.
 __all__ = [
@@ -151,7 +151,7 @@ class DurablePromise(Generic[T]):
 
     __slots__ = ("_attempt", "name", "serde")
 
-    def __init__(self, attempt: Attempt, name: str, serde: Serde[Any]) -> None:
+    def __init__(self, attempt: AttemptBase, name: str, serde: Serde[Any]) -> None:
         """Speak for one promise; made by `promise`."""
         self._attempt = attempt
         self.name = name
@@ -209,7 +209,7 @@ class DurablePromise(Generic[T]):
 
 
 def _promise(
-    attempt: Attempt, name: str, serde: Serde[Any] | None, type_hint: type[Any] | None
+    attempt: AttemptBase, name: str, serde: Serde[Any] | None, type_hint: type[Any] | None
 ) -> DurablePromise[Any]:
     if not isinstance(name, str) or not name:
         raise TypeError(f"a promise's name is a text that is not empty, got {short_text(name)}")

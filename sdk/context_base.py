@@ -16,7 +16,7 @@ from .serde import DEFAULT, JSON, DefaultSerde, Serde, serde_of, serde_of_result
 from .steps import RunOptions
 
 if TYPE_CHECKING:
-    from .attempt import Attempt
+    from .attempt_base import AttemptBase
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -77,7 +77,7 @@ class ContextBase:
 
     __slots__ = ("_attempt",)
 
-    def __init__(self, attempt: Attempt) -> None:
+    def __init__(self, attempt: AttemptBase) -> None:
         """Speak for one attempt; made by the SDK."""
         self._attempt = attempt
 

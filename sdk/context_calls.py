@@ -27,7 +27,7 @@ from .texts import short_text
 from .wire import too_large
 
 if TYPE_CHECKING:
-    from .attempt import Attempt
+    from .attempt_base import AttemptBase
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741 - the names of the compatible API
@@ -268,7 +268,7 @@ class CallingContext(ContextBase):
             serde_to_read(serde, type_hint),
         )
 
-    def _acting(self) -> Attempt:
+    def _acting(self) -> AttemptBase:
         attempt = self._attempt
         if _get_running_loop() is not attempt.loop:
             attempt.refuse_outsider()

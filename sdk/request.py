@@ -9,7 +9,7 @@ import msgspec
 from .errors import ForbiddenCallError
 
 if TYPE_CHECKING:
-    from .attempt import Attempt
+    from .attempt_base import AttemptBase
 
 
 class AttemptFinishedEvent:
@@ -17,7 +17,7 @@ class AttemptFinishedEvent:
 
     __slots__ = ("_attempt",)
 
-    def __init__(self, attempt: "Attempt") -> None:
+    def __init__(self, attempt: "AttemptBase") -> None:
         """Watch one attempt; made by the SDK."""
         self._attempt = attempt
 
