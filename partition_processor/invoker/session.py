@@ -85,6 +85,8 @@ class WorkerSession:
     def open(self, attempt: Attempt) -> None:
         """Start an attempt on the worker; it leaves with everything else of this turn."""
         segments = attempt.owner.start_segments(attempt)
+        if not segments:
+            return
         if max(len(frames) for _, frames in segments) > REASSEMBLED_BYTES_MAX:
             # The worker would have to drop the connection, and every other attempt with it.
             error = AttemptError(

@@ -1,6 +1,7 @@
 """What opens an attempt on a worker: the start, the state and the journal so far."""
 
 from ..tables import keys
+from ..tables.invocations import STATUS_RUNNING
 from ..transaction import Transaction
 from .attempt import Attempt
 from .attempt_frames import journal_segments, start_frames
@@ -11,6 +12,9 @@ def start_segments(
 ) -> list[tuple[int, bytes]]:
     """(record time in ns, frames) in order, as the store has them now.
 
+    Nothing when the attempt is over in the store: the effect that says so is still under way, in
+    the same turn, and this one must not begin.
+
     Args:
         epoch: the leader's.
         now_ns: wall clock, for how long ago things were.
@@ -18,7 +22,12 @@ def start_segments(
     """
     # A waiting attempt has let go of its input; the store has it.
     invocation = transaction.invocation(attempt.invocation_id)
-    assert invocation is not None
+    if (
+        invocation is None
+        or invocation.status != STATUS_RUNNING
+        or invocation.attempt != attempt.attempt
+    ):
+        return []
     state: dict[bytes, bytes] | None = {}
     if lazy_state:
         state = None

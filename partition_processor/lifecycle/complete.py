@@ -20,9 +20,11 @@ from ..tables.invocations import (
     Invocation,
     Sink,
 )
+from ..tables.promises import decode_promise
 from .lock import leave_inbox, pass_lock_on
 
 CODE_CANCELLED: Final = 409
+CODE_PURGED: Final = 410
 
 _WITHOUT_LOCK: Final = (STATUS_PENDING, STATUS_SCHEDULED)
 
@@ -130,9 +132,26 @@ def forget(context: ApplyContext, invocation_id: InvocationId, completed: Invoca
     forget_journal(context, invocation_id, completed)
     transaction.delete_invocation(invocation_id)
     if completed.target_kind == KIND_WORKFLOW_RUN:
-        # The key is free for another run, which must find nothing of this one.
-        assert completed.key is not None
-        object_name = keys.object_suffix(completed.service, completed.key)
-        transaction.clear_state(invocation_id[:8], object_name)
-        transaction.delete_all(keys.PROMISES + invocation_id[:8] + object_name)
+        _free_workflow_key(context, invocation_id, completed)
     context.counts[STATUS_COMPLETED] -= 1
+
+
+def _free_workflow_key(
+    context: ApplyContext, invocation_id: InvocationId, completed: Invocation
+) -> None:
+    """Another run of the key must find nothing of this one: neither state nor promises.
+
+    A handler that still waits for a promise would wait for ever; it is told.
+    """
+    assert completed.key is not None
+    transaction = context.transaction
+    object_name = keys.object_suffix(completed.service, completed.key)
+    transaction.clear_state(invocation_id[:8], object_name)
+    prefix = keys.PROMISES + invocation_id[:8] + object_name
+    failure = Failure(CODE_PURGED, f"workflow {completed.service}/{completed.key} was purged")
+    for row, value in transaction.scan(prefix, keys.prefix_end(prefix)):
+        transaction.delete(row)
+        for sink in decode_promise(value).waiters:
+            context.deliver(
+                Respond(sink.invocation_id, sink.completion_id, sink.frame_type, None, failure)
+            )
