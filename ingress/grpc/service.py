@@ -10,8 +10,9 @@ from ...core.errors import PerdureError
 from ...core.ids import invocation_id_text, parse_invocation_id
 from ...proto.generated import ingress_pb2 as wire
 from ...proto.generated.ingress_pb2_grpc import IngressServicer
-from ..dispatcher import CallReply, Dispatcher, InvocationRequest, Rejected, SendReply
+from ..dispatcher import Dispatcher
 from ..errors import GRPC_STATUS_NAME, BadRequestError
+from ..requests import CallReply, InvocationRequest, Rejected, SendReply
 
 ERROR_METADATA_KEY: Final = "perdure-error"
 """The trailing metadata that carries an error's PD code beside the gRPC status."""

@@ -5,17 +5,7 @@ from collections.abc import Callable
 
 from perdure.core.errors import PerdureError
 from perdure.core.ids import InvocationId
-from perdure.ingress.dispatcher import (
-    Accepted,
-    CallReply,
-    Completed,
-    Dispatcher,
-    InvocationFailure,
-    InvocationRequest,
-    PendingReply,
-    Rejected,
-    SendReply,
-)
+from perdure.ingress.dispatcher import Dispatcher
 from perdure.ingress.errors import (
     BodyTooLargeError,
     KeyMissingError,
@@ -24,6 +14,16 @@ from perdure.ingress.errors import (
     OverloadedError,
     UnknownHandlerError,
     UnknownServiceError,
+)
+from perdure.ingress.requests import (
+    Accepted,
+    CallReply,
+    Completed,
+    InvocationFailure,
+    InvocationRequest,
+    PendingReply,
+    Rejected,
+    SendReply,
 )
 from perdure.partition_processor.clients import Clients
 
