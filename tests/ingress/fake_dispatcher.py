@@ -42,6 +42,16 @@ REFUSALS: dict[str, PerdureError] = {
 }
 
 
+class CountedPending(PendingReply):
+    """Notes that it was forgotten."""
+
+    forgotten: list[PendingReply]
+
+    def forget(self) -> None:
+        """Note it."""
+        self.forgotten.append(self)
+
+
 class FakeDispatcher(Dispatcher):
     """`Greeter` is a plain service and `Counter` an object; a handler's name says what it does.
 
@@ -54,10 +64,13 @@ class FakeDispatcher(Dispatcher):
         self.requests: list[InvocationRequest] = []
         self.sent: list[InvocationRequest] = []
         self.waiting: list[Callable[[CallReply], None]] = []
+        self.forgotten: list[PendingReply] = []
         self._known: set[str] = set()
 
     def _pending(self) -> PendingReply:
-        return PendingReply(Clients(), INVOCATION_ID, lambda _outcome: None)
+        pending = CountedPending(Clients(), INVOCATION_ID, lambda _outcome: None)
+        pending.forgotten = self.forgotten
+        return pending
 
     def call(
         self, request: InvocationRequest, on_reply: Callable[[CallReply], None]
