@@ -7,7 +7,7 @@ import msgspec
 
 from ..core.errors import PerdureError
 from ..core.ids import InvocationId, invocation_id_text
-from .effects import Accepted, Answer, Done
+from .effects import Accepted, Answer, Done, StateChanged
 from .records import KIND_WORKFLOW_RUN
 from .tables.invocations import STATUS_COMPLETED, Invocation
 
@@ -65,6 +65,9 @@ class Clients:
         self._waiting = 0
         self._operations: dict[int, OperationReply] = {}
         self._held_operations: list[OperationReply] = []
+        # Who wants to know of a change's turn: by the operation's reply, then by its inbox row.
+        self._patient: dict[OperationReply, OperationReply] = {}
+        self._turns: dict[bytes, OperationReply] = {}
 
     def __len__(self) -> int:
         """How many have not been answered."""
@@ -74,7 +77,12 @@ class Clients:
             + self._waiting
             + len(self._operations)
             + len(self._held_operations)
+            + len(self._turns)
         )
+
+    def waiting_for(self, invocation_id: InvocationId) -> int:
+        """How many wait for the result of an invocation."""
+        return len(self._waiters.get(invocation_id, ()))
 
     def operated(self, reply: OperationReply, sequence: int) -> None:
         """An operation was put into the log as the leader's record of this number."""
@@ -90,14 +98,38 @@ class Clients:
         """An operation was applied."""
         reply = self._operations.pop(item.sequence, None)
         if reply is not None:
+            on_turn = self._patient.pop(reply, None)
+            if on_turn is not None and item.queued_as:
+                self._turns[item.queued_as] = on_turn
             reply(item.outcome)
+
+    def await_turn(self, reply: OperationReply, on_turn: OperationReply) -> None:
+        """Where `reply` is told that a change of state is queued, tell `on_turn` what it came to.
+
+        To be called before the operation, with `forget_turn` when nobody waits any more.
+        """
+        self._patient[reply] = on_turn
+
+    def forget_turn(self, reply: OperationReply, on_turn: OperationReply) -> None:
+        """Nobody waits for the turn any more; the change stays where it is."""
+        self._patient.pop(reply, None)
+        for row, waiting in self._turns.items():
+            if waiting is on_turn:
+                del self._turns[row]
+                return
+
+    def state_changed(self, item: StateChanged) -> None:
+        """A change of state that was queued has had its turn."""
+        on_turn = self._turns.pop(item.row, None)
+        if on_turn is not None:
+            on_turn(item.outcome)
 
     def wait_for(
         self, invocation_id: InvocationId, invocation: Invocation, reply: InvokeReply
     ) -> None:
         """Answer with the invocation's result, now or when it has one."""
         if invocation.status == STATUS_COMPLETED:
-            reply(Answer(invocation_id, invocation, stored=True))
+            reply(Answer(invocation_id, invocation))
         else:
             self._waiting += 1
             self._waiters.setdefault(invocation_id, []).append(reply)
@@ -196,7 +228,9 @@ class Clients:
         held_operations, self._held_operations = self._held_operations, []
         for item in (*proposed.values(), *held):
             item.reply(error)
-        for operation in (*operations.values(), *held_operations):
+        turns, self._turns = self._turns, {}
+        self._patient.clear()
+        for operation in (*operations.values(), *held_operations, *turns.values()):
             operation(error)
         for replies in waiters.values():
             for reply in replies:

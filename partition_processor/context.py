@@ -111,10 +111,10 @@ class ApplyContext:
         self.counts[status_from] -= 1
         self.counts[status_to] += 1
 
-    def done(self, record: Record, outcome: str) -> None:
-        """Tell whoever asked for the record's operation what became of it."""
+    def done(self, record: Record, outcome: str, queued_as: bytes = b"") -> None:
+        """Tell whoever asked for the record's operation what became of it; see `Done`."""
         if record.sequence > 0:
-            self.effects.append(Done(record.epoch, record.sequence, outcome))
+            self.effects.append(Done(record.epoch, record.sequence, outcome, queued_as))
 
     # Other invocations ---------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """What apply asks for; only a leader carries it out.
 
 Every effect but `Accepted`, `Done` and `Answer` can be derived from the store again (`pending`),
-so a new leader goes on where the old one stopped; those three speak to clients of this process
-only, and `Delivered` and `LeaderAnnounced` tell what was applied.
+so a new leader goes on where the old one stopped; those three, and `StateChanged`, speak to
+clients of this process only, and `Delivered` and `LeaderAnnounced` tell what was applied.
 """
 
 import msgspec
@@ -27,10 +27,22 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
 
 
 class Done(msgspec.Struct, frozen=True, gc=False):
-    """An operation on an invocation or object was applied; `outcome` is one of `outcomes`."""
+    """An operation on an invocation or object was applied; `outcome` is one of `outcomes`.
+
+    Attributes:
+        queued_as: the inbox row of a change that waits for its turn; `StateChanged` follows.
+    """
 
     epoch: int
     sequence: int
+    outcome: str
+    queued_as: bytes = b""
+
+
+class StateChanged(msgspec.Struct, frozen=True, gc=False):
+    """A change of state that waited in an inbox, in this row, has had its turn."""
+
+    row: bytes
     outcome: str
 
 
@@ -67,15 +79,10 @@ class EndAttempt(msgspec.Struct, frozen=True, gc=False):
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """The invocation has completed; whoever waits for it gets the result.
-
-    Attributes:
-        stored: it had completed before the result was asked for.
-    """
+    """The invocation has completed; whoever waits for it gets the result."""
 
     invocation_id: InvocationId
     invocation: Invocation
-    stored: bool = False
 
 
 class ArmRetry(msgspec.Struct, frozen=True, gc=False):
@@ -119,6 +126,7 @@ class LeaderAnnounced(msgspec.Struct, frozen=True, gc=False):
 Effect = (
     Accepted
     | Done
+    | StateChanged
     | StartAttempt
     | Notify
     | EndAttempt

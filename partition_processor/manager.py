@@ -7,7 +7,7 @@ import structlog
 
 from ..core.clock import Clock
 from ..core.errors import PerdureError, StorageCorruptError, StorageError
-from ..core.ids import InvocationId, LogId, PartitionKey, partition_of
+from ..core.ids import InvocationId, LogId, PartitionKey, partition_key_of, partition_of
 from ..core.random import Random
 from ..core.storage.kv import KvStore, PutOrDelete
 from ..core.tasks import TaskScope
@@ -217,6 +217,10 @@ class PartitionManager:
         """The processor of the partition that a key belongs to."""
         return self.processors[partition_of(partition_key, self._partition_count)]
 
+    def processor_of(self, invocation_id: InvocationId) -> PartitionProcessor:
+        """The processor of the partition that an invocation lives in."""
+        return self.processor_for(partition_key_of(invocation_id))
+
     # Deployments ---------------------------------------------------------------------------------
 
     async def _load_schema(self) -> None:
@@ -254,6 +258,11 @@ class PartitionManager:
         self._use_schema(schema)
 
     # Looking in ----------------------------------------------------------------------------------
+
+    @property
+    def schema(self) -> Schema:
+        """All deployments that are known."""
+        return self._schema
 
     def partitions(self) -> list[PartitionStatus]:
         """How all partitions are."""

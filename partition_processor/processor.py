@@ -310,6 +310,7 @@ class PartitionProcessor:
     _RUN: Final[dict[type, Callable[..., None]]] = {
         effect.Accepted: _run_accepted,
         effect.Done: _run_done,
+        effect.StateChanged: lambda self, item: self.clients.state_changed(item),
         effect.StartAttempt: _run_start_attempt,
         effect.Notify: _run_notify,
         effect.EndAttempt: _run_end_attempt,

@@ -149,6 +149,11 @@ class Invoker:
             self.remove(session)
             self._draining.append(session)
 
+    @property
+    def draining(self) -> list[WorkerSession]:
+        """The workers that finish what they have and take nothing new."""
+        return self._draining
+
     def remove(self, session: WorkerSession) -> None:
         """A worker is gone."""
         if session in self._draining:

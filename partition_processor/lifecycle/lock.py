@@ -8,6 +8,8 @@ import msgspec
 
 from ...core.ids import InvocationId
 from ..context import ApplyContext
+from ..effects import StateChanged
+from ..outcomes import QUEUED
 from ..records import PatchState
 from ..state_changes import patch_state
 from ..tables import keys
@@ -59,15 +61,15 @@ def start_or_wait(
     return waiting
 
 
-def change_state(context: ApplyContext, command: PatchState) -> str | None:
-    """Change the object's state now, or in its turn; the outcome, None when it has to wait."""
+def change_state(context: ApplyContext, command: PatchState) -> tuple[str, bytes]:
+    """Change the object's state now, or in its turn: the outcome and, when it waits, its row."""
     object_name = keys.object_suffix(command.service, command.key)
     lock = context.transaction.lock(command.partition_key, object_name)
     if lock is None:
-        return patch_state(context.transaction, command)
+        return patch_state(context.transaction, command), b""
     item = InboxItem(None, command)
-    _enter_inbox(context, command.partition_key, object_name, lock, item)
-    return None
+    number = _enter_inbox(context, command.partition_key, object_name, lock, item)
+    return QUEUED, keys.inbox_row(command.partition_key, object_name, number)
 
 
 def leave_inbox(context: ApplyContext, invocation_id: InvocationId, invocation: Invocation) -> None:
@@ -98,7 +100,7 @@ def pass_lock_on(
         transaction.delete(row)
         item = decode_item(value)
         if item.change is not None:
-            patch_state(transaction, item.change)
+            context.effects.append(StateChanged(row, patch_state(transaction, item.change)))
             continue
         assert item.invocation_id is not None
         transaction.put_lock(
