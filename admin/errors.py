@@ -10,10 +10,12 @@ from ..log.errors import (
     LogClosedError,
     NotSequencerError,
     ReconfigurationError,
+    RecordTooLargeError,
     UnknownLogError,
     UnknownProviderError,
     UnknownSegmentError,
 )
+from ..partition_processor.processor import NotLeadingError
 
 
 class NoSuchResourceError(PerdureError):
@@ -71,6 +73,18 @@ class VolatileProviderError(PerdureError):
     code = "PD1007"
 
 
+class DeploymentRefusedError(PerdureError):
+    """An invocation cannot go on on the deployment that was named."""
+
+    code = "PD1008"
+
+
+class StateVersionError(PerdureError):
+    """An object's state has another version than the one that a change was made for."""
+
+    code = "PD1009"
+
+
 HTTP_STATUS: Final[dict[type[PerdureError], int]] = {
     NoSuchResourceError: 404,
     AdminMethodError: 405,
@@ -79,6 +93,10 @@ HTTP_STATUS: Final[dict[type[PerdureError], int]] = {
     AdminBodyTooLargeError: 413,
     AdminContentTypeError: 415,
     VolatileProviderError: 409,
+    DeploymentRefusedError: 400,
+    StateVersionError: 409,
+    RecordTooLargeError: 413,
+    NotLeadingError: 503,
     UnknownLogError: 404,
     UnknownSegmentError: 409,
     UnknownProviderError: 400,

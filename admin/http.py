@@ -12,10 +12,14 @@ from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defi
 from ..core.errors import PerdureError
 from ..core.http_server import Headers, HttpProtocol, HttpScope, HttpServer
 from ..core.metrics import Metrics
+from .api.deployments import DeploymentsApi
+from .api.invocations import InvocationsApi
 from .api.logs import LogsApi
 from .api.node import NodeApi
 from .api.partitions import PartitionsApi
 from .api.routes import Request, Routes, Text
+from .api.services import ServicesApi
+from .api.state import StateApi
 from .errors import (
     HTTP_STATUS,
     AdminBodyTooLargeError,
@@ -26,7 +30,6 @@ from .view import AdminView
 
 OPTION: Final = "listen.admin"
 
-BODY_BYTES_MAX: Final = 64 * 1024
 _JSON: Final = "application/json"
 _GRACE_SECONDS: Final = 0.5
 _DRAIN_BODIES: Final = 16
@@ -45,6 +48,10 @@ class AdminServer:
                 *NodeApi(view, metrics).routes(),
                 *PartitionsApi(view).routes(),
                 *self._logs.routes(),
+                *ServicesApi(view).routes(),
+                *DeploymentsApi(view).routes(),
+                *InvocationsApi(view).routes(),
+                *StateApi(view).routes(),
             ]
         )
         self._server = HttpServer(self, OPTION)
@@ -63,12 +70,12 @@ class AdminServer:
         headers: Headers = [("content-type", _JSON)]
         status = 200
         try:
-            answer, parts = self._routes.find(scope.method, scope.path)
+            route, parts = self._routes.find(scope.method, scope.path)
             body = b""
             if scope.method != "GET":
                 _check_content_type(scope)
-                body = await _read_body(protocol)
-            shown = await answer(Request(parts, scope.query_string, body))
+                body = await _read_body(protocol, route.body_bytes_max)
+            shown = await route.answer(Request(parts, scope.query_string, body))
             if isinstance(shown, Text):
                 headers = [("content-type", shown.content_type)]
                 content = shown.body
@@ -94,18 +101,18 @@ def _check_content_type(scope: HttpScope) -> None:
         )
 
 
-async def _read_body(protocol: HttpProtocol) -> bytes:
+async def _read_body(protocol: HttpProtocol, size_max: int) -> bytes:
     """The whole body. Raises AdminBodyTooLargeError without keeping more than the limit."""
     pieces: list[bytes] = []
     size = 0
     async for piece in protocol:
         size += len(piece)
-        if size <= BODY_BYTES_MAX:
+        if size <= size_max:
             pieces.append(piece)
-        elif size > _DRAIN_BODIES * BODY_BYTES_MAX:
+        elif size > _DRAIN_BODIES * size_max:
             break
-    if size > BODY_BYTES_MAX:
+    if size > size_max:
         raise AdminBodyTooLargeError(
-            f"the body is over the limit of {BODY_BYTES_MAX} bytes; no request here needs more"
+            f"the body is over the limit of {size_max} bytes; nothing that is taken here is longer"
         )
     return b"".join(pieces)

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from ..core.ids import LogId
 from ..log.logs import Logs
+from ..partition_processor.manager import PartitionManager
 from ..partition_processor.status import PartitionDetail, PartitionStatus
 
 
@@ -23,6 +24,15 @@ class AdminView(Protocol):
     @property
     def logs(self) -> Logs:
         """The logs of this node; partition n's is log n."""
+        ...
+
+    @property
+    def manager(self) -> PartitionManager:
+        """The partitions of this node and the deployments it knows."""
+        ...
+
+    def time_ns(self) -> int:
+        """Wall clock of this node, nanoseconds since 1970."""
         ...
 
     def partitions(self) -> list[PartitionStatus]:

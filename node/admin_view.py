@@ -1,7 +1,9 @@
 """The node's engine as admin REST looks at it."""
 
+from ..core.clock import Clock
 from ..core.ids import LogId
 from ..log.logs import Logs
+from ..partition_processor.manager import PartitionManager
 from ..partition_processor.status import PartitionDetail, PartitionStatus
 from .engine import NodeEngine
 
@@ -9,9 +11,10 @@ from .engine import NodeEngine
 class NodeView:
     """An `AdminView` of an engine that has started."""
 
-    def __init__(self, engine: NodeEngine, *, node_name: str, cluster: str) -> None:
-        """Take the engine and who the node is."""
+    def __init__(self, engine: NodeEngine, *, clock: Clock, node_name: str, cluster: str) -> None:
+        """Take the engine, its clock and who the node is."""
         self._engine = engine
+        self._clock = clock
         self._node_name = node_name
         self._cluster = cluster
 
@@ -29,6 +32,15 @@ class NodeView:
     def logs(self) -> Logs:
         """The logs of this node."""
         return self._engine.logs
+
+    @property
+    def manager(self) -> PartitionManager:
+        """The partitions of this node and the deployments it knows."""
+        return self._engine.manager
+
+    def time_ns(self) -> int:
+        """Wall clock of this node, nanoseconds since 1970."""
+        return self._clock.time_ns()
 
     def partitions(self) -> list[PartitionStatus]:
         """Every partition on this node, by number."""

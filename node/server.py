@@ -122,7 +122,7 @@ class NodeServer:
         http = HttpIngress(engine.dispatcher, body_bytes_max=body_bytes_max)
         grpc = GrpcIngress(engine.dispatcher, body_bytes_max=body_bytes_max)
         node = self._options.node
-        view = NodeView(engine, node_name=node.name, cluster=node.cluster)
+        view = NodeView(engine, clock=self._clock, node_name=node.name, cluster=node.cluster)
         admin = AdminServer(view, self.metrics)
         for name, door, address in (
             ("ingress_http", http, listen.ingress_http),

@@ -19,8 +19,7 @@ from ..core.random import Random, SystemRandom
 from ..core.storage.kv import KvStore
 from ..core.storage.memory import MemoryStore
 from ..core.tasks import TaskScope
-from ..ingress.errors import NotLeaderError
-from ..ingress.requests import (
+from ..ingress.dispatcher import (
     Accepted,
     CallReply,
     Completed,
@@ -28,6 +27,7 @@ from ..ingress.requests import (
     Rejected,
     SendReply,
 )
+from ..ingress.errors import NotLeaderError
 from ..node.engine import NodeEngine
 from ..node.options import NodeOptions, load_node_options
 from ..sdk.run_worker import run_worker

@@ -1,7 +1,7 @@
 """Pages of records: a bounded piece of a log, filtered, and waiting at the tail for a while."""
 
 import asyncio
-from asyncio import AbstractEventLoop, Future
+from asyncio import AbstractEventLoop
 from collections.abc import Sequence
 from typing import Final
 
@@ -12,6 +12,7 @@ from ...log.chain_view import ChainView
 from ...log.errors import FuturePositionError, TrimmedError
 from ...log.types import LogBatch, Record
 from .log_answers import RecordsPage, RecordView, TrimGapView
+from .pacing import next_turn
 from .record_view import is_about, view_record
 
 SCANNED_MAX: Final = 20_000
@@ -127,7 +128,7 @@ class PageReader:
             if batches:
                 self._take(batches)
                 # Thousands of records may pass by before one is wanted: let others run.
-                await _next_turn(self._loop)
+                await next_turn(self._loop)
             elif self._items or not await self._waits.wait(self._log, self._next_lsn, deadline):
                 break
         if self._next_lsn > tail_lsn:
@@ -187,10 +188,3 @@ class PageReader:
     def _check_complete(self) -> None:
         to_lsn = self._query.to_lsn
         self._complete = to_lsn is not None and self._next_lsn > to_lsn
-
-
-async def _next_turn(loop: AbstractEventLoop) -> None:
-    """Let everything that is ready run once."""
-    turn: Future[None] = loop.create_future()
-    loop.call_soon(turn.set_result, None)
-    await turn

@@ -35,12 +35,17 @@ Answer: TypeAlias = Callable[[Request], Awaitable[object]]
 """Gives what becomes JSON, or a `Text`. Raises PerdureError."""
 
 
+BODY_BYTES_MAX: Final = 64 * 1024
+"""What most requests may bring along."""
+
+
 class Route(NamedTuple):
     """A method of a path, in which ``{name}`` stands for one part."""
 
     method: str
     path: str
     answer: Answer
+    body_bytes_max: int = BODY_BYTES_MAX
 
 
 class Routes:
@@ -50,8 +55,8 @@ class Routes:
         """Take them; those of one path may stand apart."""
         self._routes = [(route.path.split("/"), route) for route in routes]
 
-    def find(self, method: str, path: str) -> tuple[Answer, tuple[str, ...]]:
-        """What answers a request, and the variable parts of its path.
+    def find(self, method: str, path: str) -> tuple[Route, tuple[str, ...]]:
+        """Where a request leads, and the variable parts of its path.
 
         Raises NoSuchResourceError or AdminMethodError.
         """
@@ -62,7 +67,7 @@ class Routes:
             if parts is None:
                 continue
             if route.method == method:
-                return route.answer, parts
+                return route, parts
             allowed.append(route.method)
         if allowed:
             raise AdminMethodError(method, allowed)

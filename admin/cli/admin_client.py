@@ -36,7 +36,14 @@ def get(
     return _ask(admin, urllib.request.Request(url), kind, timeout_seconds)
 
 
-def post(admin: str, path: str, body: Mapping[str, object], kind: type[_Shown]) -> _Shown:
+def post(
+    admin: str,
+    path: str,
+    body: Mapping[str, object],
+    kind: type[_Shown],
+    *,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+) -> _Shown:
     """Have something done. Raises TransportError, RemoteError or typer.BadParameter."""
     import urllib.request
 
@@ -48,7 +55,14 @@ def post(admin: str, path: str, body: Mapping[str, object], kind: type[_Shown]) 
         headers={"content-type": "application/json"},
         method="POST",
     )
-    return _ask(admin, request, kind, TIMEOUT_SECONDS)
+    return _ask(admin, request, kind, timeout_seconds)
+
+
+def quoted(part: str) -> str:
+    """A part of a path, as it stands in a URL."""
+    import urllib.parse
+
+    return urllib.parse.quote(part, safe="")
 
 
 def _url(admin: str, path: str) -> str:

@@ -25,7 +25,7 @@ Start a node, then a worker that runs your code, then call it:
 
   perdure send Counter/ada/add 5 --idempotency-key first
 
-  perdure partitions list -o json
+  perdure invocations list --status backing-off
 
   perdure logs read 0 --object Counter/ada
 """
@@ -69,7 +69,11 @@ def build_app() -> "typer.Typer":
     import typer
 
     from . import call, partitions, send, server, simulate, worker
+    from .deployments import build_deployments
+    from .invocations import build_invocations
     from .logs import build_logs
+    from .services import build_services
+    from .state import build_state
 
     app = typer.Typer(
         help=_HELP,
@@ -99,6 +103,10 @@ def build_app() -> "typer.Typer":
     group.command("inspect", help=partitions.INSPECT_HELP)(partitions.inspect_partition)
     app.add_typer(group, name="partitions")
     app.add_typer(build_logs(), name="logs")
+    app.add_typer(build_invocations(), name="invocations")
+    app.add_typer(build_state(), name="state")
+    app.add_typer(build_services(), name="services")
+    app.add_typer(build_deployments(), name="deployments")
     return app
 
 

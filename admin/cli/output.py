@@ -1,6 +1,7 @@
 """What commands print: tables and JSON on stdout, errors with a next step on stderr."""
 
 import sys
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Final
 
@@ -61,8 +62,30 @@ def print_json(value: object) -> None:
     print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
+def short_time(text: str) -> str:
+    """An instant to the millisecond."""
+    whole, dot, fraction = text.rstrip("Z").partition(".")
+    return f"{whole}.{fraction[:3]}Z" if dot else text
+
+
+def print_fields(fields: Mapping[str, str]) -> None:
+    """Print the fields of one thing, a line each."""
+    print_table(["FIELD", "VALUE"], [[name, value] for name, value in fields.items()])
+
+
+def printable(text: str) -> str:
+    """The text without what a terminal would act on: keys and messages come from anybody."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
 def print_table(columns: list[str], rows: list[list[str]]) -> None:
     """Print rows under headings; where stdout is no terminal, plain columns for grep and awk."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
         for row in (columns, *rows):

@@ -2,6 +2,7 @@
 
 from perdure.core.ids import LogId
 from perdure.log.logs import Logs
+from perdure.partition_processor.manager import PartitionManager
 from perdure.partition_processor.status import PartitionDetail, PartitionStatus
 
 STATUSES = [
@@ -20,6 +21,15 @@ class FakeView:
     def logs(self) -> Logs:
         """There are none to look at."""
         raise AssertionError("this view has no logs")
+
+    @property
+    def manager(self) -> PartitionManager:
+        """There is none to look at."""
+        raise AssertionError("this view has no partition manager")
+
+    def time_ns(self) -> int:
+        """The beginning of time."""
+        return 0
 
     def partitions(self) -> list[PartitionStatus]:
         """Both."""

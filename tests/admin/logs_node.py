@@ -14,6 +14,7 @@ from perdure.core.metrics import Metrics
 from perdure.log import VirtualLog
 from perdure.node.admin_view import NodeView
 from perdure.sdk import Context, ObjectContext, Service, VirtualObject, app
+from perdure.sdk.service import App
 from perdure.testing import InProcessNode
 
 START_NS = 1_700_000_000_000_000_000
@@ -117,13 +118,13 @@ class LogsNode:
 
 
 @asynccontextmanager
-async def logs_node(*options: str) -> AsyncIterator[LogsNode]:
-    """A node, its worker and admin REST on a free port."""
+async def logs_node(*options: str, offered: App | None = None) -> AsyncIterator[LogsNode]:
+    """A node, its worker and admin REST on a free port; `offered` instead of the usual app."""
     clock = ManualClock(START_NS)
     settings = ["partitions.count=1", "log.sync_inline=always", *options]
     async with InProcessNode(options=settings, clock=clock) as node:
-        await node.add_worker(app([greeter, counter]))
-        view = NodeView(node.engine, node_name="node-1", cluster="perdure")
+        await node.add_worker(offered or app([greeter, counter]))
+        view = NodeView(node.engine, clock=clock, node_name="node-1", cluster="perdure")
         running = LogsNode(node, clock, view)
         server = AdminServer(view, Metrics())
         running.address = await server.start("127.0.0.1:0")
@@ -133,11 +134,13 @@ async def logs_node(*options: str) -> AsyncIterator[LogsNode]:
             await server.stop()
 
 
-def on_logs_node(scenario: Callable[[LogsNode], Awaitable[_Result]], *options: str) -> _Result:
+def on_logs_node(
+    scenario: Callable[[LogsNode], Awaitable[_Result]], *options: str, offered: App | None = None
+) -> _Result:
     """Run a scenario on a node of its own."""
 
     async def run() -> _Result:
-        async with logs_node(*options) as node:
+        async with logs_node(*options, offered=offered) as node:
             return await scenario(node)
 
     return asyncio.run(run())

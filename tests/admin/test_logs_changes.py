@@ -2,7 +2,7 @@
 
 import pytest
 
-from perdure.admin.http import BODY_BYTES_MAX
+from perdure.admin.api.routes import BODY_BYTES_MAX
 from perdure.ingress.errors import NotLeaderError
 from perdure.log.answers import Committed
 from perdure.log.types import Record

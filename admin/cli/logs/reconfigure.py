@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from ..admin_client import ADMIN_DEFAULT, AdminOption, post
+from ..confirm import YesOption, confirm
 from ..output import Format, Output, print_json, print_table
-from .common import LogArgument, YesOption, confirm
+from .common import LogArgument
 
 if TYPE_CHECKING:
     from ...api.log_answers import SegmentParamsView

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Final
 
+from ..output import printable
+
 if TYPE_CHECKING:
     import msgspec
 
@@ -43,16 +45,6 @@ def gap_line(gap: "TrimGapView") -> str:
     """A line for what is gone."""
     first, last = gap.trim_gap
     return f"{first:>8}  up to LSN {last} was trimmed"
-
-
-def printable(text: str) -> str:
-    """The text without what a terminal would act on: keys and messages come from anybody."""
-    if text.isprintable():
-        return text
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in text
-    )
 
 
 def _detail(record: "RecordView") -> str:

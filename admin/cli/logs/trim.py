@@ -5,8 +5,9 @@ from typing import Annotated, Final
 import typer
 
 from ..admin_client import ADMIN_DEFAULT, AdminOption, post
+from ..confirm import YesOption, confirm
 from ..output import Format, Output, print_json
-from .common import LogArgument, YesOption, confirm
+from .common import LogArgument
 
 HELP: Final = """Remove the records of a log up to an LSN.
 

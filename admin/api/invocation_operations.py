@@ -1,0 +1,256 @@
+"""Doing things to invocations: cancel, kill, pause, resume, restart, purge, one or many at once."""
+
+import asyncio
+from asyncio import Future
+from typing import Final
+
+import msgspec
+
+from ...core.errors import PerdureError
+from ...core.ids import InvocationId, MalformedIdError, invocation_id_text, parse_invocation_id
+from ...partition_processor import outcomes
+from ...partition_processor.deployments import Deployment
+from ...partition_processor.operations import Operation, cancel
+from ...partition_processor.records import Kill, Pause, Purge, Restart, Resume
+from ...partition_processor.tables.invocations import Invocation
+from ..errors import AdminRequestError, DeploymentRefusedError
+from ..view import AdminView
+from .deployments import find_deployment
+from .invocation_answers import OperationAnswer, OperationResult
+from .invocation_scan import find
+from .pacing import Pacer
+from .parameters import decode_body
+
+IDS_MAX: Final = 1000
+KEEP: Final = "keep"
+LATEST: Final = "latest"
+
+CANCEL: Final = "cancel"
+KILL: Final = "kill"
+PAUSE: Final = "pause"
+RESUME: Final = "resume"
+RESTART: Final = "restart"
+PURGE: Final = "purge"
+OPERATIONS: Final = (CANCEL, KILL, PAUSE, RESUME, RESTART, PURGE)
+
+_MESSAGES: Final = {
+    outcomes.NOT_FOUND: "no such invocation is known, or not any more",
+    outcomes.COMPLETED: "it has completed already; nothing was changed",
+    outcomes.NOT_COMPLETED: "it has not completed yet, which it must have for this",
+    outcomes.JOURNAL_GONE: "its journal is not there any more, so nothing can be repeated",
+    outcomes.UNSUPPORTED: "a workflow's run cannot be repeated under another id",
+}
+_DONE: Final = {
+    CANCEL: "it was asked to cancel itself",
+    KILL: "killed, and what it had called too",
+    PAUSE: "paused",
+    RESUME: "it goes on",
+    RESTART: "restarted as a new invocation",
+    PURGE: "forgotten",
+}
+_UNCHANGED: Final = {
+    CANCEL: "nothing was changed",
+    KILL: "nothing was changed",
+    PAUSE: "it has no attempt that could be paused; nothing was changed",
+    RESUME: "it is running, or has not started yet; nothing was changed",
+    RESTART: "the new invocation was there already",
+    PURGE: "nothing was changed",
+}
+
+
+class OperationBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is asked for.
+
+    Attributes:
+        deployment: of resume and restart: ``keep``, ``latest`` or a name; None takes the default,
+            ``keep`` for resume and ``latest`` for restart.
+        from_entry: of restart: the last journal entry that is kept.
+        journal_only: of purge.
+    """
+
+    ids: list[str]
+    deployment: str | None = None
+    from_entry: int | None = None
+    journal_only: bool = False
+
+
+class Operator:
+    """Carries operations out for admin REST."""
+
+    def __init__(self, view: AdminView) -> None:
+        """Take the node."""
+        self._view = view
+
+    async def operate(self, operation: str, body: bytes) -> OperationAnswer:
+        """Do one of `OPERATIONS` to each of the ids. Raises AdminRequestError.
+
+        Cancelling leaves some of it done.
+        """
+        request = decode_body(body, OperationBody, _form(operation))
+        _check(operation, request)
+        deployment = self._deployment(request.deployment)
+        pacer = Pacer(asyncio.get_running_loop())
+        answers: list[Future[OperationResult]] = []
+        for text in dict.fromkeys(request.ids):
+            answers.append(self._begin(operation, text, request, deployment))
+            await pacer.pause()
+        return OperationAnswer([await answer for answer in answers])
+
+    def _deployment(self, name: str | None) -> Deployment | None:
+        """The deployment that a request names. Raises AdminRequestError."""
+        if name in (None, KEEP, LATEST):
+            return None
+        assert name is not None
+        deployment = find_deployment(self._view.manager, name)
+        if deployment is None:
+            raise AdminRequestError(
+                f"deployment={name[:64]!r} is not known: give {KEEP}, {LATEST} or a name that "
+                "GET /deployments lists"
+            )
+        return deployment
+
+    def _begin(
+        self, operation: str, text: str, request: OperationBody, deployment: Deployment | None
+    ) -> "Future[OperationResult]":
+        """Have one begin; the future gets its result and no error."""
+        answer: Future[OperationResult] = asyncio.get_running_loop().create_future()
+        new_id: InvocationId | None = None
+
+        def settle(outcome: str | PerdureError) -> None:
+            if not answer.done():
+                answer.set_result(_result(operation, text, outcome, new_id))
+
+        try:
+            invocation_id = parse_invocation_id(text)
+            found = find(self._view.manager, invocation_id)
+            if found is None:
+                # Not for the log to find out: nothing that is unknown becomes known.
+                settle(outcomes.NOT_FOUND)
+                return answer
+            command = self._command(operation, invocation_id, found.invocation, request, deployment)
+            if isinstance(command, Restart):
+                new_id = command.new_id
+            found.processor.operate(command, settle)
+        except PerdureError as error:
+            settle(error)
+        return answer
+
+    def _command(
+        self,
+        operation: str,
+        invocation_id: InvocationId,
+        invocation: Invocation,
+        request: OperationBody,
+        deployment: Deployment | None,
+    ) -> Operation:
+        """The command for one invocation. Raises DeploymentRefusedError or AdminRequestError."""
+        if operation == CANCEL:
+            return cancel(invocation_id)
+        if operation == KILL:
+            return Kill(invocation_id)
+        if operation == PAUSE:
+            return Pause(invocation_id)
+        if operation == PURGE:
+            return Purge(invocation_id, request.journal_only)
+        if deployment is not None:
+            _check_offers(deployment, invocation)
+        if operation == RESUME:
+            return Resume(invocation_id, self._resumed_on(invocation, request, deployment))
+        return self._restart(invocation_id, invocation, request, deployment)
+
+    def _resumed_on(
+        self, invocation: Invocation, request: OperationBody, deployment: Deployment | None
+    ) -> str | None:
+        if deployment is not None:
+            return deployment.name
+        if request.deployment != LATEST:
+            return None
+        latest = self._view.manager.targets.deployment(invocation.service)
+        newest = None if latest is None else find_deployment(self._view.manager, latest)
+        if newest is None:
+            raise DeploymentRefusedError(
+                f"no deployment offers {invocation.service} any more: start a worker that does"
+            )
+        _check_offers(newest, invocation)
+        return newest.name
+
+    def _restart(
+        self,
+        invocation_id: InvocationId,
+        invocation: Invocation,
+        request: OperationBody,
+        deployment: Deployment | None,
+    ) -> Restart:
+        manager = self._view.manager
+        entry = request.from_entry or 0
+        if invocation.entries and not 0 <= entry < invocation.entries:
+            raise AdminRequestError(
+                f"from_entry={entry} is not in the journal, whose entries are 0 to "
+                f"{invocation.entries - 1}"
+            )
+        name = None if deployment is None else deployment.name
+        if request.deployment == KEEP:
+            name = invocation.deployment
+        handling = manager.targets.handling(invocation.service, invocation.handler)
+        completion_ns, journal_ns = handling.retentions_ns(known_again=False)
+        return Restart(
+            invocation_id,
+            manager.minter.unique(invocation_id[:8]),
+            entry + 1,
+            name,
+            completion_ns,
+            journal_ns,
+        )
+
+
+def _check_offers(deployment: Deployment, invocation: Invocation) -> None:
+    """Raise DeploymentRefusedError where a deployment cannot run an invocation."""
+    for service in deployment.services:
+        if service.name == invocation.service:
+            if any(handler.name == invocation.handler for handler in service.handlers):
+                return
+            break
+    raise DeploymentRefusedError(
+        f"deployment {deployment.name} has no handler {invocation.service}/{invocation.handler}, "
+        "so it cannot run this invocation: take one that has it"
+    )
+
+
+def _form(operation: str) -> str:
+    form = '{"ids": [invocation ids]'
+    if operation in (RESUME, RESTART):
+        form += f', "deployment": "{KEEP}", "{LATEST}" or a name'
+    if operation == RESTART:
+        form += ', "from_entry": index of the last entry that is kept'
+    if operation == PURGE:
+        form += ', "journal_only": true or false'
+    return form + "}"
+
+
+def _check(operation: str, request: OperationBody) -> None:
+    """Raise AdminRequestError for what the operation does not take."""
+    if not 1 <= len(request.ids) <= IDS_MAX:
+        raise AdminRequestError(f"ids has {len(request.ids)} items: give 1 to {IDS_MAX}")
+    wrong = None
+    if request.deployment is not None and operation not in (RESUME, RESTART):
+        wrong = "deployment"
+    elif request.from_entry is not None and operation != RESTART:
+        wrong = "from_entry"
+    elif request.journal_only and operation != PURGE:
+        wrong = "journal_only"
+    if wrong is not None:
+        raise AdminRequestError(f"{wrong} is not for {operation}; send {_form(operation)}")
+
+
+def _result(
+    operation: str, text: str, outcome: str | PerdureError, new_id: InvocationId | None
+) -> OperationResult:
+    if isinstance(outcome, PerdureError):
+        refused = "malformed id" if isinstance(outcome, MalformedIdError) else "refused"
+        return OperationResult(text, refused, False, outcome.message, code=outcome.code)
+    if outcome == outcomes.DONE:
+        made = None if new_id is None else invocation_id_text(new_id)
+        return OperationResult(text, outcome, True, _DONE[operation], new_id=made)
+    if outcome == outcomes.UNCHANGED:
+        return OperationResult(text, outcome, True, _UNCHANGED[operation])
+    return OperationResult(text, outcome, False, _MESSAGES[outcome])

@@ -1,0 +1,105 @@
+"""Going through the stored invocations of a node, a slice at a time."""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Final
+
+import msgspec
+
+from ...core.ids import InvocationId
+from ...partition_processor.manager import PartitionManager
+from ...partition_processor.processor import PartitionProcessor
+from ...partition_processor.tables import keys
+from ...partition_processor.tables.invocations import (
+    STATUS_NAMES,
+    STATUS_RUNNING,
+    Invocation,
+    decode_invocation,
+)
+from .pacing import Pacer
+
+READY: Final = "ready"
+"""It has an attempt, which no worker has taken yet."""
+STATUSES: Final = (*STATUS_NAMES, READY)
+
+_ROWS_PER_READ: Final = 50
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A stored invocation and the partition that has it."""
+
+    processor: PartitionProcessor
+    invocation_id: InvocationId
+    invocation: Invocation
+
+    @property
+    def status(self) -> str:
+        """One of `STATUSES`."""
+        return status_of(self.processor, self.invocation_id, self.invocation)
+
+
+def status_of(
+    processor: PartitionProcessor, invocation_id: InvocationId, invocation: Invocation
+) -> str:
+    """The status of an invocation for people; one of `STATUSES`."""
+    if invocation.status == STATUS_RUNNING:
+        attempt = processor.keeper.attempts.get(invocation_id)
+        if attempt is None or attempt.session is None:
+            return READY
+    return STATUS_NAMES[invocation.status]
+
+
+def find(manager: PartitionManager, invocation_id: InvocationId) -> Found | None:
+    """One invocation, None when no partition of this node knows it."""
+    processor = manager.processor_of(invocation_id)
+    invocation = processor.transaction.invocation(invocation_id)
+    return None if invocation is None else Found(processor, invocation_id, invocation)
+
+
+async def scan(
+    manager: PartitionManager,
+    pacer: Pacer,
+    *,
+    after: InvocationId | None = None,
+    partition_key: bytes | None = None,
+    active_only: bool = False,
+) -> AsyncIterator[Found]:
+    """Stored invocations in order of their ids, each as it is when its turn comes.
+
+    Args:
+        after: only those behind this one.
+        partition_key: only those of this one, 8 bytes.
+        active_only: only those that have an attempt or wait for the next.
+    """
+    table = keys.ACTIVE if active_only else keys.INVOCATIONS
+    for processor in manager.processors:
+        own = processor.own
+        start, last = own.first, own.last
+        if partition_key is not None:
+            if not own.first <= partition_key <= own.last:
+                continue
+            start = last = partition_key
+        first = table + start
+        if after is not None:
+            first = max(first, table + after + b"\x00")
+        end = keys.prefix_end(table + last)
+        while first < end:
+            rows = processor.transaction.scan(first, end, _ROWS_PER_READ)
+            for found in _found(processor, rows, decoded=not active_only):
+                yield found
+            if len(rows) < _ROWS_PER_READ:
+                break
+            first = rows[-1][0] + b"\x00"
+            await pacer.pause()
+
+
+def _found(
+    processor: PartitionProcessor, rows: list[tuple[bytes, bytes]], *, decoded: bool
+) -> Iterator[Found]:
+    for row, value in rows:
+        invocation_id = InvocationId(row[1:])
+        if decoded:
+            yield Found(processor, invocation_id, decode_invocation(value))
+        else:
+            invocation = processor.transaction.invocation(invocation_id)
+            if invocation is not None:
+                yield Found(processor, invocation_id, invocation)

@@ -1,0 +1,31 @@
+"""Long work in slices that do not hold the node's event loop up."""
+
+from asyncio import AbstractEventLoop, Future
+from typing import Final
+
+from ...core.waiters import settle
+
+SLICE_SECONDS: Final = 0.001
+"""How long a slice goes on before everybody else has a turn."""
+
+
+class Pacer:
+    """Gives the loop back whenever a slice's time is over."""
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        """Begin the first slice."""
+        self._loop = loop
+        self._until = loop.time() + SLICE_SECONDS
+
+    async def pause(self) -> None:
+        """Between two small steps: let others run if it is their turn. Cancelling is safe."""
+        if self._loop.time() >= self._until:
+            await next_turn(self._loop)
+            self._until = self._loop.time() + SLICE_SECONDS
+
+
+async def next_turn(loop: AbstractEventLoop) -> None:
+    """Let everything that is ready run once. Cancelling is safe."""
+    turn: Future[None] = loop.create_future()
+    loop.call_soon(settle, turn)
+    await turn
