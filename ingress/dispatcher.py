@@ -1,95 +1,69 @@
 """From a front door to the partition that owns the invocation, and back with the answer."""
 
 from collections.abc import Callable
-from typing import Final, Protocol, TypeAlias
-
-import msgspec
+from typing import Final, Protocol
 
 from ..core.clock import Clock
 from ..core.errors import PerdureError, StorageError
 from ..core.hashing import keyed_partition_key
 from ..core.ids import (
     InvocationId,
+    MalformedIdError,
     PartitionKey,
     invocation_id_text,
     minted_ns,
+    parse_awakeable_id,
     partition_key_of,
 )
-from ..core.protocol import messages
+from ..core.protocol.messages import SIGNAL_FIRST_AWAKEABLE
 from ..core.random import Random
 from ..log.errors import LogClosedError, RecordTooLargeError
-from ..partition_processor.clients import Clients, InvokeOutcome, InvokeReply
+from ..partition_processor import outcomes
+from ..partition_processor.clients import InvokeOutcome, InvokeReply
 from ..partition_processor.deployments import Target, Targets
 from ..partition_processor.effects import Accepted as AcceptedEffect
 from ..partition_processor.effects import Answer
 from ..partition_processor.minting import Minter
-from ..partition_processor.processor import NotLeadingError, PartitionProcessor
-from ..partition_processor.records import KIND_SERVICE, KIND_WORKFLOW_RUN, Invoke
-from ..partition_processor.tables.invocations import Invocation
-from ..proto.generated import service_protocol_pb2 as wire
+from ..partition_processor.operations import cancel
+from ..partition_processor.processor import (
+    InvocationNotFoundError,
+    NotLeadingError,
+    PartitionProcessor,
+)
+from ..partition_processor.records import KIND_SERVICE, KIND_WORKFLOW_RUN, Invoke, Signal
+from ..partition_processor.tables.invocations import STATUS_COMPLETED, Failure, Invocation
 from .errors import (
     BadRequestError,
     BodyTooLargeError,
-    KeyMissingError,
-    KeyNotWantedError,
+    NotCompletedError,
     NotLeaderError,
     OverloadedError,
-    UnknownHandlerError,
-    UnknownServiceError,
 )
+from .input_frames import EncodedHeaders, input_frame
+from .references import referred_id
+from .requests import (
+    Accepted,
+    Acknowledged,
+    CallReply,
+    Completed,
+    InvocationFailure,
+    InvocationRequest,
+    OperationReply,
+    PendingReply,
+    Reference,
+    Rejected,
+    SendReply,
+)
+from .targeting import find_handlers, find_target
 
-
-class InvocationRequest(msgspec.Struct, frozen=True, gc=False):
-    """What a client asked for, free of the protocol it asked in.
-
-    Attributes:
-        key: the virtual object's key, None where the path had none.
-        headers: handed to the handler, in order.
-        invocation_id: fixed by a client that retries; None mints or derives one here.
-    """
-
-    service: str
-    handler: str
-    key: str | None
-    body: bytes
-    headers: tuple[tuple[str, str], ...] = ()
-    idempotency_key: str | None = None
-    invocation_id: InvocationId | None = None
-    traceparent: str | None = None
-
-
-class InvocationFailure(msgspec.Struct, frozen=True, gc=False):
-    """A terminal failure of a handler."""
-
-    code: int
-    message: str
-    metadata: tuple[tuple[str, str], ...] = ()
-
-
-class Completed(msgspec.Struct, frozen=True, gc=False):
-    """The invocation has ended; `value` is the raw output unless `failure` is set."""
-
-    invocation_id: InvocationId
-    value: bytes
-    failure: InvocationFailure | None = None
-
-
-class Accepted(msgspec.Struct, frozen=True, gc=False):
-    """The invocation is durable; `new` is False when its id was known before."""
-
-    invocation_id: InvocationId
-    new: bool
-
-
-class Rejected(msgspec.Struct, frozen=True, gc=False):
-    """The runtime could not take or finish the request; the error says whether to retry."""
-
-    invocation_id: InvocationId
-    error: PerdureError
-
-
-CallReply: TypeAlias = Completed | Rejected
-SendReply: TypeAlias = Accepted | Rejected
+RETRY_WINDOW_NS: Final = 600 * 10**9
+"""So long a client may repeat a call under an id that chance made."""
+NO_MINTED_ID_BEFORE_NS: Final = 1_577_836_800 * 10**9
+"""The start of 2020: an id that tells an earlier time tells none, whoever minted it."""
+DELAY_NS_MAX: Final = 100 * 365 * 24 * 3600 * 10**9
+"""Nothing is started later than this: due times have 64 bits."""
+SIGNAL_NAME_BYTES_MAX: Final = 2048
+"""The longest name of a signal: it stays in the invocation's row."""
 
 
 class PartitionGateway(Protocol):
@@ -128,21 +102,26 @@ class Dispatcher:
         self._headers = EncodedHeaders()
         self.closing = False
 
+    # New invocations -----------------------------------------------------------------------------
+
     def call(
         self, request: InvocationRequest, on_reply: Callable[[CallReply], None]
-    ) -> "PendingReply":
+    ) -> PendingReply:
         """Start the invocation and have `on_reply` called once, on the loop, with its result.
 
-        Raises UnknownServiceError, UnknownHandlerError, KeyMissingError, KeyNotWantedError,
-        BodyTooLargeError, BadRequestError, OverloadedError or NotLeaderError before anything was
-        logged.
+        Raises an error of `find_target`, BodyTooLargeError, BadRequestError, OverloadedError or
+        NotLeaderError before anything was logged.
         """
-        command = self._command(request)
+        if request.delay_ns:
+            raise BadRequestError("a delay is taken by sends only: a call waits for its result")
+        target = find_target(self._gateway.targets, request)
+        command = self._command(request, target)
         invocation_id = command.invocation_id
+        content_type = target.output_content_type
 
         def reply(outcome: InvokeOutcome) -> None:
             if type(outcome) is Answer:
-                on_reply(_completed(outcome.invocation_id, outcome.invocation))
+                on_reply(_completed(outcome, content_type))
             else:
                 assert isinstance(outcome, PerdureError), outcome
                 on_reply(Rejected(invocation_id, _refusal(outcome)))
@@ -151,14 +130,17 @@ class Dispatcher:
 
     def send(
         self, request: InvocationRequest, on_reply: Callable[[SendReply], None]
-    ) -> "PendingReply":
+    ) -> PendingReply:
         """Start the invocation and have `on_reply` called once it is durable; raises as `call`."""
-        command = self._command(request)
+        command = self._command(request, find_target(self._gateway.targets, request))
         invocation_id = command.invocation_id
+        start_ns = command.start_ns
 
         def reply(outcome: InvokeOutcome) -> None:
             if type(outcome) is AcceptedEffect:
-                on_reply(Accepted(outcome.invocation_id, outcome.known is None))
+                known = outcome.known
+                first_ns = start_ns if known is None else known.start_ns
+                on_reply(Accepted(outcome.invocation_id, known is None, first_ns))
             else:
                 assert isinstance(outcome, PerdureError), outcome
                 on_reply(Rejected(invocation_id, _refusal(outcome)))
@@ -167,15 +149,8 @@ class Dispatcher:
 
     def _submit(
         self, request: InvocationRequest, command: Invoke, reply: InvokeReply, *, wait: bool
-    ) -> "PendingReply":
-        if self.closing:
-            raise NotLeaderError("this node is shutting down: try another one")
-        processor = self._gateway.processor_for(partition_key_of(command.invocation_id))
-        if len(processor.clients) >= self._in_flight_max:
-            raise OverloadedError(
-                f"partition {processor.partition} has {self._in_flight_max} requests in flight, "
-                "its limit (limits.in_flight_max_per_partition): try again shortly"
-            )
+    ) -> PendingReply:
+        processor = self._admitting(command.invocation_id)
         if processor.active >= self._active_max:
             raise OverloadedError(
                 f"partition {processor.partition} has {self._active_max} invocations that have not "
@@ -188,15 +163,21 @@ class Dispatcher:
             raise _refusal(error) from None
         return PendingReply(processor.clients, command.invocation_id, reply)
 
-    def _command(self, request: InvocationRequest) -> Invoke:
-        target = self._target(request)
-        if len(request.body) > self._body_bytes_max:
-            raise BodyTooLargeError(
-                f"the body has {len(request.body)} bytes, the limit is {self._body_bytes_max} "
-                "(limits.body_bytes_max): pass large data by reference"
+    def _admitting(self, invocation_id: InvocationId) -> PartitionProcessor:
+        """The invocation's partition. Raises NotLeaderError or OverloadedError."""
+        if self.closing:
+            raise NotLeaderError("this node is shutting down: try another one")
+        processor = self._gateway.processor_for(partition_key_of(invocation_id))
+        if len(processor.clients) >= self._in_flight_max:
+            raise OverloadedError(
+                f"partition {processor.partition} has {self._in_flight_max} requests in flight, "
+                "its limit (limits.in_flight_max_per_partition): try again shortly"
             )
-        if request.idempotency_key == "":
-            raise BadRequestError("the idempotency key is empty: give one, or leave it out")
+        return processor
+
+    def _command(self, request: InvocationRequest, target: Target) -> Invoke:
+        if len(request.body) > self._body_bytes_max:
+            raise self._too_large(len(request.body))
         invocation_id = request.invocation_id
         minted = invocation_id is not None
         if invocation_id is None:
@@ -208,7 +189,7 @@ class Dispatcher:
                 request.idempotency_key,
             )
         else:
-            _check_id(request, invocation_id)
+            self._check_id(request, target, invocation_id)
         known_again = request.idempotency_key is not None or target.target_kind == KIND_WORKFLOW_RUN
         completion_ns, journal_ns = target.handling.retentions_ns(known_again=known_again)
         expires_ns = 0
@@ -227,129 +208,215 @@ class Dispatcher:
             target.target_kind,
             input_frame(self._headers.encode(request.headers), request.body),
             request.idempotency_key,
+            start_ns=self._start_ns(request.delay_ns) if request.delay_ns else 0,
             completion_retention_ns=completion_ns,
             journal_retention_ns=journal_ns,
             expires_ns=expires_ns,
         )
 
-    def _target(self, request: InvocationRequest) -> Target:
-        handlers = self._gateway.targets.handlers(request.service)
-        if handlers is None:
-            raise UnknownServiceError(
-                f"service {request.service!r} is not known: start a worker that offers it, or "
-                f"check the name; known are {_listed(self._gateway.targets.service_names())}"
+    def _start_ns(self, delay_ns: int) -> int:
+        if not 0 < delay_ns <= DELAY_NS_MAX:
+            raise BadRequestError("the delay is longer than 100 years: give a shorter one")
+        return self._clock.time_ns() + delay_ns
+
+    def _too_large(self, size: int) -> BodyTooLargeError:
+        return BodyTooLargeError(
+            f"the body has {size} bytes, the limit is {self._body_bytes_max} "
+            "(limits.body_bytes_max): pass large data by reference"
+        )
+
+    def _check_id(
+        self, request: InvocationRequest, target: Target, invocation_id: InvocationId
+    ) -> None:
+        """Refuse an id that would put an invocation anywhere but where its object is."""
+        if request.idempotency_key is not None:
+            raise BadRequestError(
+                "an idempotency key decides the invocation id: give one of the two, not both"
             )
-        target = handlers.get(request.handler)
-        if target is None:
-            raise UnknownHandlerError(
-                f"service {request.service!r} has no handler {request.handler!r}: it has "
-                f"{_listed(sorted(handlers))}"
+        if request.key is None:
+            return
+        if target.target_kind == KIND_WORKFLOW_RUN:
+            run = self._minter.mint(
+                KIND_WORKFLOW_RUN, request.service, request.key, request.handler, None
             )
-        if target.target_kind == KIND_SERVICE:
-            if request.key is not None:
-                raise KeyNotWantedError(
-                    f"{request.service!r} is a plain service and takes no key: call "
-                    f"{request.service}/{request.handler}"
+            if invocation_id != run:
+                raise BadRequestError(
+                    f"the run of workflow {request.service!r} under key {request.key[:64]!r} is "
+                    f"{invocation_id_text(run)} and can have no other id: leave the id out"
                 )
-        elif request.key is None or request.key == "":
-            raise KeyMissingError(
-                f"{request.service!r} is a virtual object and needs a key: call "
-                f"{request.service}/KEY/{request.handler}"
+        elif partition_key_of(invocation_id) != keyed_partition_key(request.key):
+            raise BadRequestError(
+                f"invocation id {invocation_id_text(invocation_id)} does not belong to key "
+                f"{request.key[:64]!r}: its first 8 bytes must be the key's hash"
             )
-        elif len(request.key.encode()) > KEY_BYTES_MAX:
-            raise BadRequestError(f"the key is longer than {KEY_BYTES_MAX} bytes")
-        return target
+
+    # Existing invocations ------------------------------------------------------------------------
+
+    def attach(self, reference: Reference, on_reply: Callable[[CallReply], None]) -> PendingReply:
+        """Have `on_reply` called with the invocation's result, at once if there is one.
+
+        Raises InvocationNotFoundError, BadRequestError, OverloadedError or NotLeaderError.
+        """
+        invocation_id = referred_id(reference)
+        processor = self._admitting(invocation_id)
+
+        def reply(outcome: InvokeOutcome) -> None:
+            if type(outcome) is Answer:
+                on_reply(_completed(outcome, self._content_type(outcome.invocation)))
+            else:
+                assert isinstance(outcome, PerdureError), outcome
+                on_reply(Rejected(invocation_id, _refusal(outcome)))
+
+        try:
+            processor.attach(invocation_id, reply)
+        except PerdureError as error:
+            raise _refusal(error) from None
+        return PendingReply(processor.clients, invocation_id, reply)
+
+    def output(self, reference: Reference) -> Completed:
+        """The invocation's result. Raises NotCompletedError, and what `attach` raises."""
+        invocation_id = referred_id(reference)
+        processor = self._admitting(invocation_id)
+        if not processor.leading:
+            raise NotLeaderError(
+                f"partition {processor.partition} is {processor.role} on this node: try again "
+                "shortly"
+            )
+        invocation = processor.transaction.invocation(invocation_id)
+        if invocation is None:
+            raise InvocationNotFoundError("not found")
+        if invocation.status != STATUS_COMPLETED:
+            raise NotCompletedError(
+                f"invocation {invocation_id_text(invocation_id)} has not completed yet: attach to "
+                "it to wait for its result"
+            )
+        answer = Answer(invocation_id, invocation, stored=True)
+        return _completed(answer, self._content_type(invocation))
+
+    def lookup(self, reference: Reference) -> InvocationId:
+        """The invocation's id, whether it exists or not. Raises BadRequestError."""
+        return referred_id(reference)
+
+    def complete_awakeable(
+        self,
+        awakeable_id: str,
+        result: bytes | InvocationFailure,
+        on_reply: Callable[[OperationReply], None],
+    ) -> None:
+        """Complete an awakeable; also acknowledged when nobody waits for it any more.
+
+        Raises MalformedIdError, BodyTooLargeError, OverloadedError or NotLeaderError.
+        """
+        invocation_id, index = parse_awakeable_id(awakeable_id)
+        if index < SIGNAL_FIRST_AWAKEABLE:
+            raise MalformedIdError(
+                f"{awakeable_id[:64]!r} is not an awakeable's id: it is what ctx.awakeable() gave"
+            )
+        self._signal(invocation_id, index, "", result, on_reply)
+
+    def send_signal(
+        self,
+        invocation_id: InvocationId,
+        name: str,
+        result: bytes | InvocationFailure,
+        on_reply: Callable[[OperationReply], None],
+    ) -> None:
+        """Send a named signal; also acknowledged when the invocation has gone.
+
+        Raises BadRequestError, BodyTooLargeError, OverloadedError or NotLeaderError.
+        """
+        if not name or len(name.encode()) > SIGNAL_NAME_BYTES_MAX:
+            raise BadRequestError(
+                f"a signal's name has 1 to {SIGNAL_NAME_BYTES_MAX} bytes, this one has "
+                f"{len(name.encode())}"
+            )
+        self._signal(invocation_id, 0, name, result, on_reply)
+
+    def _signal(
+        self,
+        invocation_id: InvocationId,
+        index: int,
+        name: str,
+        result: bytes | InvocationFailure,
+        on_reply: Callable[[OperationReply], None],
+    ) -> None:
+        if isinstance(result, bytes):
+            size = len(result)
+            signal = Signal(invocation_id, index, name, result, None)
+        else:
+            size = len(result.message.encode())
+            failure = Failure(result.code, result.message, result.metadata)
+            signal = Signal(invocation_id, index, name, None, failure)
+        if size > self._body_bytes_max:
+            raise self._too_large(size)
+
+        def reply(outcome: str | PerdureError) -> None:
+            if isinstance(outcome, PerdureError):
+                on_reply(Rejected(invocation_id, _refusal(outcome)))
+            else:
+                on_reply(Acknowledged(invocation_id))
+
+        self._operate(signal, reply)
+
+    def cancel(
+        self, invocation_id: InvocationId, on_reply: Callable[[OperationReply], None]
+    ) -> None:
+        """Ask the invocation to cancel itself; acknowledged too when it has completed.
+
+        The reply is an InvocationNotFoundError when nobody knows it. Raises OverloadedError or
+        NotLeaderError.
+        """
+
+        def reply(outcome: str | PerdureError) -> None:
+            if outcome == outcomes.NOT_FOUND:
+                outcome = InvocationNotFoundError(
+                    f"invocation {invocation_id_text(invocation_id)} is not known, or not any more"
+                )
+            if isinstance(outcome, PerdureError):
+                on_reply(Rejected(invocation_id, _refusal(outcome)))
+            else:
+                on_reply(Acknowledged(invocation_id))
+
+        self._operate(cancel(invocation_id), reply)
+
+    def _operate(self, operation: Signal, reply: Callable[[str | PerdureError], None]) -> None:
+        processor = self._admitting(operation.invocation_id)
+        try:
+            processor.operate(operation, reply)
+        except PerdureError as error:
+            raise _refusal(error) from None
+
+    # What there is -------------------------------------------------------------------------------
 
     def service_names(self) -> list[str]:
         """The services that can be called now, sorted."""
         return self._gateway.targets.service_names()
 
+    def is_keyed(self, service: str) -> bool:
+        """Whether targets of the service have a key. Raises UnknownServiceError."""
+        targets = find_handlers(self._gateway.targets, service).values()
+        return any(target.target_kind != KIND_SERVICE for target in targets)
 
-RETRY_WINDOW_NS: Final = 600 * 10**9
-"""So long a client may repeat a call under an id that chance made."""
-NO_MINTED_ID_BEFORE_NS: Final = 1_577_836_800 * 10**9
-"""The start of 2020: an id that tells an earlier time tells none, whoever minted it."""
-KEY_BYTES_MAX: Final = 2048
-"""The longest key of a virtual object: it is part of every row of the object."""
-
-
-class PendingReply:
-    """A request that waits for its reply."""
-
-    __slots__ = ("_clients", "_reply", "invocation_id")
-
-    def __init__(self, clients: Clients, invocation_id: InvocationId, reply: InvokeReply) -> None:
-        """The reply to `invocation_id` that is owed to one of `clients`."""
-        self._clients = clients
-        self._reply = reply
-        self.invocation_id = invocation_id
-
-    def forget(self) -> None:
-        """The client is gone: want no reply any more. The invocation itself goes on."""
-        self._clients.forget(self.invocation_id, self._reply)
+    def _content_type(self, invocation: Invocation) -> str | None:
+        handlers = self._gateway.targets.handlers(invocation.service) or {}
+        target = handlers.get(invocation.handler)
+        return "application/json" if target is None else target.output_content_type
 
 
-class EncodedHeaders:
-    """The headers part of INPUT commands, remembered: clients repeat themselves."""
-
-    ENTRIES_MAX: Final = 1024
-    ENTRY_BYTES_MAX: Final = 2048
-
-    def __init__(self) -> None:
-        """Start empty."""
-        self._known: dict[tuple[tuple[str, str], ...], bytes] = {}
-
-    def encode(self, headers: tuple[tuple[str, str], ...]) -> bytes:
-        """An INPUT command with these headers and nothing else, encoded."""
-        # The first one is the path when the request came over HTTP: a new one for each key.
-        rest = headers[1:]
-        encoded = self._known.get(rest)
-        if encoded is None:
-            encoded = _encode_headers(rest)
-            if len(encoded) <= self.ENTRY_BYTES_MAX:
-                if len(self._known) >= self.ENTRIES_MAX:
-                    self._known.clear()
-                self._known[rest] = encoded
-        return _encode_headers(headers[:1]) + encoded
-
-
-def _encode_headers(headers: tuple[tuple[str, str], ...]) -> bytes:
-    message = wire.InputCommand()
-    for key, value in headers:
-        message.headers.add(key=key, value=value)
-    return message.SerializeToString()
-
-
-def input_frame(headers: bytes, body: bytes) -> bytes:
-    """The INPUT command as a frame; `headers` are from `EncodedHeaders.encode`.
-
-    Encoded messages of one type may be joined end to end: that is how protobuf merges them.
-    """
-    value = wire.InputCommand(value=wire.Value(content=body)).SerializeToString()
-    return messages.frame(messages.INPUT_COMMAND, headers + value)
-
-
-def _check_id(request: InvocationRequest, invocation_id: InvocationId) -> None:
-    """Refuse an id that would put an object's invocation anywhere but where its object is."""
-    if request.idempotency_key is not None:
-        raise BadRequestError(
-            "an idempotency key decides the invocation id: give one of the two, not both"
-        )
-    if request.key is not None and partition_key_of(invocation_id) != keyed_partition_key(
-        request.key
-    ):
-        raise BadRequestError(
-            f"invocation id {invocation_id_text(invocation_id)} does not belong to key "
-            f"{request.key[:64]!r}: its first 8 bytes must be the key's hash"
-        )
-
-
-def _completed(invocation_id: InvocationId, invocation: Invocation) -> Completed:
+def _completed(answer: Answer, content_type: str | None) -> Completed:
+    invocation = answer.invocation
+    expires_ns = invocation.expires_ns if answer.stored else 0
     failure = invocation.failure
     if failure is None:
-        return Completed(invocation_id, invocation.output or b"")
+        return Completed(
+            answer.invocation_id, invocation.output or b"", None, content_type, expires_ns
+        )
     return Completed(
-        invocation_id, b"", InvocationFailure(failure.code, failure.message, failure.metadata)
+        answer.invocation_id,
+        b"",
+        InvocationFailure(failure.code, failure.message, failure.metadata),
+        content_type,
+        expires_ns,
     )
 
 
@@ -360,11 +427,3 @@ def _refusal(error: PerdureError) -> PerdureError:
     if isinstance(error, RecordTooLargeError):
         return BodyTooLargeError(error.message)
     return error
-
-
-def _listed(names: list[str], shown_max: int = 10) -> str:
-    """Names for an error text."""
-    if not names:
-        return "none"
-    text = ", ".join(names[:shown_max])
-    return text if len(names) <= shown_max else f"{text} and {len(names) - shown_max} more"

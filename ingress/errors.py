@@ -4,7 +4,12 @@ from typing import Final
 
 from ..core.errors import MessageTooLargeError, PerdureError
 from ..core.ids import MalformedIdError
-from ..partition_processor.clients import InvocationIdInUseError
+from ..partition_processor.clients import (
+    InvocationExpiredError,
+    InvocationIdInUseError,
+    WorkflowAlreadyInvokedError,
+)
+from ..partition_processor.processor import InvocationNotFoundError
 
 
 class UnknownServiceError(PerdureError):
@@ -44,9 +49,18 @@ class BadRequestError(PerdureError):
 
 
 class MethodNotAllowedError(PerdureError):
-    """An HTTP method that the route does not take."""
+    """An HTTP method that the route does not take.
+
+    Attributes:
+        allowed: those that it does take, separated by commas.
+    """
 
     code = "PD0507"
+
+    def __init__(self, method: str, allowed: str) -> None:
+        """Name both."""
+        super().__init__(f"{method} is not taken here; use {allowed.replace(', ', ' or ')}")
+        self.allowed = allowed
 
 
 class OverloadedError(PerdureError):
@@ -63,6 +77,27 @@ class NotLeaderError(PerdureError):
     retryable = True
 
 
+class NotCompletedError(PerdureError):
+    """The output of an invocation was asked for, and it has none yet."""
+
+    code = "PD0510"
+
+
+class PrivateHandlerError(PerdureError):
+    """The handler may be called by other handlers only."""
+
+    code = "PD0511"
+
+
+class InputRefusedError(PerdureError):
+    """The body, or its content type, is not what the handler says that it takes."""
+
+    code = "PD0512"
+
+
+RETRY_AFTER_SECONDS: Final = 1
+"""What a client that was refused for now is told to wait."""
+
 HTTP_STATUS: Final[dict[type[PerdureError], int]] = {
     UnknownServiceError: 404,
     UnknownHandlerError: 404,
@@ -74,6 +109,12 @@ HTTP_STATUS: Final[dict[type[PerdureError], int]] = {
     OverloadedError: 429,
     NotLeaderError: 503,
     InvocationIdInUseError: 409,
+    WorkflowAlreadyInvokedError: 409,
+    InvocationExpiredError: 410,
+    InvocationNotFoundError: 404,
+    NotCompletedError: 470,
+    PrivateHandlerError: 400,
+    InputRefusedError: 400,
     MalformedIdError: 400,
 }
 """The HTTP status of each error; 500 for any other."""
@@ -88,6 +129,12 @@ GRPC_STATUS_NAME: Final[dict[type[PerdureError], str]] = {
     OverloadedError: "RESOURCE_EXHAUSTED",
     NotLeaderError: "UNAVAILABLE",
     InvocationIdInUseError: "ALREADY_EXISTS",
+    WorkflowAlreadyInvokedError: "ALREADY_EXISTS",
+    InvocationExpiredError: "FAILED_PRECONDITION",
+    InvocationNotFoundError: "NOT_FOUND",
+    NotCompletedError: "FAILED_PRECONDITION",
+    PrivateHandlerError: "PERMISSION_DENIED",
+    InputRefusedError: "INVALID_ARGUMENT",
     MalformedIdError: "INVALID_ARGUMENT",
 }
 """The name of the gRPC status of each error; INTERNAL for any other."""

@@ -129,7 +129,7 @@ class Clients:
     ) -> None:
         """Answer with the invocation's result, now or when it has one."""
         if invocation.status == STATUS_COMPLETED:
-            reply(Answer(invocation_id, invocation))
+            reply(Answer(invocation_id, invocation, stored=True))
         else:
             self._waiting += 1
             self._waiters.setdefault(invocation_id, []).append(reply)

@@ -79,10 +79,15 @@ class EndAttempt(msgspec.Struct, frozen=True, gc=False):
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """The invocation has completed; whoever waits for it gets the result."""
+    """The invocation has completed; whoever waits for it gets the result.
+
+    Attributes:
+        stored: it had completed before the result was asked for.
+    """
 
     invocation_id: InvocationId
     invocation: Invocation
+    stored: bool = False
 
 
 class ArmRetry(msgspec.Struct, frozen=True, gc=False):

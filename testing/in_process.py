@@ -19,7 +19,8 @@ from ..core.random import Random, SystemRandom
 from ..core.storage.kv import KvStore
 from ..core.storage.memory import MemoryStore
 from ..core.tasks import TaskScope
-from ..ingress.dispatcher import (
+from ..ingress.errors import NotLeaderError
+from ..ingress.requests import (
     Accepted,
     CallReply,
     Completed,
@@ -27,7 +28,6 @@ from ..ingress.dispatcher import (
     Rejected,
     SendReply,
 )
-from ..ingress.errors import NotLeaderError
 from ..node.engine import NodeEngine
 from ..node.options import NodeOptions, load_node_options
 from ..sdk.run_worker import run_worker

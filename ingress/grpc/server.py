@@ -12,6 +12,7 @@ from ...proto.generated import ingress_pb2
 from ...proto.generated.ingress_pb2_grpc import add_IngressServicer_to_server
 from ..dispatcher import Dispatcher
 from .service import IngressService
+from .session import IN_FLIGHT_MAX
 
 OPTION: Final = "listen.ingress_grpc"
 BODY_BYTES_MAX: Final = 32 * 1024 * 1024
@@ -31,9 +32,16 @@ class GrpcIngress:
         *,
         body_bytes_max: int = BODY_BYTES_MAX,
         stop_grace_seconds: float = STOP_GRACE_SECONDS,
+        session_in_flight_max: int = IN_FLIGHT_MAX,
     ) -> None:
-        """Take what answers, the body limit, and how long `stop` waits for calls under way."""
-        self._dispatcher = dispatcher
+        """Take what answers, and the limits.
+
+        Args:
+            body_bytes_max: of a request or a result.
+            stop_grace_seconds: so long `stop` waits for calls under way.
+            session_in_flight_max: so many unanswered requests a session may have.
+        """
+        self._service = IngressService(dispatcher, in_flight_max=session_in_flight_max)
         self._message_bytes_max = body_bytes_max + _MESSAGE_OVERHEAD_BYTES
         self._stop_grace_seconds = stop_grace_seconds
         self._health = health.aio.HealthServicer()
@@ -53,10 +61,13 @@ class GrpcIngress:
                 # Clients that wait for long look after their connection: no attack.
                 ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
                 ("grpc.http2.max_ping_strikes", 0),
+                # And one that went away without a word is to be noticed: what waits for it is kept.
+                ("grpc.keepalive_time_ms", 30_000),
+                ("grpc.keepalive_timeout_ms", 10_000),
+                ("grpc.http2.max_pings_without_data", 0),
             )
         )
-        service = IngressService(self._dispatcher)
-        add_IngressServicer_to_server(service, server)  # type: ignore[no-untyped-call]
+        add_IngressServicer_to_server(self._service, server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection(
             (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server
@@ -76,5 +87,6 @@ class GrpcIngress:
         if self._server is None:
             return
         await self._health.enter_graceful_shutdown()
+        self._service.stop_sessions()
         await self._server.stop(self._stop_grace_seconds)
         self._server = None

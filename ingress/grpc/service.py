@@ -7,127 +7,127 @@ from typing import Final, TypeAlias, TypeVar
 import grpc.aio
 
 from ...core.errors import PerdureError
-from ...core.ids import invocation_id_text, parse_invocation_id
 from ...proto.generated import ingress_pb2 as wire
 from ...proto.generated.ingress_pb2_grpc import IngressServicer
-from ..dispatcher import CallReply, Dispatcher, InvocationRequest, Rejected, SendReply
-from ..errors import GRPC_STATUS_NAME, BadRequestError
+from ..dispatcher import Dispatcher
+from ..errors import RETRY_AFTER_SECONDS
+from ..requests import Rejected
+from .session import IN_FLIGHT_MAX, Session
+from .translation import KINDS, Reply, status_name
 
 ERROR_METADATA_KEY: Final = "perdure-error"
 """The trailing metadata that carries an error's PD code beside the gRPC status."""
+RETRY_METADATA_KEY: Final = "retry-after-ms"
+"""The trailing metadata that says how long to wait where trying again can help."""
 
 _TRACEPARENT: Final = "traceparent"
-_HANDED_ON_NOT: Final = frozenset({"idempotency-key", "idempotency-expires"})
 _Context: TypeAlias = "grpc.aio.ServicerContext[object, object]"
-_Reply = TypeVar("_Reply")
+_Response = TypeVar("_Response")
 
 
 class IngressService(IngressServicer):
-    """Answers Call and Send. A client that goes away cancels its wait, not its invocation."""
+    """Answers every method. A client that goes away cancels its waits, not its invocations."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
-        """Take what answers."""
+    def __init__(self, dispatcher: Dispatcher, *, in_flight_max: int = IN_FLIGHT_MAX) -> None:
+        """Take what answers, and how many unanswered requests a session may have."""
         self._dispatcher = dispatcher
+        self._in_flight_max = in_flight_max
+        self._sessions: set[Session] = set()
 
     async def Call(self, request: wire.CallRequest, context: _Context) -> wire.CallResponse:
         """Start an invocation and answer with its result, a terminal failure included."""
-        waiter: asyncio.Future[CallReply] = asyncio.get_running_loop().create_future()
+        return await self._answer("call", request, wire.CallResponse(), context)
+
+    async def Send(self, request: wire.SendRequest, context: _Context) -> wire.SendResponse:
+        """Start an invocation and answer as soon as it is durable."""
+        return await self._answer("send", request, wire.SendResponse(), context)
+
+    async def Attach(self, request: wire.AttachRequest, context: _Context) -> wire.CallResponse:
+        """Answer with the result of an invocation, once it has one."""
+        return await self._answer("attach", request, wire.CallResponse(), context)
+
+    async def GetOutput(
+        self, request: wire.GetOutputRequest, context: _Context
+    ) -> wire.CallResponse:
+        """Answer with the result of an invocation that has completed."""
+        return await self._answer("get_output", request, wire.CallResponse(), context)
+
+    async def Lookup(self, request: wire.LookupRequest, context: _Context) -> wire.LookupResponse:
+        """Answer with the id of an invocation."""
+        return await self._answer("lookup", request, wire.LookupResponse(), context)
+
+    async def CompleteAwakeable(
+        self, request: wire.CompleteAwakeableRequest, context: _Context
+    ) -> wire.CompleteAwakeableResponse:
+        """Complete an awakeable and answer as soon as that is durable."""
+        response = wire.CompleteAwakeableResponse()
+        return await self._answer("complete_awakeable", request, response, context)
+
+    async def SendSignal(
+        self, request: wire.SendSignalRequest, context: _Context
+    ) -> wire.SendSignalResponse:
+        """Send a signal and answer as soon as that is durable."""
+        return await self._answer("send_signal", request, wire.SendSignalResponse(), context)
+
+    async def Cancel(self, request: wire.CancelRequest, context: _Context) -> wire.CancelResponse:
+        """Ask an invocation to cancel itself and answer as soon as that is durable."""
+        return await self._answer("cancel", request, wire.CancelResponse(), context)
+
+    async def Session(self, _requests: object, context: _Context) -> None:
+        """Answer any number of requests until the client has no more."""
+        session = Session(self._dispatcher, context, in_flight_max=self._in_flight_max)
+        self._sessions.add(session)
         try:
-            pending = self._dispatcher.call(
-                _taken(request.invocation, request.HasField("invocation"), context),
-                partial(_settle, waiter),
+            await session.run()
+        except PerdureError as error:
+            await _refuse(context, error)
+        finally:
+            self._sessions.discard(session)
+
+    def stop_sessions(self) -> None:
+        """Let every session end as soon as its requests are answered."""
+        for session in self._sessions:
+            session.stop()
+
+    async def _answer(
+        self, name: str, request: object, response: _Response, context: _Context
+    ) -> _Response:
+        kind = KINDS[name]
+        waiter: asyncio.Future[Reply | Rejected] = asyncio.get_running_loop().create_future()
+        try:
+            pending = kind.begin(
+                self._dispatcher, request, _traceparent(context), partial(_settle, waiter)
             )
             try:
                 reply = await waiter
             except asyncio.CancelledError:
-                pending.forget()
+                if pending is not None:
+                    pending.forget()
                 raise
             if isinstance(reply, Rejected):
                 raise reply.error
         except PerdureError as error:
             await _refuse(context, error)
             raise AssertionError("abort returns never") from error
-        text = invocation_id_text(reply.invocation_id)
-        failure = reply.failure
-        if failure is None:
-            return wire.CallResponse(invocation_id=text, value=reply.value)
-        return wire.CallResponse(
-            invocation_id=text,
-            failure=wire.Failure(
-                code=failure.code, message=failure.message, metadata=dict(failure.metadata)
-            ),
-        )
-
-    async def Send(self, request: wire.SendRequest, context: _Context) -> wire.SendResponse:
-        """Start an invocation and answer as soon as it is durable."""
-        waiter: asyncio.Future[SendReply] = asyncio.get_running_loop().create_future()
-        try:
-            self._dispatcher.send(
-                _taken(request.invocation, request.HasField("invocation"), context),
-                partial(_settle, waiter),
-            )
-            reply = await waiter
-            if isinstance(reply, Rejected):
-                raise reply.error
-        except PerdureError as error:
-            await _refuse(context, error)
-            raise AssertionError("abort returns never") from error
-        return wire.SendResponse(
-            invocation_id=invocation_id_text(reply.invocation_id),
-            status=wire.SendResponse.ACCEPTED
-            if reply.new
-            else wire.SendResponse.PREVIOUSLY_ACCEPTED,
-        )
+        kind.fill(response, reply)
+        return response
 
 
-def status_of(error: PerdureError) -> grpc.StatusCode:
-    """The gRPC status of an error: its own, else that of the nearest class above, else INTERNAL."""
-    for kind in type(error).__mro__:
-        name = GRPC_STATUS_NAME.get(kind)
-        if name is not None:
-            return grpc.StatusCode[name]
-    return grpc.StatusCode.INTERNAL
-
-
-def _taken(
-    invocation: wire.InvocationRequest, present: bool, context: _Context
-) -> InvocationRequest:
-    """The request as the dispatcher takes it. Raises BadRequestError or MalformedIdError."""
-    target = invocation.target
-    if not present or not target.service or not target.handler:
-        raise BadRequestError(
-            "the request names no target: set invocation.target.service, .handler"
-        )
-    idempotency_key = None
-    if invocation.HasField("idempotency_key"):
-        idempotency_key = invocation.idempotency_key
-        if not idempotency_key:
-            raise BadRequestError("the idempotency key is empty; leave the field out instead")
+def _traceparent(context: _Context) -> str | None:
     traceparent = None
     for key, value in context.invocation_metadata() or ():
         if key == _TRACEPARENT and isinstance(value, str):
             traceparent = value
-    return InvocationRequest(
-        service=target.service,
-        handler=target.handler,
-        key=target.key if target.HasField("key") else None,
-        body=invocation.body,
-        # A protobuf map has no order of its own; sorted, a repeated request is the same bytes.
-        headers=tuple(
-            item for item in sorted(invocation.headers.items()) if item[0] not in _HANDED_ON_NOT
-        ),
-        idempotency_key=idempotency_key,
-        invocation_id=parse_invocation_id(invocation.invocation_id)
-        if invocation.HasField("invocation_id")
-        else None,
-        traceparent=traceparent,
-    )
+    return traceparent
 
 
 async def _refuse(context: _Context, error: PerdureError) -> None:
-    await context.abort(status_of(error), error.message, ((ERROR_METADATA_KEY, error.code),))
+    metadata = [(ERROR_METADATA_KEY, error.code)]
+    if error.retryable:
+        metadata.append((RETRY_METADATA_KEY, str(RETRY_AFTER_SECONDS * 1000)))
+    await context.abort(grpc.StatusCode[status_name(error)], error.message, tuple(metadata))
 
 
-def _settle(waiter: asyncio.Future[_Reply], reply: _Reply) -> None:
+def _settle(waiter: "asyncio.Future[Reply | Rejected]", reply: Reply | Rejected) -> None:
     if not waiter.done():
         waiter.set_result(reply)

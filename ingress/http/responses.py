@@ -1,20 +1,20 @@
 """The answers of the HTTP front door: status, headers and body, exactly as clients know them."""
 
-from typing import Final
+from datetime import UTC, datetime
+from typing import Final, TypeAlias
 
 import msgspec
 
 from ...core.errors import PerdureError
 from ...core.http_server import Headers
-from ...core.ids import invocation_id_text
-from ..dispatcher import Accepted, Completed, InvocationFailure, Rejected
-from ..errors import HTTP_STATUS
+from ...core.ids import InvocationId, invocation_id_text
+from ..errors import HTTP_STATUS, RETRY_AFTER_SECONDS, MethodNotAllowedError
+from ..requests import Accepted, Acknowledged, Completed, InvocationFailure, Rejected
 
 _CONTENT_TYPE: Final = ("content-type", "application/json")
 _SOURCE_INGRESS: Final = ("x-restate-error-source", "ingress")
 _SOURCE_INVOCATION: Final = ("x-restate-error-source", "invocation")
-_RETRY_AFTER: Final = ("retry-after", "1")
-_ALLOW: Final = ("allow", "GET, POST")
+_RETRY_AFTER: Final = ("retry-after", str(RETRY_AFTER_SECONDS))
 CORS_HEADERS: Final = (
     ("access-control-allow-origin", "*"),
     ("access-control-expose-headers", "*"),
@@ -32,23 +32,62 @@ class Response(msgspec.Struct, frozen=True, gc=False):
     body: bytes
 
 
-def of_reply(reply: Completed | Accepted | Rejected) -> Response:
-    """The answer to a call or a send."""
+class Located(msgspec.Struct, frozen=True, gc=False):
+    """The id that was looked up."""
+
+    invocation_id: InvocationId
+
+
+Reply: TypeAlias = Completed | Accepted | Acknowledged | Rejected | Located
+
+
+def of_reply(reply: Reply) -> Response:
+    """The answer to a request that the dispatcher took."""
     if isinstance(reply, Completed):
         identity = ("x-restate-id", invocation_id_text(reply.invocation_id))
         if reply.failure is not None:
-            return _of_failure(reply.failure, identity)
-        if reply.value:
-            return Response(200, [_CONTENT_TYPE, identity], reply.value)
-        return Response(200, [identity], b"")
+            response = _of_failure(reply.failure, identity)
+        elif reply.value and reply.content_type:
+            headers = [("content-type", reply.content_type), identity]
+            response = Response(200, headers, reply.value)
+        else:
+            response = Response(200, [identity], reply.value)
+        if reply.expires_ns:
+            response.headers.append(("idempotency-expires", _expiry(reply.expires_ns)))
+        return response
     if isinstance(reply, Accepted):
+        return _of_accepted(reply)
+    if isinstance(reply, Acknowledged):
+        return Response(202, [], b"")
+    if isinstance(reply, Located):
         text = invocation_id_text(reply.invocation_id)
-        status = b"Accepted" if reply.new else b"PreviouslyAccepted"
-        body = b'{"invocationId":"%b","status":"%b"}' % (text.encode(), status)
-        return Response(202, [_CONTENT_TYPE, ("x-restate-id", text)], body)
+        return Response(200, [_CONTENT_TYPE], b'{"invocationId":"%b"}' % text.encode())
     response = of_error(reply.error)
     response.headers.append(("x-restate-id", invocation_id_text(reply.invocation_id)))
     return response
+
+
+def _of_accepted(reply: Accepted) -> Response:
+    text = invocation_id_text(reply.invocation_id)
+    status = b"Accepted" if reply.new else b"PreviouslyAccepted"
+    time = b""
+    if reply.start_ns:
+        time = b'"executionTime":"%b",' % _time(reply.start_ns).encode()
+    body = b'{"invocationId":"%b",%b"status":"%b"}' % (text.encode(), time, status)
+    return Response(202, [_CONTENT_TYPE, ("x-restate-id", text)], body)
+
+
+def _time(time_ns: int) -> str:
+    """A time since 1970 to the nanosecond, as RFC 3339 has it."""
+    seconds, rest_ns = divmod(time_ns, 10**9)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest_ns:09}Z"
+
+
+def _expiry(time_ns: int) -> str:
+    """A time since 1970 to the millisecond, with the offset that clients know."""
+    seconds, rest_ns = divmod(time_ns, 10**9)
+    text = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
+    return f"{text}.{rest_ns // 1_000_000:03}+00:00"
 
 
 def of_error(error: PerdureError) -> Response:
@@ -57,8 +96,8 @@ def of_error(error: PerdureError) -> Response:
     headers = [_CONTENT_TYPE, _SOURCE_INGRESS]
     if error.retryable:
         headers.append(_RETRY_AFTER)
-    if status == 405:
-        headers.append(_ALLOW)
+    if isinstance(error, MethodNotAllowedError):
+        headers.append(("allow", error.allowed))
     body = {"code": status, "message": error.message, "source": "ingress", "error": error.code}
     return Response(status, headers, _encoder.encode(body))
 

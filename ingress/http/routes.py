@@ -11,14 +11,23 @@ call is tried, and only when that is refused as well does the client get the fir
 """
 
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
-from ..errors import BadRequestError
+import msgspec
+
+from ..errors import BadRequestError, UnknownServiceError
+from ..requests import WorkflowRun
 
 _UNDECODABLE: Final = "\N{REPLACEMENT CHARACTER}"
 _RESERVED: Final = "restate"
 _CACHED_PATHS: Final = 4096
 """Paths of plain services are few and come again and again; those of keys just pass through."""
+ATTACH: Final = "attach"
+OUTPUT: Final = "output"
+LOOKUP: Final = "lookup"
+_REFERRING: Final = (ATTACH, OUTPUT)
+_RESOLVE: Final = "resolve"
+_REJECT: Final = "reject"
 
 
 class Target(NamedTuple):
@@ -30,11 +39,51 @@ class Target(NamedTuple):
     one_way: bool
 
 
-@lru_cache(maxsize=_CACHED_PATHS)
-def parse_path(path: str) -> tuple[Target, ...]:
-    """The readings of a percent-decoded path, likeliest first; none for the health route.
+class HealthRoute(msgspec.Struct, frozen=True):
+    """Which services there are."""
 
-    Raises BadRequestError.
+
+class ReferenceRoute(msgspec.Struct, frozen=True):
+    """Attach to an invocation, ask for its output, or look its id up.
+
+    Attributes:
+        verb: one of ATTACH, OUTPUT and LOOKUP.
+        reference: the text of an id; service, handler and idempotency key as they stand in the
+            path; a workflow; or None where the body says it.
+    """
+
+    verb: str
+    reference: str | tuple[str, ...] | WorkflowRun | None
+    method: str
+
+
+class AwakeableRoute(msgspec.Struct, frozen=True):
+    """Complete an awakeable with the body."""
+
+    awakeable_id: str
+    rejects: bool
+    method: str = "POST"
+
+
+class SignalRoute(msgspec.Struct, frozen=True):
+    """Send a named signal with the body."""
+
+    invocation_id: str
+    name: str
+    rejects: bool
+    method: str = "POST"
+
+
+OperationRoute: TypeAlias = ReferenceRoute | AwakeableRoute | SignalRoute
+"""What concerns an invocation that there is already."""
+Route: TypeAlias = tuple[Target, ...] | HealthRoute | OperationRoute
+
+
+@lru_cache(maxsize=_CACHED_PATHS)
+def parse_path(path: str) -> Route:
+    """What a percent-decoded path asks for; of targets, all readings, likeliest first.
+
+    Raises BadRequestError or UnknownServiceError.
     """
     if _UNDECODABLE in path:
         raise BadRequestError("the path is not percent-encoded UTF-8")
@@ -43,6 +92,8 @@ def parse_path(path: str) -> tuple[Target, ...]:
     segments = segments[1:-1] if segments[-1] == "" else segments[1:]
     count = len(segments)
     if count < 2:
+        if segments == ["openapi"]:
+            raise UnknownServiceError("there is no OpenAPI document here, nor a service openapi")
         raise _no_target(path)
     service = segments[0]
     if service == _RESERVED:
@@ -59,19 +110,54 @@ def parse_path(path: str) -> tuple[Target, ...]:
     return (Target(service, "/".join(segments[1:-2]), segments[-2], one_way=True), call)
 
 
-def _parse_reserved(segments: list[str], path: str) -> tuple[Target, ...]:
-    verb = segments[1]
-    if verb == "health" and len(segments) == 2:
-        return ()
-    if verb not in ("call", "send"):
+def _parse_reserved(segments: list[str], path: str) -> Route:
+    verb, rest = segments[1], segments[2:]
+    route: Route | None = None
+    if verb in ("call", "send"):
+        if len(rest) < 2 or not rest[0] or not rest[-1]:
+            raise _no_target(path)
+        key = "/".join(rest[1:-1]) if len(rest) > 2 else None
+        route = (Target(rest[0], key, rest[-1], one_way=verb == "send"),)
+    elif verb == "scope":
         raise BadRequestError(
-            f"{path!r} is not supported; under /restate there are health, call/… and send/…"
+            "scopes are not supported: leave /restate/scope/… out, and use a service or key of "
+            "its own where invocations are to be kept apart"
         )
-    rest = segments[2:]
-    if len(rest) < 2 or not rest[0] or not rest[-1]:
-        raise _no_target(path)
-    key = "/".join(rest[1:-1]) if len(rest) > 2 else None
-    return (Target(rest[0], key, rest[-1], one_way=verb == "send"),)
+    elif verb == "health" and not rest:
+        route = HealthRoute()
+    elif verb in (*_REFERRING, LOOKUP):
+        route = _parse_verb(verb, rest)
+    elif verb == "invocation" and len(rest) >= 2 and rest[-1] in _REFERRING:
+        named = tuple(rest[:-1])
+        if len(named) == 1:
+            route = ReferenceRoute(rest[-1], named[0], "GET")
+        elif len(named) >= 3:
+            route = ReferenceRoute(rest[-1], named, "GET")
+    elif verb == "workflow" and len(rest) >= 3 and rest[-1] in _REFERRING:
+        workflow = WorkflowRun(rest[0], "/".join(rest[1:-1]))
+        route = ReferenceRoute(rest[-1], workflow, "GET")
+    elif rest and rest[-1] in (_RESOLVE, _REJECT):
+        rejects = rest[-1] == _REJECT
+        if verb in ("awakeables", "a") and len(rest) == 2:
+            route = AwakeableRoute(rest[0], rejects)
+        elif verb == "signal" and len(rest) >= 3:
+            route = SignalRoute(rest[0], "/".join(rest[1:-1]), rejects)
+    if route is None:
+        raise BadRequestError(
+            f"{path[:200]!r} is not supported; under /restate there are health, call/…, send/…, "
+            "attach, output, lookup, invocation/…/attach|output, workflow/NAME/KEY/attach|output, "
+            "awakeables/ID/resolve|reject and signal/ID/NAME/resolve|reject"
+        )
+    return route
+
+
+def _parse_verb(verb: str, rest: list[str]) -> Route | None:
+    """``/restate/attach``, ``output`` and ``lookup``, with an id behind or a body."""
+    if not rest:
+        return ReferenceRoute(verb, None, "POST")
+    if verb != LOOKUP and len(rest) == 1:
+        return ReferenceRoute(verb, rest[0], "GET")
+    return None
 
 
 def _no_target(path: str) -> BadRequestError:

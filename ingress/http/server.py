@@ -11,14 +11,7 @@ from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defi
 
 from ...core.errors import PerdureError
 from ...core.http_server import BodyFuture, HttpProtocol, HttpScope, HttpServer
-from ..dispatcher import (
-    Accepted,
-    Completed,
-    Dispatcher,
-    InvocationRequest,
-    PendingReply,
-    Rejected,
-)
+from ..dispatcher import Dispatcher
 from ..errors import (
     BadRequestError,
     BodyTooLargeError,
@@ -27,15 +20,16 @@ from ..errors import (
     NotLeaderError,
     UnknownHandlerError,
 )
-from . import responses
-from .routes import Target, parse_path
+from ..requests import InvocationRequest, PendingReply
+from . import operations, responses
+from .delays import parse_delay
+from .routes import HealthRoute, OperationRoute, Target, parse_path
 
 OPTION: Final = "listen.ingress_http"
 BODY_BYTES_MAX: Final = 32 * 1024 * 1024
 STOP_GRACE_SECONDS: Final = 1.0
 
-_Reply: TypeAlias = Completed | Accepted | Rejected
-_Waiter: TypeAlias = "asyncio.Future[_Reply | PerdureError | None]"
+_Waiter: TypeAlias = "asyncio.Future[responses.Reply | PerdureError | None]"
 """Gets the reply, an error of our own, or None once the client has gone."""
 
 _DISCONNECT_CHECK_SECONDS: Final = 1.0
@@ -44,6 +38,7 @@ _DRAIN_BODIES: Final = 2
 """How many limits of an oversized body are read and dropped, so that the answer is seen."""
 _INGRESS_PATH: Final = "x-restate-ingress-path"
 _LIMIT_KEY: Final = "x-restate-limit-key"
+_METHODS: Final = "GET, POST"
 _plain_path: Final = re.compile(r"[A-Za-z0-9/_.~-]*").fullmatch
 
 
@@ -52,6 +47,8 @@ class _Head:
 
     __slots__ = (
         "content_length",
+        "content_type",
+        "delay_ns",
         "idempotency_key",
         "limit_key",
         "origin",
@@ -62,6 +59,8 @@ class _Head:
 
     def __init__(self, scope: HttpScope) -> None:
         self.content_length: str | None = None
+        self.content_type: str | None = None
+        self.delay_ns = 0
         self.idempotency_key: str | None = None
         self.limit_key: str | None = None
         self.origin = False
@@ -79,6 +78,8 @@ class _Head:
             if name in _READ:
                 if name == "content-length":
                     self.content_length = header[1]
+                elif name == "content-type":
+                    self.content_type = header[1]
                 elif name == "idempotency-key":
                     self.idempotency_key = header[1]
                 elif name == "traceparent":
@@ -93,7 +94,7 @@ class _Head:
 
 
 _DROPPED: Final = frozenset({"connection", "host", "idempotency-key", "idempotency-expires"})
-_READ: Final = _DROPPED | {"content-length", "traceparent", "origin", _LIMIT_KEY}
+_READ: Final = _DROPPED | {"content-length", "content-type", "traceparent", "origin", _LIMIT_KEY}
 
 
 class HttpIngress:
@@ -140,14 +141,14 @@ class HttpIngress:
         """Answer one request; called by the server as a task of its own."""
         head = _Head(scope)
         try:
-            targets = self._targets(scope, head)
-            if isinstance(targets, responses.Response):
-                response = targets
+            route = self._route(scope, head)
+            if isinstance(route, responses.Response):
+                response = route
             else:
                 body = b""
-                if head.content_length != "0":
+                if head.content_length != "0" and (type(route) is tuple or scope.method == "POST"):
                     body = await self._read_body(protocol, head.content_length)
-                reply = await self._invoke(targets, protocol, head, body)
+                reply = await self._answer(route, protocol, head, body)
                 if reply is None:
                     return
                 response = responses.of_reply(reply)
@@ -160,43 +161,45 @@ class HttpIngress:
             response.headers.extend(responses.CORS_HEADERS)
         protocol.response_bytes(response.status, response.headers, response.body)
 
-    def _targets(self, scope: HttpScope, head: _Head) -> tuple[Target, ...] | responses.Response:
-        """What is to be invoked, or the answer to what is no invocation."""
+    def _route(
+        self, scope: HttpScope, head: _Head
+    ) -> tuple[Target, ...] | OperationRoute | responses.Response:
+        """What is to be done, or the answer where nothing is."""
         method = scope.method
         if method not in ("GET", "POST"):
             if method == "OPTIONS":
                 requested = dict(head.passed).get("access-control-request-headers")
                 return responses.of_preflight(requested)
-            raise MethodNotAllowedError(f"{method} is not taken here; use GET or POST")
-        targets = parse_path(head.path)
-        if not targets:
-            return responses.of_health(self._dispatcher.service_names())
+            raise MethodNotAllowedError(method, _METHODS)
+        route = parse_path(head.path)
+        if not isinstance(route, tuple):
+            if isinstance(route, HealthRoute):
+                return responses.of_health(self._dispatcher.service_names())
+            if method != route.method:
+                raise MethodNotAllowedError(method, route.method)
+            return route
         if scope.query_string:
-            _check_query(scope.query_string, targets[0])
+            head.delay_ns = _read_query(scope.query_string, route[0])
         if head.limit_key is not None:
-            raise BadRequestError(
-                f"{_LIMIT_KEY} is taken with a scope only, and there are none yet"
-            )
-        return targets
+            raise _no_limit_key(_LIMIT_KEY)
+        return route
 
-    async def _invoke(
-        self, targets: tuple[Target, ...], protocol: HttpProtocol, head: _Head, body: bytes
-    ) -> _Reply | None:
+    async def _answer(
+        self,
+        route: tuple[Target, ...] | OperationRoute,
+        protocol: HttpProtocol,
+        head: _Head,
+        body: bytes,
+    ) -> responses.Reply | None:
         if self._stopping:
             raise _stopping()
         waiter: _Waiter = asyncio.get_running_loop().create_future()
         on_reply = partial(_settle, waiter)
-        try:
-            pending = self._start(targets[0], head, body, on_reply)
-        except (KeyMissingError, UnknownHandlerError) as refused:
-            if len(targets) == 1:
-                raise
-            try:
-                pending = self._start(targets[1], head, body, on_reply)
-            except PerdureError as error:
-                if error.retryable:
-                    raise
-                raise refused from None
+        pending: PendingReply | None
+        if isinstance(route, tuple):
+            pending = self._invoke(route, head, body, on_reply)
+        else:
+            pending = operations.begin(route, self._dispatcher, body, on_reply)
         self._waiting[waiter] = protocol
         try:
             reply = await waiter
@@ -204,13 +207,38 @@ class HttpIngress:
             del self._waiting[waiter]
             self._watched.discard(waiter)
         if reply is None or isinstance(reply, PerdureError):
-            pending.forget()
+            if pending is not None:
+                pending.forget()
             if reply is not None:
                 raise reply
         return reply
 
+    def _invoke(
+        self,
+        targets: tuple[Target, ...],
+        head: _Head,
+        body: bytes,
+        on_reply: Callable[[responses.Reply], None],
+    ) -> PendingReply:
+        try:
+            return self._start(targets[0], head, body, on_reply)
+        except (KeyMissingError, UnknownHandlerError) as refused:
+            # With a delay it can only be meant as one-way.
+            if len(targets) == 1 or head.delay_ns:
+                raise
+            try:
+                return self._start(targets[1], head, body, on_reply)
+            except PerdureError as error:
+                if error.retryable:
+                    raise
+                raise refused from None
+
     def _start(
-        self, target: Target, head: _Head, body: bytes, on_reply: Callable[[_Reply], None]
+        self,
+        target: Target,
+        head: _Head,
+        body: bytes,
+        on_reply: Callable[[responses.Reply], None],
     ) -> PendingReply:
         request = InvocationRequest(
             service=target.service,
@@ -220,6 +248,9 @@ class HttpIngress:
             headers=tuple(head.passed),
             idempotency_key=head.idempotency_key,
             traceparent=head.traceparent,
+            delay_ns=head.delay_ns,
+            content_type=head.content_type,
+            check_input=True,
         )
         if target.one_way:
             return self._dispatcher.send(request, on_reply)
@@ -290,7 +321,7 @@ class HttpIngress:
             body.cancel()
 
 
-def _settle(waiter: _Waiter, reply: _Reply | PerdureError | None) -> None:
+def _settle(waiter: _Waiter, reply: responses.Reply | PerdureError | None) -> None:
     if not waiter.done():
         waiter.set_result(reply)
 
@@ -303,12 +334,20 @@ def _stopping() -> NotLeaderError:
     return NotLeaderError("this node is stopping; send the request again, with its idempotency key")
 
 
-def _check_query(query: str, target: Target) -> None:
-    """Refuse what would change the meaning of the request if it were ignored."""
-    names = {name for name, _ in parse_qsl(query, keep_blank_values=True)}
-    if "delay" in names:
-        if not target.one_way:
-            raise BadRequestError("delay is taken by /send only: a call waits for its result")
-        raise BadRequestError("delay is not supported yet; let the handler sleep first instead")
-    if "limit-key" in names:
-        raise BadRequestError("limit-key is taken with a scope only, and there are none yet")
+def _read_query(query: str, target: Target) -> int:
+    """The delay in nanoseconds; refuses what would change the request's meaning if ignored."""
+    values = dict(parse_qsl(query, keep_blank_values=True))
+    if "limit-key" in values:
+        raise _no_limit_key("limit-key")
+    delay = values.get("delay")
+    if delay is None:
+        return 0
+    if not target.one_way:
+        raise BadRequestError("delay is taken by /send only: a call waits for its result")
+    return parse_delay(delay)
+
+
+def _no_limit_key(name: str) -> BadRequestError:
+    return BadRequestError(
+        f"{name} is taken with a scope only, and scopes are not supported: leave it out"
+    )

@@ -6,7 +6,7 @@ from itertools import pairwise
 from ...core.errors import PerdureError
 from ...core.ids import InvocationId
 from ...core.storage.memory import MemoryStore
-from ...ingress.dispatcher import Completed
+from ...ingress.requests import Completed
 from ...log.types import Batch
 from ...partition_processor.machine import Machine
 from ...partition_processor.records import (

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from ...core.errors import PerdureError
-from ...ingress.dispatcher import Accepted, Completed
+from ...ingress.requests import Accepted, Completed
 from .chance import Chance
 from .loop import SimulationLoop
 from .trace import Trace

@@ -5,7 +5,7 @@ from typing import Final
 
 from ...core.hashing import keyed_partition_key, unkeyed_partition_key
 from ...core.ids import InvocationId, unique_part
-from ...ingress.dispatcher import InvocationRequest
+from ...ingress.requests import InvocationRequest
 from ...sdk.context import Context, ObjectContext
 from ...sdk.service import App, Service, VirtualObject
 from .chance import Chance

@@ -13,7 +13,7 @@ from ...core.errors import PerdureError
 from ...core.options import Assignment
 from ...core.storage.kv import PutOrDelete
 from ...core.tasks import TaskScope
-from ...ingress.dispatcher import Accepted, CallReply, Completed, PendingReply, SendReply
+from ...ingress.requests import Accepted, CallReply, Completed, PendingReply, SendReply
 from ...node.options import NodeOptions, load_node_options
 from .chance import Chance
 from .checkers import check_answer, check_survival

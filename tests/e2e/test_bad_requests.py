@@ -100,7 +100,7 @@ def test_on_the_command_line(cluster: Cluster, path: str, status: int, code: str
         assert "Traceback" not in ended.stderr
 
 
-@pytest.mark.parametrize("body", [b"{", b"", b'"five"', b"\xff\xfe", b"1 2", b"[1]"])
+@pytest.mark.parametrize("body", [b"{", b'"five"', b"\xff\xfe", b"1 2", b"[1]"])
 def test_malformed_json_for_a_typed_handler(cluster: Cluster, body: bytes) -> None:
     """A terminal failure of the invocation, 400, that says what was expected; never retried."""
     with cluster.http() as client:
@@ -110,10 +110,21 @@ def test_malformed_json_for_a_typed_handler(cluster: Cluster, body: bytes) -> No
         assert content["code"] == 400
         assert "malformed input for Counter/add" in content["message"], content
         # The object is free again at once.
-        assert client.post("/Counter/bad/get", None).status == 200
+        assert client.request("GET", "/Counter/bad/get").status == 200
     response = cluster.call("Counter", "add", "five", key="bad")
     assert response.failure.code == 400
     assert "malformed input for Counter/add" in response.failure.message
+    assert cluster.counter("bad") == 0
+
+
+def test_no_body_where_one_is_needed(cluster: Cluster) -> None:
+    """Refused by the node: the handler says that it needs one."""
+    with cluster.http() as client:
+        answer = client.request("POST", "/Counter/bad/add", b"", content_type="application/json")
+        assert answer.status == 400, answer
+        content = answer.json()
+        assert (content["error"], content["source"]) == ("PD0512", "ingress")
+        assert "needs a body of content type 'application/json'" in content["message"]
     assert cluster.counter("bad") == 0
 
 

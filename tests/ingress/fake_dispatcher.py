@@ -5,17 +5,7 @@ from collections.abc import Callable
 
 from perdure.core.errors import PerdureError
 from perdure.core.ids import InvocationId
-from perdure.ingress.dispatcher import (
-    Accepted,
-    CallReply,
-    Completed,
-    Dispatcher,
-    InvocationFailure,
-    InvocationRequest,
-    PendingReply,
-    Rejected,
-    SendReply,
-)
+from perdure.ingress.dispatcher import Dispatcher
 from perdure.ingress.errors import (
     BodyTooLargeError,
     KeyMissingError,
@@ -24,6 +14,16 @@ from perdure.ingress.errors import (
     OverloadedError,
     UnknownHandlerError,
     UnknownServiceError,
+)
+from perdure.ingress.requests import (
+    Accepted,
+    CallReply,
+    Completed,
+    InvocationFailure,
+    InvocationRequest,
+    PendingReply,
+    Rejected,
+    SendReply,
 )
 from perdure.partition_processor.clients import Clients
 
@@ -42,6 +42,16 @@ REFUSALS: dict[str, PerdureError] = {
 }
 
 
+class CountedPending(PendingReply):
+    """Notes that it was forgotten."""
+
+    forgotten: list[PendingReply]
+
+    def forget(self) -> None:
+        """Note it."""
+        self.forgotten.append(self)
+
+
 class FakeDispatcher(Dispatcher):
     """`Greeter` is a plain service and `Counter` an object; a handler's name says what it does.
 
@@ -54,10 +64,13 @@ class FakeDispatcher(Dispatcher):
         self.requests: list[InvocationRequest] = []
         self.sent: list[InvocationRequest] = []
         self.waiting: list[Callable[[CallReply], None]] = []
+        self.forgotten: list[PendingReply] = []
         self._known: set[str] = set()
 
     def _pending(self) -> PendingReply:
-        return PendingReply(Clients(), INVOCATION_ID, lambda _outcome: None)
+        pending = CountedPending(Clients(), INVOCATION_ID, lambda _outcome: None)
+        pending.forgotten = self.forgotten
+        return pending
 
     def call(
         self, request: InvocationRequest, on_reply: Callable[[CallReply], None]

@@ -3,7 +3,16 @@
 import pytest
 
 from perdure.ingress.errors import BadRequestError
-from perdure.ingress.http.routes import Target, parse_path
+from perdure.ingress.http.routes import (
+    AwakeableRoute,
+    HealthRoute,
+    ReferenceRoute,
+    Route,
+    SignalRoute,
+    Target,
+    parse_path,
+)
+from perdure.ingress.requests import WorkflowRun
 
 
 @pytest.mark.parametrize(
@@ -26,12 +35,40 @@ from perdure.ingress.http.routes import Target, parse_path
         ("/restate/call/O/k/send", [Target("O", "k", "send", False)]),
         ("/restate/send/S/h", [Target("S", None, "h", True)]),
         ("/restate/send/O/k/h", [Target("O", "k", "h", True)]),
-        ("/restate/health", []),
-        ("/restate/health/", []),
     ],
 )
 def test_path_names_its_targets(path: str, targets: list[Target]) -> None:
-    assert list(parse_path(path)) == targets
+    assert parse_path(path) == tuple(targets)
+
+
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [
+        ("/restate/health", HealthRoute()),
+        ("/restate/health/", HealthRoute()),
+        ("/restate/attach", ReferenceRoute("attach", None, "POST")),
+        ("/restate/output", ReferenceRoute("output", None, "POST")),
+        ("/restate/lookup", ReferenceRoute("lookup", None, "POST")),
+        ("/restate/attach/inv_1", ReferenceRoute("attach", "inv_1", "GET")),
+        ("/restate/output/inv_1/", ReferenceRoute("output", "inv_1", "GET")),
+        ("/restate/invocation/inv_1/attach", ReferenceRoute("attach", "inv_1", "GET")),
+        ("/restate/invocation/S/h/i/output", ReferenceRoute("output", ("S", "h", "i"), "GET")),
+        (
+            "/restate/invocation/O/k/h/i/attach",
+            ReferenceRoute("attach", ("O", "k", "h", "i"), "GET"),
+        ),
+        (
+            "/restate/workflow/W/a/b/attach",
+            ReferenceRoute("attach", WorkflowRun("W", "a/b"), "GET"),
+        ),
+        ("/restate/awakeables/sign_1a/resolve", AwakeableRoute("sign_1a", rejects=False)),
+        ("/restate/a/sign_1a/reject/", AwakeableRoute("sign_1a", rejects=True)),
+        ("/restate/signal/inv_1/a/b/resolve", SignalRoute("inv_1", "a/b", rejects=False)),
+        ("/restate/signal/inv_1/n/reject", SignalRoute("inv_1", "n", rejects=True)),
+    ],
+)
+def test_path_under_restate_is_an_operation(path: str, route: Route) -> None:
+    assert parse_path(path) == route
 
 
 @pytest.mark.parametrize(
@@ -50,10 +87,18 @@ def test_path_names_its_targets(path: str, targets: list[Target]) -> None:
         "/restate/call",
         "/restate/call/S",
         "/restate/call//h",
-        "/restate/attach",
+        "/restate/attach/inv_1/x",
+        "/restate/lookup/inv_1",
         "/restate/scope/x/call/S/h",
-        "/restate/awakeables/sign_1/resolve",
-        "/restate/invocation/inv_1/attach",
+        "/restate/awakeables/sign_1",
+        "/restate/awakeables/sign_1/complete",
+        "/restate/awakeables/sign_1/x/resolve",
+        "/restate/invocation/inv_1",
+        "/restate/invocation/S/h/attach",
+        "/restate/invocation/attach",
+        "/restate/workflow/W/attach",
+        "/restate/signal/inv_1/resolve",
+        "/restate/unknown/x",
         "/restate/health/x",
     ],
 )

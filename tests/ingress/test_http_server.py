@@ -10,8 +10,8 @@ import pytest
 
 from perdure.core.errors import AddressInUseError
 from perdure.core.ids import invocation_id_text
-from perdure.ingress.dispatcher import Completed
 from perdure.ingress.http import HttpIngress
+from perdure.ingress.requests import Completed
 
 from .fake_dispatcher import INVOCATION_ID, FakeDispatcher
 
@@ -106,10 +106,10 @@ def test_empty_output_has_no_content_type() -> None:
         ("POST", "/Greeter/late_busy/send", 429, "PD0508"),
         ("POST", "/Greeter/broken", 500, "PD0000"),
         ("POST", "/Greeter/echo?delay=10", 400, "PD0506"),
-        ("POST", "/Greeter/echo/send?delay=PT1S", 400, "PD0506"),
+        ("POST", "/Greeter/echo/send?delay=soon", 400, "PD0506"),
         ("POST", "/Greeter/echo?limit-key=a", 400, "PD0506"),
         ("POST", "/restate/scope/a/call/Greeter/echo", 400, "PD0506"),
-        ("GET", "/restate/attach/inv_1", 400, "PD0506"),
+        ("GET", "/restate/attach/inv_1", 400, "PD0401"),
         # Neither reading of the path exists: the first one's error is told.
         ("POST", "/Greeter/nothing/send", 404, "PD0502"),
         ("POST", "/Nobody/echo/send", 404, "PD0501"),

@@ -1,0 +1,46 @@
+"""The Input command that an invocation's journal starts with: headers and body of the request."""
+
+from typing import Final
+
+from ..core.protocol import messages
+from ..proto.generated import service_protocol_pb2 as wire
+
+
+class EncodedHeaders:
+    """The headers part of INPUT commands, remembered: clients repeat themselves."""
+
+    ENTRIES_MAX: Final = 1024
+    ENTRY_BYTES_MAX: Final = 2048
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._known: dict[tuple[tuple[str, str], ...], bytes] = {}
+
+    def encode(self, headers: tuple[tuple[str, str], ...]) -> bytes:
+        """An INPUT command with these headers and nothing else, encoded."""
+        # The first one is the path when the request came over HTTP: a new one for each key.
+        rest = headers[1:]
+        encoded = self._known.get(rest)
+        if encoded is None:
+            encoded = _encode_headers(rest)
+            if len(encoded) <= self.ENTRY_BYTES_MAX:
+                if len(self._known) >= self.ENTRIES_MAX:
+                    self._known.clear()
+                self._known[rest] = encoded
+        return _encode_headers(headers[:1]) + encoded
+
+
+def _encode_headers(headers: tuple[tuple[str, str], ...]) -> bytes:
+    message = wire.InputCommand()
+    for key, value in headers:
+        message.headers.add(key=key, value=value)
+    return message.SerializeToString()
+
+
+def input_frame(headers: bytes, body: bytes) -> bytes:
+    """The INPUT command as a frame; `headers` are from `EncodedHeaders.encode`.
+
+    Encoded messages of one type may be joined end to end: that is how protobuf merges them.
+    """
+    value = wire.InputCommand(value=wire.Value(content=body)).SerializeToString()
+    return messages.frame(messages.INPUT_COMMAND, headers + value)
