@@ -12,7 +12,6 @@ from ..log.errors import LogClosedError, NotSequencerError, RecordTooLargeError
 from . import effects as effect
 from .call_resolver import CallResolver
 from .deployments import Targets
-from .handling import Handling
 from .invoker.attempt import Attempt, WorkerLoss
 from .invoker.attempt_frames import AttemptError, Behavior
 from .invoker.invoker import Invoker
@@ -106,7 +105,9 @@ class AttemptKeeper:
     def start(self, item: effect.StartAttempt) -> None:
         """An invocation has an attempt: have it run."""
         assert item.invocation_id not in self.attempts, "two attempts of one invocation at once"
-        attempt = Attempt(self, item.invocation_id, item.invocation)
+        invocation = item.invocation
+        handling = self._leader.targets.handling(invocation.service, invocation.handler)
+        attempt = Attempt(self, item.invocation_id, invocation, handling)
         self.attempts[item.invocation_id] = attempt
         self._invoker.start(attempt)
 
@@ -142,11 +143,6 @@ class AttemptKeeper:
         """Whether what workers send gets into the log now, so that they can be answered."""
         return self._leader.flowing
 
-    def handling(self, attempt: Attempt) -> Handling:
-        """How the attempt's handler is handled."""
-        invocation = attempt.invocation
-        return self._leader.targets.handling(invocation.service, invocation.handler)
-
     def start_segments(self, attempt: Attempt) -> list[tuple[int, bytes]]:
         """What opens the attempt on a worker: (record time in ns, frames), in order."""
         return start_segments(
@@ -154,7 +150,7 @@ class AttemptKeeper:
             attempt,
             self._leader.epoch,
             self._clock.time_ns(),
-            lazy_state=self.handling(attempt).lazy_state,
+            lazy_state=attempt.handling.lazy_state,
         )
 
     def propose_chunk(
@@ -191,9 +187,7 @@ class AttemptKeeper:
         if attempt.over or not self._leader.leading:
             return
         attempt.over = True
-        following = next_attempt(
-            attempt.invocation, error, lost, self.handling(attempt), self._random
-        )
+        following = next_attempt(attempt.invocation, error, lost, attempt.handling, self._random)
         command = AttemptFailed(
             attempt.invocation_id,
             attempt.attempt,
@@ -229,7 +223,8 @@ class AttemptKeeper:
             or invocation.attempt != failed_attempt
         ):
             return
-        attempt = Attempt(self, invocation_id, invocation)
+        handling = self._leader.targets.handling(invocation.service, invocation.handler)
+        attempt = Attempt(self, invocation_id, invocation, handling)
         attempt.attempt = failed_attempt + 1
         started = AttemptStarted(invocation_id, attempt.attempt)
         self._try_propose(ATTEMPT_STARTED, started, attempt, gives_attempt=True)

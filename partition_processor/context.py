@@ -47,6 +47,7 @@ class ApplyContext:
         counts: invocations by status; part of the progress row.
         effects: what this batch's records ask for, in order.
         deliveries: commands that this record still has for invocations of this partition.
+        deliveries_left: how many more it may have.
         lsn: of the current record.
         record_time_ns: of the current record.
         record_epoch: of the current record.
@@ -55,10 +56,10 @@ class ApplyContext:
     """
 
     __slots__ = (
-        "_deliveries_left",
         "_own_outbox",
         "counts",
         "deliveries",
+        "deliveries_left",
         "effects",
         "epoch",
         "lsn",
@@ -82,7 +83,7 @@ class ApplyContext:
         self.lsn = progress.applied_lsn
         self.record_time_ns = 0
         self.record_epoch = 0
-        self._deliveries_left = LOCAL_DELIVERIES_MAX
+        self.deliveries_left = LOCAL_DELIVERIES_MAX
         sent = transaction.get(keys.outbox_tail_row(own.first, own.number))
         received = transaction.get(keys.received_row(own.first, own.number))
         # How many messages this partition has under way to itself.
@@ -100,11 +101,6 @@ class ApplyContext:
         if record.epoch == self.epoch and numbered and self.sequence >= 0:
             return record.sequence == self.sequence + 1
         return True
-
-    def begin_record(self, record: Record) -> None:
-        """The next record is applied."""
-        self.record_epoch = record.epoch
-        self._deliveries_left = LOCAL_DELIVERIES_MAX
 
     def move(self, status_from: int, status_to: int) -> None:
         """Count an invocation's change of status."""
@@ -125,8 +121,8 @@ class ApplyContext:
         """
         own = self.range
         destination = partition_of(partition_key_of(command.invocation_id), own.count)
-        if destination == own.number and self._own_outbox == 0 and self._deliveries_left > 0:
-            self._deliveries_left -= 1
+        if destination == own.number and self._own_outbox == 0 and self.deliveries_left > 0:
+            self.deliveries_left -= 1
             self.deliveries.append(command)
             return
         if destination == own.number:

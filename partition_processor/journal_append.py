@@ -1,5 +1,7 @@
 """Appending to a journal: frames become one chunk, in the invocation's row or behind it."""
 
+from typing import Any
+
 import msgspec
 
 from ..core.ids import InvocationId
@@ -15,9 +17,11 @@ def append_frames(
     invocation: Invocation,
     frames: bytes,
     entries: int,
+    **changes: Any,
 ) -> Invocation:
-    """Store `entries` whole frames as one chunk; the invocation with them, whose row the caller
-    writes.
+    """Store `entries` whole frames as one chunk.
+
+    Gives the invocation with them and with `changes` of other fields; the caller writes its row.
     """
     chunk = Chunk(context.record_time_ns, invocation.attempt, context.record_epoch, entries, frames)
     value = encode_chunk(chunk)
@@ -29,5 +33,5 @@ def append_frames(
         rows += 1
         context.transaction.put(keys.journal_row(invocation_id, invocation.entries), value)
     return msgspec.structs.replace(
-        invocation, entries=invocation.entries + entries, head=head, rows=rows
+        invocation, entries=invocation.entries + entries, head=head, rows=rows, **changes
     )

@@ -27,7 +27,7 @@ from .commands.resume import apply_resume
 from .commands.signal import apply_signal
 from .commands.timers_fired import apply_timers_fired
 from .commands.truncate_outbox import apply_truncate_outbox
-from .context import WHOLE, ApplyContext, PartitionRange
+from .context import LOCAL_DELIVERIES_MAX, WHOLE, ApplyContext, PartitionRange
 from .effects import Effect
 from .records import (
     ANNOUNCE_LEADER,
@@ -129,7 +129,8 @@ class Machine:
         if not context.counts_once(record):
             return
         try:
-            context.begin_record(record)
+            context.record_epoch = record.epoch
+            context.deliveries_left = LOCAL_DELIVERIES_MAX
             decode, apply = _DISPATCH[record.kind]
             apply(context, decode(record.body), record)
             deliveries = context.deliveries

@@ -1,7 +1,5 @@
 """AttemptChunk: entries of a running attempt join the journal, which may end or suspend it."""
 
-import msgspec
-
 from ...core.ids import InvocationId
 from ...core.protocol import messages
 from ...log.types import Record
@@ -57,11 +55,10 @@ def apply_attempt_chunk(context: ApplyContext, command: AttemptChunk, record: Re
 def _check_end(chunk: ReadChunk, invocation: Invocation) -> None:
     """Raise ProtocolViolationError for an end without a result or a wait without an end."""
     if chunk.ended:
-        if (
-            invocation.output is None
-            and invocation.failure is None
-            and not any(frame.message_type == messages.OUTPUT_COMMAND for frame in chunk.frames)
-        ):
+        if invocation.output is None and invocation.failure is None:
+            for frame in reversed(chunk.frames):
+                if frame.message_type == messages.OUTPUT_COMMAND:
+                    return
             raise ProtocolViolationError("the attempt ended without an output")
     elif chunk.waiting is not None:
         check_can_wake(chunk, invocation)
@@ -90,11 +87,10 @@ def _append(
         appending.invocation,
         appending.stored(chunk.end),
         appending.entries,
-    )
-    invocation = msgspec.structs.replace(
-        invocation,
         deployment=command.deployment,
         failures_since_entry=0,
         last_entry_ns=context.record_time_ns,
+        output=appending.output,
+        failure=appending.failure,
     )
     return invocation, appending.notifications

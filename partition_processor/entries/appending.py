@@ -28,7 +28,9 @@ class Appending:
     """The frames of one chunk, in order, joined by the completions that are known at once.
 
     Attributes:
-        invocation: as it will be once the chunk is stored.
+        invocation: as it will be once the chunk is stored, its result left out.
+        output: the handler's value.
+        failure: instead of `output`.
         entries: how many frames the journal gets.
         calls: what the appender found out about the chunk's calls, those not used yet.
     """
@@ -41,8 +43,10 @@ class Appending:
         "calls",
         "context",
         "entries",
+        "failure",
         "invocation",
         "invocation_id",
+        "output",
     )
 
     def __init__(
@@ -57,6 +61,8 @@ class Appending:
         self.context = context
         self.invocation_id = invocation_id
         self.invocation = invocation
+        self.output = invocation.output
+        self.failure = invocation.failure
         self.entries = 0
         self.calls = list(reversed(calls))
         self._frames = frames

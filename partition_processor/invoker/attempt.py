@@ -50,10 +50,6 @@ class AttemptOwner(Protocol):
         """What opens the attempt on a worker: (record time in ns, frames), in order."""
         ...
 
-    def handling(self, attempt: "Attempt") -> Handling:
-        """How the attempt's handler is handled."""
-        ...
-
     def propose_chunk(
         self, attempt: "Attempt", deployment: str, frames: bytes, *, ended: bool, calls: bool
     ) -> None:
@@ -88,18 +84,16 @@ class Attempt:
         entries: length of the journal that its worker has been sent.
         runs: steps that its worker has begun and not been told the completion of.
         suspending: the tick at which its worker was asked to suspend it, -1 before.
-        inactivity_ticks: quiet for so long, it is asked to suspend.
-        abort_ticks: after that, it is given up.
+        handling: how its handler is handled.
     """
 
     __slots__ = (
         "_key",
         "_snapshot_lsn",
-        "abort_ticks",
         "attempt",
         "entries",
+        "handling",
         "heard",
-        "inactivity_ticks",
         "invocation",
         "invocation_id",
         "over",
@@ -111,10 +105,15 @@ class Attempt:
     )
 
     def __init__(
-        self, owner: AttemptOwner, invocation_id: InvocationId, invocation: Invocation
+        self,
+        owner: AttemptOwner,
+        invocation_id: InvocationId,
+        invocation: Invocation,
+        handling: Handling,
     ) -> None:
         """The invocation's current attempt."""
         self.owner = owner
+        self.handling = handling
         self.invocation_id = invocation_id
         self.invocation = invocation
         self.attempt = invocation.attempt
@@ -125,8 +124,6 @@ class Attempt:
         self.entries = 0
         self.runs = 0
         self.suspending = -1
-        self.inactivity_ticks = 0
-        self.abort_ticks = 0
         self._key = attempt_key(invocation_id)
         self._snapshot_lsn: int | None = None
 

@@ -118,9 +118,13 @@ class Invoker:
                     # The worker may be waiting for an answer that cannot come.
                     attempt.heard = now
                 elif attempt.suspending < 0:
-                    if now - attempt.heard >= attempt.inactivity_ticks:
+                    if self.ticks.have_passed(
+                        attempt.heard, attempt.handling.inactivity_timeout_ns
+                    ):
                         session.ask_to_suspend(attempt)
-                elif now - max(attempt.heard, attempt.suspending) >= attempt.abort_ticks:
+                elif self.ticks.have_passed(
+                    max(attempt.heard, attempt.suspending), attempt.handling.abort_timeout_ns
+                ):
                     error = AttemptError(
                         ATTEMPT_TIMEOUT,
                         f"worker {session.worker} was asked to suspend this attempt and has sent "

@@ -105,14 +105,11 @@ class WorkerSession:
         attempt.session = self
         attempt.stream = stream
         attempt.heard = self.ticks.now
-        handling = attempt.owner.handling(attempt)
-        attempt.inactivity_ticks = self.ticks.of(handling.inactivity_timeout_ns)
-        attempt.abort_ticks = self.ticks.of(handling.abort_timeout_ns)
         self.attempts[stream] = attempt
         for record_time_ns, frames in segments:
             self._writer.add(stream, record_time_ns, frames)
         self._schedule()
-        if not handling.inactivity_timeout_ns:
+        if not attempt.handling.inactivity_timeout_ns:
             self.ask_to_suspend(attempt)
 
     def notify(self, attempt: Attempt, record_time_ns: int, frames: bytes) -> None:

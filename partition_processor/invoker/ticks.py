@@ -16,6 +16,6 @@ class Ticks:
         self.now = 0
         self.tick_ns = tick_ns
 
-    def of(self, duration_ns: int) -> int:
-        """How many ticks have passed for sure once the duration is over: one more than it has."""
-        return -(-duration_ns // self.tick_ns) + 1
+    def have_passed(self, since: int, duration_ns: int) -> bool:
+        """Whether the duration is over for sure since that tick, which may just have begun."""
+        return (self.now - since - 1) * self.tick_ns >= duration_ns
