@@ -1,4 +1,9 @@
-"""A virtual object: one counter per key, with one writer at a time."""
+"""A virtual object: one counter per key, with one writer at a time.
+
+perdure worker examples/counter.py --connect 127.0.0.1:5122
+perdure call Counter/ann/add 5
+perdure call Counter/ann/get
+"""
 
 from perdure.sdk import ObjectContext, ObjectSharedContext, VirtualObject
 

@@ -1,4 +1,8 @@
-"""A service with one handler: it takes a name and gives a greeting."""
+"""A service with one handler: it takes a name and gives a greeting.
+
+perdure worker examples/greeter.py --connect 127.0.0.1:5122
+perdure call Greeter/greet '"Ann"'
+"""
 
 from perdure.sdk import Context, Service
 
