@@ -127,6 +127,8 @@ def signal_text(invocation_id: InvocationId, index: int, name: str) -> str:
         return f'signal "{name}"'
     if index == messages.SIGNAL_CANCEL:
         return "cancellation"
+    if not 0 <= index < 1 << 32:
+        return f"signal {index}"
     return f"awakeable {awakeable_id_text(invocation_id, index)}"
 
 

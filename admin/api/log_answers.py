@@ -1,6 +1,6 @@
 """What admin REST tells about logs; the command line reads the same types."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -168,6 +168,9 @@ class RecordView(msgspec.Struct, frozen=True, omit_defaults=True):
             more than are listed.
         failure: code and message of an AttemptFailed.
         leader: the node that an AnnounceLeader names.
+        detail: a line about it.
+        fields: what else the body says, by the names of the command's fields; the messages of
+            other partitions in a Deliver with theirs.
         problem: why the body cannot be read.
     """
 
@@ -191,6 +194,8 @@ class RecordView(msgspec.Struct, frozen=True, omit_defaults=True):
     frames: list[str] | None = None
     failure: str | None = None
     leader: str | None = None
+    detail: str | None = None
+    fields: dict[str, Any] | None = None
     problem: str | None = None
 
 

@@ -9,7 +9,6 @@ from ...core.ids import InvocationId, invocation_id_text
 from ...core.protocol import messages
 from ...log.types import Record
 from ...partition_processor.records import (
-    COMMAND_TYPES,
     KIND_NAMES,
     AnnounceLeader,
     AttemptChunk,
@@ -18,13 +17,12 @@ from ...partition_processor.records import (
     Invoke,
 )
 from .log_answers import ConditionView, ProducerView, RecordView
+from .record_fields import decode_command, fields_of, invocations_of, line_of
 from .times import time_text
 
 FRAMES_SHOWN: Final = 100
 _TEXT_SHOWN: Final = 500
-_DECODERS: Final = {
-    kind: msgspec.msgpack.Decoder(command).decode for kind, command in COMMAND_TYPES.items()
-}
+_LINE_SHOWN: Final = 2000
 _LONE_FRAMES: Final = ("SUSPENSION", "ERROR", "END", "SIGNAL")
 _FRAME_NAMES: Final[dict[int, str]] = {
     number: name.title().replace("_", "")
@@ -44,11 +42,8 @@ def kind_name(kind: int) -> str:
 
 def decode_record(record: Record) -> Command | None:
     """The body of a record, None for an unknown kind. Raises RecordBodyError."""
-    decode = _DECODERS.get(record.kind)
-    if decode is None:
-        return None
     try:
-        return decode(record.body)
+        return decode_command(record.kind, record.body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RecordBodyError(f"the body does not decode: {error}") from None
 
@@ -62,7 +57,7 @@ def is_about(record: Record, invocation_id: InvocationId) -> bool:
         command = decode_record(record)
     except RecordBodyError:
         return True  # Whoever looks for the invocation wants to see just this.
-    return getattr(command, "invocation_id", None) == invocation_id
+    return command is not None and invocation_id in invocations_of(command)
 
 
 def view_record(lsn: int, segment: int, time_ns: int, record: Record) -> RecordView:
@@ -97,9 +92,13 @@ def _view_command(command: Command | None) -> dict[str, Any]:
     """The fields of a `RecordView` that a body gives."""
     if command is None:
         return {"problem": "this release does not know the kind"}
+    fields: dict[str, Any] = {"fields": fields_of(command)}
+    line = line_of(command)
+    if line:
+        fields["detail"] = line[:_LINE_SHOWN]
     if isinstance(command, AnnounceLeader):
-        return {"leader": command.node}
-    fields: dict[str, Any] = {}
+        fields["leader"] = command.node
+        return fields
     invocation_id = getattr(command, "invocation_id", None)
     if invocation_id is not None:
         fields["invocation"] = invocation_id_text(invocation_id)

@@ -425,7 +425,7 @@ def test_text_from_outside_does_not_reach_the_terminal_raw() -> None:
     record = RecordView(
         lsn=1, segment=1, time="2023-11-14T22:13:21.000000000Z", time_ns=0, kind="Invoke", keys=[],
         conditions=[], epoch=1, sequence=1, producer=None, attempt=0, body_bytes=0,
-        service="Counter", handler="add", object_key="a\x1b[2J",
+        detail="Counter/a\x1b[2J/add",
     )  # fmt: skip
 
     assert record_line(record).endswith("Counter/a\\x1b[2J/add")

@@ -50,11 +50,8 @@ def gap_line(gap: "TrimGapView") -> str:
 def _detail(record: "RecordView") -> str:
     if record.problem is not None:
         return record.problem
-    if record.service is not None:
-        target = (record.service, record.object_key, record.handler)
-        return "/".join(part for part in target if part is not None)
     if record.frames is not None:
         return " ".join(record.frames)
-    if record.leader is not None:
-        return f"{record.leader} leads under epoch {record.epoch}"
-    return record.failure or ""
+    if record.failure is not None:
+        return f"{record.failure}; {record.detail}"
+    return record.detail or ""
