@@ -1,9 +1,6 @@
 """``perdure call``: run a handler and print its result."""
 
-import sys
 from typing import Final
-
-import typer
 
 from .ingress_client import (
     INGRESS_DEFAULT,
@@ -14,7 +11,8 @@ from .ingress_client import (
     ask,
     build_request,
 )
-from .output import Format, Output, print_json
+from .output import Format, Output
+from .results import print_result
 
 HELP: Final = """Call a handler, wait for it, print its result.
 
@@ -38,29 +36,4 @@ def call(
     from ...proto.generated import ingress_pb2 as wire
 
     response = ask(ingress, lambda stub: stub.Call(wire.CallRequest(invocation=request)))
-    if response.WhichOneof("result") == "failure":
-        print(f"failed: [{response.failure.code}] {response.failure.message}", file=sys.stderr)
-        raise typer.Exit(1)
-    if output is Format.JSON:
-        print_json(
-            {"invocation_id": response.invocation_id, "value": _decoded(bytes(response.value))}
-        )
-        return
-    sys.stdout.flush()
-    sys.stdout.buffer.write(response.value)
-    if response.value:
-        sys.stdout.buffer.write(b"\n")
-    sys.stdout.flush()
-
-
-def _decoded(value: bytes) -> object:
-    """The result as JSON holds it: a result that is not JSON becomes base64 text."""
-    import msgspec
-
-    if not value:
-        return None
-    try:
-        decoded: object = msgspec.json.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return value
-    return decoded
+    print_result(response, output)

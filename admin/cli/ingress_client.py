@@ -1,4 +1,4 @@
-"""Calls over gRPC for ``perdure call`` and ``perdure send``: target, body, errors."""
+"""Requests to the gRPC front door, for the commands that make some: target, body, errors."""
 
 import sys
 from collections.abc import Callable
@@ -35,7 +35,11 @@ IdempotencyKeyOption = Annotated[
         help="The same key for the same target is the same invocation.",
     ),
 ]
+FailureCodeOption = Annotated[
+    int, typer.Option("--code", metavar="CODE", min=1, max=65_535, help="The failure's code.")
+]
 INGRESS_DEFAULT: Final = "127.0.0.1:8081"
+FAILURE_CODE_DEFAULT: Final = 500
 
 
 def build_request(
@@ -53,12 +57,12 @@ def build_request(
     )
 
 
-def split_target(target: str) -> tuple[str, str | None, str]:
+def split_target(target: str, hint: str = "TARGET") -> tuple[str, str | None, str]:
     """Service, key and handler; a key may hold slashes. Raises typer.BadParameter."""
     parts = target.split("/")
     if len(parts) < 2 or not all((parts[0], parts[-1])):
         raise typer.BadParameter(
-            f"{target!r} is neither Service/handler nor Object/key/handler", param_hint="TARGET"
+            f"{target!r} is neither Service/handler nor Object/key/handler", param_hint=hint
         )
     return parts[0], "/".join(parts[1:-1]) if len(parts) > 2 else None, parts[-1]
 

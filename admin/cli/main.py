@@ -25,6 +25,12 @@ Start a node, then a worker that runs your code, then call it:
 
   perdure send Counter/ada/add 5 --idempotency-key first
 
+  perdure send Reminders/remind '"water the plants"' --delay 2d
+
+  perdure attach --workflow SignUp/ada
+
+  perdure awakeables resolve sign_1Q2M… true
+
   perdure invocations list --status backing-off
 
   perdure logs read 0 --object Counter/ada
@@ -68,7 +74,18 @@ def build_app() -> "typer.Typer":
     """The whole command tree."""
     import typer
 
-    from . import call, partitions, send, server, simulate, worker
+    from . import (
+        attach,
+        call,
+        invocation_output,
+        partitions,
+        send,
+        send_signal,
+        server,
+        simulate,
+        worker,
+    )
+    from .awakeables import build_awakeables
     from .deployments import build_deployments
     from .invocations import build_invocations
     from .logs import build_logs
@@ -97,6 +114,10 @@ def build_app() -> "typer.Typer":
     app.command("worker", help=worker.HELP)(worker.worker)
     app.command("call", help=call.HELP)(call.call)
     app.command("send", help=send.HELP)(send.send)
+    app.command("attach", help=attach.HELP)(attach.attach)
+    app.command("output", help=invocation_output.HELP)(invocation_output.invocation_output)
+    app.command("signal", help=send_signal.HELP)(send_signal.send_signal)
+    app.add_typer(build_awakeables(), name="awakeables")
     app.command("sim", help=simulate.HELP)(simulate.sim)
     group = typer.Typer(help="Look at the partitions of a node.", no_args_is_help=True)
     group.command("list", help=partitions.LIST_HELP)(partitions.list_partitions)

@@ -27,6 +27,8 @@ _NEXT_STEPS: Final = {
     "PD0504": "leave the key out of the target: Service/handler",
     "PD0508": "try again in a moment",
     "PD0509": "try again in a moment, or another node with --ingress HOST:PORT",
+    "PD0510": "wait for it with: perdure attach ID",
+    "PD0910": "have its result with: perdure attach --workflow NAME/KEY",
     "PD0807": "the log's tail is shown by: perdure logs find-tail LOG",
     "PD0811": "the log's segments are shown by: perdure logs describe LOG",
     "PD0813": "list what there is with: perdure logs list",
@@ -81,6 +83,14 @@ def printable(text: str) -> str:
         character if character.isprintable() else character.encode("unicode_escape").decode()
         for character in text
     )
+
+
+def print_outcome(name: str, identity: str, outcome: str, output: Format) -> None:
+    """Print what became of one thing, which JSON knows by `name`."""
+    if output is Format.JSON:
+        print_json({name: identity, "status": outcome})
+    else:
+        print_table([name.removesuffix("_id").upper(), "STATUS"], [[identity, outcome]])
 
 
 def print_table(columns: list[str], rows: list[list[str]]) -> None:
