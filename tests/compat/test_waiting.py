@@ -151,6 +151,22 @@ async def sorted_by_sleep(ctx: Context, milliseconds: list[int]) -> list[int]:
     return [each.result() for each in tasks]
 
 
+outer = Service("Outer")
+asked: dict[str, str] = {}
+
+
+@outer.handler()
+async def wait(ctx: Context) -> Any:
+    identity, awakeable = ctx.awakeable()
+    await ctx.run("tell", lambda: asked.setdefault(ctx.request().id, identity))
+    return await awakeable
+
+
+@outer.handler()
+async def ping(ctx: Context) -> None:
+    return None
+
+
 def interpreted(script: Script, *answers: tuple[Any, str]) -> Any:
     """What a script gives when its awakeables are answered in this order."""
 
@@ -228,12 +244,10 @@ def test_awakeables_are_completed_from_outside() -> None:
     """By the id that the handler made known."""
 
     async def use(client: RestateClient) -> list[Any]:
-        ids: list[str] = []
-        service = outer.handlers["wait"].function
         asked.clear()
-        handles = [await client.service_send(service, None) for _ in range(2)]
+        handles = [await client.service_send(wait, None) for _ in range(2)]
         while len(asked) < 2:
-            await client.service_call(outer.handlers["ping"].function, None)
+            await client.service_call(ping, None)
         ids = [asked[handle.invocation_id] for handle in handles]
         await client.resolve_awakeable(ids[0], {"a": 1})
         await client.reject_awakeable(ids[1], "no", 403)
@@ -243,19 +257,3 @@ def test_awakeables_are_completed_from_outside() -> None:
         return [result]
 
     assert used(use, outer) == [{"a": 1}]
-
-
-outer = Service("Outer")
-asked: dict[str, str] = {}
-
-
-@outer.handler()
-async def wait(ctx: Context) -> Any:
-    identity, awakeable = ctx.awakeable()
-    await ctx.run("tell", lambda: asked.setdefault(ctx.request().id, identity))
-    return await awakeable
-
-
-@outer.handler()
-async def ping(ctx: Context) -> None:
-    return None
