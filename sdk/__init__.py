@@ -5,6 +5,7 @@ with ``import perdure.sdk as restate``.
 """
 
 from . import logging
+from .blocking import BlockingContext
 from .calls import RestateDurableCallFuture, SendHandle
 from .client import RestateClient, create_client
 from .client_types import HttpError, RestateClientSendHandle
@@ -36,6 +37,7 @@ from .workflow import Workflow
 __all__ = [
     "App",
     "AttemptFinishedEvent",
+    "BlockingContext",
     "ConnectError",
     "Context",
     "DurablePromise",

@@ -15,6 +15,7 @@ from ..core.protocol import messages
 from ..proto.generated import service_protocol_pb2 as pb
 from . import vm, wire_commands
 from .attempt_base import AttemptBase
+from .blocking import BlockingRun
 from .calls import CODE_TIMED_OUT
 from .context import CONTEXT_CLASSES
 from .durable_loop import DurableLoop, new_loop
@@ -106,6 +107,21 @@ class Attempt(AttemptBase):
             self._end()
         self._host.output_ready(self)
 
+    def go_on(self) -> None:
+        """Step on, because the thread of a `def` handler has asked for something."""
+        if self.ended:
+            return
+        try:
+            self._advance()
+        except (Exception, SystemExit) as error:
+            self._fail_unexpectedly(error)
+        self._host.output_ready(self)
+
+    def give_way(self) -> None:
+        """Suspend as soon as that is possible, because others need the handler's thread."""
+        self.machine.suspend_requested = True
+        self.go_on()
+
     # Stepping
 
     def _advance(self) -> None:
@@ -122,12 +138,16 @@ class Attempt(AttemptBase):
             root = self._root
             if root is None:
                 root = self._begin(loop)
+            elif self.blocking is not None:
+                self.blocking.deliver()
             while True:
                 loop.run_ready()
                 if machine.closed:
                     break
                 if root.done():
                     self._handler_ended()
+                    break
+                if self.blocking is not None and self.blocking.busy:
                     break
                 if loop.cancellation is not None:
                     loop.cancellation = None
@@ -157,8 +177,11 @@ class Attempt(AttemptBase):
                 loop.leave()
         if machine.closed:
             self._end()
-        elif self._steps:
+            return
+        if self._steps:
             self._start_steps()
+        if self.blocking is not None:
+            self._host.handler_turn(self.blocking)
 
     def _begin(self, loop: DurableLoop) -> DurableTask[Any]:
         machine = self.machine
@@ -169,7 +192,11 @@ class Attempt(AttemptBase):
                 context_class = CONTEXT_CLASSES[handler.service_kind][handler.kind]
                 handler.context_class = context_class
             loop.current = context = context_class(self)
-            coroutine = handler.call(context, machine.input)
+            if handler.is_async:
+                coroutine = handler.call(context, machine.input)
+            else:
+                self.blocking = BlockingRun(self, handler, context)
+                coroutine = self.blocking.serve()
         except TerminalError as malformed:
             machine.fail_terminally(malformed.status_code, malformed.message)
             raise AttemptEnded("the input is malformed") from malformed
@@ -312,6 +339,9 @@ class Attempt(AttemptBase):
                 loop.halted = True
             finally:
                 loop.leave()
+        if self.blocking is not None:
+            self._host.forget_handler(self.blocking)
+            self.blocking = None
         # Cut the circles, so that an attempt goes when it ends and not when the collector comes.
         self._root = None
         if loop is not None:

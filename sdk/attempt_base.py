@@ -21,6 +21,7 @@ from .steps import AttemptHost, RunOptions, Step
 
 if TYPE_CHECKING:
     from .attempt import Attempt
+    from .blocking import BlockingRun
 
 C = TypeVar("C", bound=CommandFuture[Any])
 
@@ -35,6 +36,7 @@ class AttemptBase:
         number: (epoch, attempt) of the invocation; the higher one is the younger.
         ended: nothing more will be sent or done.
         random: the invocation's generator of chance; None before the handler asks for it.
+        blocking: the run of a handler that is a `def`; None for the others.
     """
 
     __slots__ = (
@@ -47,6 +49,7 @@ class AttemptBase:
         "_root",
         "_signals",
         "_steps",
+        "blocking",
         "ended",
         "loop",
         "machine",
@@ -75,6 +78,7 @@ class AttemptBase:
         self._cancellation: Cancellation | None = None
         self._end_waiters: tuple[asyncio.Future[None], ...] = ()
         self.random: Any = None
+        self.blocking: BlockingRun | None = None
 
     @property
     def place(self) -> str:
@@ -84,6 +88,8 @@ class AttemptBase:
 
     def lines(self, separator: str = ", ") -> str:
         """Where the handler's tasks are now."""
+        if self.blocking is not None:
+            return self.blocking.line
         loop = self.loop
         tasks = [] if loop is None else loop.unfinished()
         return separator.join(

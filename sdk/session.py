@@ -20,6 +20,7 @@ from ..core.protocol.messages import FRAME_HEADER, FRAME_HEADER_BYTES, frame, sp
 from ..core.protocol.session import Open, Refused, Welcome
 from . import wire
 from .attempt import Attempt
+from .blocking import BlockingRun
 from .errors import ProtocolViolationError, WorkerRefusedError
 from .steps import Step
 from .texts import CODE_INTERNAL, message_of
@@ -297,6 +298,14 @@ class Session:
     def cancel_step(self, step: Step) -> None:
         """Cancel a closure."""
         self._worker.steps.cancel(step)
+
+    def handler_turn(self, run: BlockingRun) -> None:
+        """Give a `def` handler a thread, or note whether it computes or waits."""
+        self._worker.handler_threads.turn(run)
+
+    def forget_handler(self, run: BlockingRun) -> None:
+        """Take back what a `def` handler waits for in the pool."""
+        self._worker.handler_threads.forget(run)
 
     def node_time_ns(self) -> int:
         """The node's wall clock: ours, corrected by what the greeting told."""

@@ -16,6 +16,7 @@ from .wire import RETRY_DELAY_MAX
 
 if TYPE_CHECKING:
     from .attempt import Attempt
+    from .blocking import BlockingRun
 
 T = TypeVar("T")
 
@@ -103,6 +104,14 @@ class AttemptHost(Protocol):
 
     def cancel_step(self, step: Step) -> None:
         """Cancel the closure where that is possible; nobody wants its result any more."""
+        ...
+
+    def handler_turn(self, run: "BlockingRun") -> None:
+        """A `def` handler has begun, or now computes or waits otherwise than before."""
+        ...
+
+    def forget_handler(self, run: "BlockingRun") -> None:
+        """The attempt of a `def` handler has ended."""
         ...
 
     def node_time_ns(self) -> int:

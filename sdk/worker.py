@@ -18,6 +18,7 @@ from ..core.retry import RetryPolicy
 from ..core.tasks import TaskScope
 from .attempt import Attempt
 from .errors import WorkerRefusedError
+from .handler_threads import HANDLER_THREADS_MAX_DEFAULT, HandlerThreads
 from .service import App
 from .session import Session
 from .step_runner import THREADS_MAX_DEFAULT, StepRunner
@@ -34,18 +35,15 @@ logger = logging.getLogger("perdure.sdk")
 class Worker:
     """Runs the handlers of one app for any number of nodes.
 
-        Attributes:
-            deployment: the name that the code is registered under.
-            handlers: by service and handler name.
-            hello: the greeting, encoded.
-            steps: runs closures.
-            clock: tells time.
-            attempts_max: bound on the attempts of one session.
-    <<<<<<< HEAD
-    =======
-            offset_ns: node's time minus ours, as the last greeting told.
-            welcomed: set once a node has taken this worker.
-    >>>>>>> ec3e6d6 (wip)
+    Attributes:
+        deployment: the name that the code is registered under.
+        handlers: by service and handler name.
+        hello: the greeting, encoded.
+        steps: runs closures.
+        handler_threads: runs handlers that are a `def`.
+        clock: tells time.
+        attempts_max: bound on the attempts of one session.
+        welcomed: set once a node has taken this worker.
     """
 
     def __init__(
@@ -60,6 +58,7 @@ class Worker:
         random: Random,
         attempts_max: int = ATTEMPTS_MAX_DEFAULT,
         step_threads_max: int = THREADS_MAX_DEFAULT,
+        handler_threads_max: int = HANDLER_THREADS_MAX_DEFAULT,
         drain_seconds: float = DRAIN_SECONDS_DEFAULT,
     ) -> None:
         """Take the app and the ports; `run` connects."""
@@ -67,6 +66,7 @@ class Worker:
         self.clock = clock
         self._random = random
         self._step_threads_max = step_threads_max
+        self._handler_threads_max = handler_threads_max
         self._drain_seconds = drain_seconds
         self._sessions: list[Session] = []
         self._by_invocation: dict[InvocationId, Attempt] = {}
@@ -74,6 +74,7 @@ class Worker:
         self._idle.set()
         self._stopping = asyncio.Event()
         self._steps: StepRunner | None = None
+        self._handler_threads: HandlerThreads | None = None
         self.deployment = deployment
         self.handlers = app.handler_table()
         self.attempts_max = attempts_max
@@ -87,6 +88,12 @@ class Worker:
         """Runs closures; only while `run` does."""
         assert self._steps is not None
         return self._steps
+
+    @property
+    def handler_threads(self) -> HandlerThreads:
+        """Runs handlers that are a `def`; only while `run` does."""
+        assert self._handler_threads is not None
+        return self._handler_threads
 
     def stop(self, drain_seconds: float | None = None) -> None:
         """Ask for no more work, finish what runs, then let `run` return. On the loop only.
@@ -106,9 +113,9 @@ class Worker:
         if stop is not None:
             self._stopping = stop
         async with TaskScope("worker steps", on_failure=_log_failure) as step_scope:
-            self._steps = StepRunner(
-                asyncio.get_running_loop(), step_scope, self.clock, self._step_threads_max
-            )
+            loop = asyncio.get_running_loop()
+            self._steps = StepRunner(loop, step_scope, self.clock, self._step_threads_max)
+            self._handler_threads = HandlerThreads(loop, self._handler_threads_max)
             try:
                 async with TaskScope("worker sessions") as scope:
                     for address in addresses:
@@ -117,6 +124,7 @@ class Worker:
                     await self._drain()
                     scope.cancel()
             finally:
+                self._handler_threads.close()
                 self._steps.close()
                 step_scope.cancel()
 

@@ -9,6 +9,7 @@ from perdure.core.protocol import messages
 from perdure.core.protocol.messages import frame, split_frames
 from perdure.proto.generated import service_protocol_pb2 as pb
 from perdure.sdk.attempt import Attempt
+from perdure.sdk.blocking import BlockingRun
 from perdure.sdk.service import Service, VirtualObject
 from perdure.sdk.steps import Step
 
@@ -186,6 +187,12 @@ class InlineHost:
 
     def cancel_step(self, step: Step) -> None:
         self.cancelled.append(step)
+
+    def handler_turn(self, run: BlockingRun) -> None:
+        raise AssertionError("no `def` handlers here")
+
+    def forget_handler(self, run: BlockingRun) -> None:
+        raise AssertionError("no `def` handlers here")
 
     def node_time_ns(self) -> int:
         return self.time_ns

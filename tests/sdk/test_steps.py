@@ -14,6 +14,7 @@ from perdure.core.protocol import messages
 from perdure.core.tasks import TaskScope
 from perdure.sdk import Context, RetryableError, RunOptions, Service, TerminalError
 from perdure.sdk.attempt import Attempt
+from perdure.sdk.blocking import BlockingRun
 from perdure.sdk.step_runner import StepRunner
 from perdure.sdk.steps import Exhausted, Step, TryAgain, after_failure
 
@@ -221,6 +222,12 @@ class RunnerHost:
 
     def cancel_step(self, step: Step) -> None:
         self.runner.cancel(step)
+
+    def handler_turn(self, run: BlockingRun) -> None:
+        raise AssertionError("no `def` handlers here")
+
+    def forget_handler(self, run: BlockingRun) -> None:
+        raise AssertionError("no `def` handlers here")
 
     def node_time_ns(self) -> int:
         return 0
