@@ -56,13 +56,13 @@ class Invoker:
             session.open(attempt)
 
     def _make_room(self, attempt: Attempt) -> None:
-        """Have the attempt that has been blocked for longest suspended where work waits.
+        """Have an attempt that is blocked suspended where work waits.
 
         Attempts that wait for others must not keep these from running: with all of a worker's
         places taken by callers, their calls would never begin.
         """
         for session in self._candidates(attempt):
-            blocked = session.longest_blocked()
+            blocked = session.some_blocked()
             if blocked is not None:
                 session.ask_to_suspend(blocked)
                 return
@@ -110,6 +110,8 @@ class Invoker:
     def end_silent(self) -> None:
         """Have attempts that have been quiet suspend; give up those that do not, in their time."""
         now = self.ticks.now
+        # Where nothing arrives and nothing leaves, this is what keeps callers from holding places.
+        self.drain_waiting()
         for session in (*self.sessions, *self._draining):
             for attempt in tuple(session.attempts.values()):
                 if attempt.over:
@@ -192,6 +194,7 @@ class Invoker:
                 if not attempt.over:
                     session = self._choose(attempt)
                     if session is None:
+                        self._make_room(attempt)
                         break
                     session.open(attempt)
                 queue.popleft()

@@ -2,6 +2,7 @@
 
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -47,6 +48,7 @@ class WorkerSession:
 
     # Above this the worker does not keep up with reading; giving it more only fills memory.
     QUEUED_BYTES_MAX: Final = 64 * 1024 * 1024
+    EXAMINED_MAX: Final = 8
 
     def __init__(
         self,
@@ -128,15 +130,19 @@ class WorkerSession:
             self._writer.add(attempt.stream, 0, _SUSPEND_FRAME)
             self._schedule()
 
-    def longest_blocked(self) -> Attempt | None:
-        """The attempt that has been quiet for longest and runs no step, as far as is known."""
-        blocked: Attempt | None = None
-        for attempt in self.attempts.values():
-            if attempt.over or attempt.suspending >= 0 or attempt.runs > 0:
-                continue
-            if blocked is None or attempt.heard < blocked.heard:
-                blocked = attempt
-        return blocked
+    def some_blocked(self) -> Attempt | None:
+        """An attempt that waits and runs no step, as far as is known; of the older ones first.
+
+        Looks at a few only, and at others the next time: it is asked often where a worker is full.
+        """
+        attempts = self.attempts
+        for stream in list(islice(attempts, self.EXAMINED_MAX)):
+            attempt = attempts[stream]
+            if not attempt.over and attempt.suspending < 0 and attempt.runs <= 0:
+                return attempt
+            del attempts[stream]
+            attempts[stream] = attempt
+        return None
 
     def ask_to_stop(self, attempt: Attempt) -> None:
         """Have the worker drop an attempt; the stream stays until it says that it has.
