@@ -5,6 +5,7 @@ from itertools import pairwise
 
 from ...core.errors import PerdureError
 from ...core.ids import InvocationId
+from ...core.protocol import messages
 from ...core.storage.memory import MemoryStore
 from ...ingress.requests import Completed
 from ...log.types import Batch
@@ -108,9 +109,16 @@ def _invocations(rows: dict[bytes, bytes]) -> dict[InvocationId, Invocation]:
 def _check_nothing_is_left(
     rows: dict[bytes, bytes], invocations: dict[InvocationId, Invocation]
 ) -> None:
-    for table, name in ((keys.LOCKS, "lock"), (keys.INBOX, "inbox"), (keys.ACTIVE, "active")):
+    for table, name in (
+        (keys.LOCKS, "lock"),
+        (keys.INBOX, "inbox"),
+        (keys.ACTIVE, "active"),
+        (keys.TIMERS, "timer"),
+        (keys.OWN_TIMERS, "own timer"),
+        (keys.OUTBOX, "outbox"),
+    ):
         left = [key for key in rows if key.startswith(table)]
-        require(not left, "no lock, inbox or active row is left", f"{name} rows: {left[:3]}")
+        require(not left, "nothing is left that was under way", f"{name} rows: {left[:3]}")
     for invocation_id, invocation in invocations.items():
         require(
             invocation.status == STATUS_COMPLETED,
@@ -122,7 +130,12 @@ def _check_nothing_is_left(
 def _check_results(history: History, invocations: dict[InvocationId, Invocation]) -> None:
     """One row per operation, no row of nobody's, and each holds what the client was told."""
     expected = {operation.invocation_id for operation in history.operations}
-    strangers = [item.hex() for item in invocations if item not in expected]
+    # What a handler has called is that client's as well.
+    strangers = [
+        item.hex()
+        for item, invocation in invocations.items()
+        if item not in expected and invocation.parent not in invocations
+    ]
     require(not strangers, "every invocation is some client's", strangers)
     for operation in history.operations:
         assert operation.invocation_id is not None
@@ -246,8 +259,10 @@ class _AttemptModel:
         require(value is not None, "only known invocations run", f"LSN {item.lsn}")
         assert value is not None
         invocation = decode_invocation(value)
+        # A suspension that comes too late starts the next attempt in its own record.
+        current = invocation.attempt - _suspends(command)
         require(
-            not changed or invocation.attempt == command.attempt,
+            not changed or command.attempt in (invocation.attempt, current),
             "only the current attempt counts",
             f"LSN {item.lsn}: attempt {command.attempt}, current is {invocation.attempt}",
         )
@@ -299,3 +314,10 @@ def check_rot_is_found(disk: SimulationDisk, observer: LogObserver) -> None:
     except PerdureError:
         return
     raise InvariantViolation("a flipped bit is found", "the log reads as if nothing had happened")
+
+
+def _suspends(command: AttemptChunk) -> bool:
+    return any(
+        message_type == messages.SUSPENSION
+        for message_type, _, _ in messages.split_frames(command.frames)
+    )

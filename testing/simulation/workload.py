@@ -1,7 +1,10 @@
 """What a world's clients ask for, the app that its workers run, and the history of both."""
 
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Final
+from datetime import timedelta
+from typing import Any, Final
 
 from ...core.hashing import keyed_partition_key, unkeyed_partition_key
 from ...core.ids import InvocationId, unique_part
@@ -83,7 +86,15 @@ class OperationMaker:
                 wait,
             )
         service, handler = chance.pick(
-            (("Greeter", "greet"), ("Chores", "steps"), ("Chores", "flaky"), ("Chores", "slow"))
+            (
+                ("Greeter", "greet"),
+                ("Chores", "steps"),
+                ("Chores", "flaky"),
+                ("Chores", "slow"),
+                ("Chores", "nap"),
+                ("Chores", "delegate"),
+                ("Chores", "ask"),
+            )
         )
         body = b'"%s"' % name.encode()
         return Operation(name, self._request(service, handler, None, body, name), 0, wait)
@@ -142,6 +153,8 @@ def make_app(loop: SimulationLoop, chance: Chance, trace: Trace) -> App:
     async def slow(ctx: Context, name: str) -> int:
         return await ctx.run("slow", work, args=(300,))
 
+    _add_waiting_chores(chores, work)
+
     @counter.handler()
     async def add(ctx: ObjectContext, amount: int) -> int:
         count = (await ctx.get("count", type_hint=int) or 0) + amount
@@ -156,3 +169,32 @@ def make_app(loop: SimulationLoop, chance: Chance, trace: Trace) -> App:
         return count + amount
 
     return App([greeter, chores, counter])
+
+
+def _add_waiting_chores(chores: Service, work: Callable[[int], Coroutine[Any, Any, int]]) -> None:
+    """Handlers that wait for something else than their own steps."""
+
+    @chores.handler()
+    async def nap(ctx: Context, name: str) -> int:
+        before = await ctx.run("before", work, args=(5,))
+        await asyncio.sleep(0.001 + before % 50 / 1000)  # noqa: TID251 - what is tried here
+        return before
+
+    @chores.handler()
+    async def ask(ctx: Context, name: str) -> str:
+        awakeable, answer = ctx.awakeable(type_hint=int)
+        ctx.service_send(reply, awakeable, send_delay=timedelta(milliseconds=7))
+        return f"{name} {await answer}"
+
+    @chores.handler()
+    async def reply(ctx: Context, awakeable: str) -> None:
+        ctx.resolve_awakeable(awakeable, await ctx.run("answer", work, args=(5,)))
+
+    @chores.handler()
+    async def delegate(ctx: Context, name: str) -> list[Any]:
+        calls: list[Awaitable[Any]] = [
+            ctx.service_call(nap, name),
+            ctx.service_call(nap, name),
+            ctx.service_call(ask, name),
+        ]
+        return list(await asyncio.gather(*calls))
