@@ -67,8 +67,9 @@ class DurableTimers:
         """A timer was written, by a record of this time."""
         if not self._running:
             return
-        # Record time never goes back, and neither does time here.
-        self._now_ns = max(self._now_ns, record_time_ns)
+        # Record time never goes back, and neither does time here. What has passed until now is
+        # counted first: added to the record's time later on, it would count twice.
+        self._now_ns = max(self.now_ns(), record_time_ns)
         due = (timer.due_ns, timer.invocation_id, timer.number)
         if self._loaded_to is not None and due > self._loaded_to:
             return
