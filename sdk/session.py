@@ -243,7 +243,8 @@ class Session:
                 f"the node opened more than the {self._worker.attempts_max} attempts that this "
                 "worker takes at once"
             )
-        attempt = Attempt(handler, self, stream, (opened.epoch, opened.attempt))
+        number = (opened.epoch, opened.attempt)
+        attempt = self._worker.make_attempt(handler, self, stream, number)
         attempts[stream] = attempt
         return attempt, attempt.feed(frames, record_time_ns, body_end)
 

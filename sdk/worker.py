@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -43,6 +43,7 @@ class Worker:
         handler_threads: runs handlers that are a `def`.
         clock: tells time.
         attempts_max: bound on the attempts of one session.
+        make_attempt: makes what runs one attempt; takes what `Attempt` takes.
         welcomed: set once a node has taken this worker.
     """
 
@@ -60,6 +61,7 @@ class Worker:
         step_threads_max: int = THREADS_MAX_DEFAULT,
         handler_threads_max: int = HANDLER_THREADS_MAX_DEFAULT,
         drain_seconds: float = DRAIN_SECONDS_DEFAULT,
+        make_attempt: Callable[..., Attempt] = Attempt,
     ) -> None:
         """Take the app and the ports; `run` connects."""
         self._transport = transport
@@ -78,6 +80,7 @@ class Worker:
         self.deployment = deployment
         self.handlers = app.handler_table()
         self.attempts_max = attempts_max
+        self.make_attempt = make_attempt
         self.welcomed = asyncio.Event()
         self.hello = msgspec.msgpack.encode(
             Hello(deployment, code_hash, name, attempts_max, PROTOCOL_VERSION, app.manifest())
