@@ -243,8 +243,8 @@ class Demo:
             except (OSError, http.client.HTTPException) as error:
                 last = f"{type(error).__name__}: {error}"
             else:
-                if response.status == 200:
-                    return json.loads(answer)
+                if response.status in (200, 202):
+                    return json.loads(answer) if answer else None
                 last = f"HTTP {response.status} {answer.decode(errors='replace')}"
                 # No worker yet (404), overloaded, not leading yet: these pass by themselves.
                 if response.status not in (404, 429, 503):
@@ -322,6 +322,37 @@ def kill_under_load(demo: Demo, count: int) -> None:
     demo.answer(f"up again after {seconds:.1f} s, the other {count - before} adds were answered")
 
 
+def wait_through_a_crash(demo: Demo) -> None:
+    """A handler that waits for an answer from outside, while everything that runs it dies."""
+    demo.start_worker("approval")
+    demo.step(f"POST http://{demo.addresses['ingress-http']}/Article/first/publish/send")
+    demo.post("/Article/first/publish/send", None, "publish")
+    deadline = time.monotonic() + ANSWER_SECONDS_MAX
+    while not (awakeable := demo.post("/Article/first/awaited", None)):
+        if time.monotonic() > deadline:
+            raise DemoFailedError("the handler asks for no approval")
+        time.sleep(0.05)
+    demo.answer(f"it waits for an answer to {awakeable}")
+
+    demo.step("kill -9 the node and the worker that it waits on")
+    for name in ("approval", "node"):
+        process = demo.processes.pop(name)
+        process.kill()
+        process.wait()
+    demo.start_node()
+    demo.start_worker("approval")
+    ingress, admin = demo.flags("ingress-grpc"), demo.flags("admin")
+    where = ["--admin", f"http://{admin[1]}"] if admin else []
+    listed = demo.command("invocations", "list", "--service", "Article", *where)
+    demo.answer(listed)
+
+    where = ["--ingress", ingress[1]] if ingress else []
+    demo.command("awakeables", "resolve", awakeable, "true", *where)
+    demo.step(f"POST http://{demo.addresses['ingress-http']}/Article/first/publish   as before")
+    expect(demo.post("/Article/first/publish", None, "publish"), "published")
+    demo.answer('"published"   the handler went on where it waited')
+
+
 def show_partitions(demo: Demo) -> None:
     """What an operator sees: every partition has a leader and nothing is left to apply."""
     admin = demo.flags("admin")
@@ -362,10 +393,12 @@ def tell(demo: Demo) -> None:
     demo.add(5, "first", 5, "   answered before the crash, not counted again")
     demo.read_counter(90)
 
+    wait_through_a_crash(demo)
+
     show_partitions(demo)
 
     demo.step("stop workers and node")
-    for name in ("greeter", "counter", "node"):
+    for name in ("greeter", "counter", "approval", "node"):
         demo.stop(name)
     demo.answer("all ended in good order")
 
