@@ -5,6 +5,9 @@ from typing import Final
 from ..core.protocol import messages
 from ..proto.generated import service_protocol_pb2 as wire
 
+INGRESS_PATH: Final = "x-restate-ingress-path"
+"""The first header of what came over HTTP: its path and query, as received."""
+
 
 class EncodedHeaders:
     """The headers part of INPUT commands, remembered: clients repeat themselves."""
@@ -18,8 +21,9 @@ class EncodedHeaders:
 
     def encode(self, headers: tuple[tuple[str, str], ...]) -> bytes:
         """An INPUT command with these headers and nothing else, encoded."""
-        # The first one is the path when the request came over HTTP: a new one for each key.
-        rest = headers[1:]
+        # The path is a new one for each key.
+        own = 1 if headers and headers[0][0] == INGRESS_PATH else 0
+        rest = headers[own:]
         encoded = self._known.get(rest)
         if encoded is None:
             encoded = _encode_headers(rest)
@@ -27,7 +31,7 @@ class EncodedHeaders:
                 if len(self._known) >= self.ENTRIES_MAX:
                     self._known.clear()
                 self._known[rest] = encoded
-        return _encode_headers(headers[:1]) + encoded
+        return _encode_headers(headers[:1]) + encoded if own else encoded
 
 
 def _encode_headers(headers: tuple[tuple[str, str], ...]) -> bytes:

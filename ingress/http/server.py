@@ -20,6 +20,7 @@ from ..errors import (
     NotLeaderError,
     UnknownHandlerError,
 )
+from ..input_frames import INGRESS_PATH
 from ..requests import InvocationRequest, PendingReply
 from . import operations, responses
 from .delays import parse_delay
@@ -36,7 +37,6 @@ _DISCONNECT_CHECK_SECONDS: Final = 1.0
 """Only a call that waits longer is worth watching for a client that gives up."""
 _DRAIN_BODIES: Final = 2
 """How many limits of an oversized body are read and dropped, so that the answer is seen."""
-_INGRESS_PATH: Final = "x-restate-ingress-path"
 _LIMIT_KEY: Final = "x-restate-limit-key"
 _METHODS: Final = "GET, POST"
 _plain_path: Final = re.compile(r"[A-Za-z0-9/_.~-]*").fullmatch
@@ -71,7 +71,7 @@ class _Head:
             path = quote(path, safe="/!$&'()*+,;=:@~")
         if scope.query_string:
             path = f"{path}?{scope.query_string}"
-        self.passed = [(_INGRESS_PATH, path)]
+        self.passed = [(INGRESS_PATH, path)]
         for header in scope.headers.items():
             name = header[0]
             # One look-up for the many headers that only pass through.
