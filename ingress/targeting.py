@@ -20,7 +20,7 @@ from .errors import (
 from .requests import InvocationRequest
 
 KEY_BYTES_MAX: Final = 2048
-"""The longest key of a virtual object or workflow: it is part of every row of it."""
+"""The longest key of a virtual object or workflow, and idempotency key: they are in every row."""
 _SHOWN_MAX: Final = 10
 _WILDCARD: Final = "*/*"
 
@@ -71,8 +71,12 @@ def find_target(targets: Targets, request: InvocationRequest) -> Target:
     elif len(key) * 4 > KEY_BYTES_MAX:
         check_key(key)
     if request.idempotency_key is not None:
-        if request.idempotency_key == "":
-            raise BadRequestError("the idempotency key is empty: give one, or leave it out")
+        size = len(request.idempotency_key.encode())
+        if not 0 < size <= KEY_BYTES_MAX:
+            raise BadRequestError(
+                f"the idempotency key has {size} bytes: give one of 1 to {KEY_BYTES_MAX}, or leave "
+                "it out"
+            )
         if target.target_kind == KIND_WORKFLOW_RUN:
             raise BadRequestError(
                 f"{request.service}/{request.handler} is a workflow's run and takes no idempotency "

@@ -181,6 +181,19 @@ def test_id_that_was_minted_long_ago_is_refused_unless_it_is_known() -> None:
     on(scenario)
 
 
+def test_asking_for_results_writes_nothing() -> None:
+    async def scenario(node: InProcessNode) -> None:
+        called = await node.call("Greeter", "greet", b'"Ann"')
+        before = [status.applied_lsn for status in node.engine.manager.partitions()]
+        for _ in range(3):
+            assert (await attached(node, called.invocation_id)).value == called.value
+            assert node.engine.dispatcher.output(called.invocation_id).value == called.value
+            assert node.engine.dispatcher.lookup(called.invocation_id) == called.invocation_id
+        assert [status.applied_lsn for status in node.engine.manager.partitions()] == before
+
+    on(scenario)
+
+
 def test_what_is_too_large_or_too_late_is_refused_before_anything_is_logged() -> None:
     async def scenario(node: InProcessNode) -> None:
         dispatcher = node.engine.dispatcher

@@ -227,6 +227,12 @@ def test_signals_awakeables_and_cancellation_are_acknowledged_and_work() -> None
             "INVALID_ARGUMENT",
             "PD0506",
         ),
+        (
+            "call",
+            wire.CallRequest(invocation=invocation("Greeter", "greet", idempotency_key="k" * 2049)),
+            "INVALID_ARGUMENT",
+            "PD0506",
+        ),
         ("attach", wire.AttachRequest(), "INVALID_ARGUMENT", "PD0506"),
         ("attach", wire.AttachRequest(invocation=by_id(UNKNOWN)), "NOT_FOUND", "PD0912"),
         ("attach", wire.AttachRequest(invocation=by_id("inv_1")), "INVALID_ARGUMENT", "PD0401"),

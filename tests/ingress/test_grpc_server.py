@@ -183,7 +183,7 @@ def test_client_that_cancels_is_forgotten() -> None:
             while len(asyncio.all_tasks()) > before:
                 await asyncio.sleep(0.005)
 
-    serve(scenario)
+    assert len(serve(scenario).forgotten) == 1
 
 
 def test_health_and_reflection_name_the_service() -> None:

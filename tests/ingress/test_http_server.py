@@ -282,6 +282,7 @@ def test_client_that_leaves_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> Non
             await until(lambda: len(dispatcher.waiting) == 1)
             assert len(asyncio.all_tasks()) == before + 1
         await until(lambda: len(asyncio.all_tasks()) == before)
+        assert len(dispatcher.forgotten) == 1
         # The invocation lives on, and its answer, that nobody waits for, does no harm.
         dispatcher.waiting[0](Completed(INVOCATION_ID, b"late"))
         status, _, _ = await asyncio.to_thread(ask, address, "POST", "/Greeter/echo", b"1")
