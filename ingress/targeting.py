@@ -71,12 +71,9 @@ def find_target(targets: Targets, request: InvocationRequest) -> Target:
     elif len(key) * 4 > KEY_BYTES_MAX:
         check_key(key)
     if request.idempotency_key is not None:
-        size = len(request.idempotency_key.encode())
-        if not 0 < size <= KEY_BYTES_MAX:
-            raise BadRequestError(
-                f"the idempotency key has {size} bytes: give one of 1 to {KEY_BYTES_MAX}, or leave "
-                "it out"
-            )
+        if request.idempotency_key == "":
+            raise BadRequestError("the idempotency key is empty: give one, or leave it out")
+        check_key(request.idempotency_key, "idempotency key")
         if target.target_kind == KIND_WORKFLOW_RUN:
             raise BadRequestError(
                 f"{request.service}/{request.handler} is a workflow's run and takes no idempotency "
@@ -87,10 +84,10 @@ def find_target(targets: Targets, request: InvocationRequest) -> Target:
     return target
 
 
-def check_key(key: str) -> None:
+def check_key(key: str, name: str = "key") -> None:
     """Refuse a key that is too long. Raises BadRequestError."""
     if len(key.encode()) > KEY_BYTES_MAX:
-        raise BadRequestError(f"the key is longer than {KEY_BYTES_MAX} bytes")
+        raise BadRequestError(f"the {name} is longer than {KEY_BYTES_MAX} bytes")
 
 
 def _kind_name(target: Target) -> str:

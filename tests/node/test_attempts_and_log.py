@@ -6,8 +6,8 @@ import pytest
 
 from perdure.core.ids import InvocationId, LogId
 from perdure.core.protocol import messages
-from perdure.ingress.dispatcher import CallReply, Completed, InvocationRequest, SendReply
 from perdure.ingress.errors import NotLeaderError
+from perdure.ingress.requests import CallReply, Completed, InvocationRequest, SendReply
 from perdure.log.types import Record
 from perdure.partition_processor.commands import attempt_chunk
 from perdure.proto.generated import service_protocol_pb2 as wire

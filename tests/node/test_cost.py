@@ -9,7 +9,7 @@ import pytest
 
 from perdure.core.storage.kv import PutOrDelete
 from perdure.core.storage.memory import MemoryStore
-from perdure.ingress.dispatcher import Completed, InvocationRequest
+from perdure.ingress.requests import Completed, InvocationRequest
 from perdure.sdk import Context, ObjectContext, Service, VirtualObject, app
 from perdure.testing import InProcessNode
 

@@ -18,8 +18,8 @@ from perdure.core.protocol.session import (
     ServiceManifest,
 )
 from perdure.core.storage.memory import MemoryStore
-from perdure.ingress.dispatcher import Completed, InvocationRequest, PendingReply, Rejected
 from perdure.ingress.errors import BadRequestError, OverloadedError
+from perdure.ingress.requests import Completed, InvocationRequest, PendingReply, Rejected
 from perdure.partition_processor.clients import InvocationIdInUseError
 from perdure.proto.generated import service_protocol_pb2 as wire
 from perdure.sdk import (

@@ -7,8 +7,8 @@ import pytest
 from perdure.core.errors import PerdureError, StorageError
 from perdure.core.ids import LogId
 from perdure.core.storage.memory import MemoryStore
-from perdure.ingress.dispatcher import Completed, InvocationRequest, Rejected
 from perdure.ingress.errors import NotLeaderError
+from perdure.ingress.requests import Completed, InvocationRequest, Rejected
 from perdure.log import VirtualLog
 from perdure.sdk import Context, ObjectContext, Service, VirtualObject, app
 from perdure.testing import InProcessNode

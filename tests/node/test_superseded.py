@@ -7,7 +7,7 @@ import pytest
 from perdure.core.ids import LogId
 from perdure.core.protocol import messages
 from perdure.core.storage.memory import MemoryStore
-from perdure.ingress.dispatcher import Completed, InvocationRequest
+from perdure.ingress.requests import Completed, InvocationRequest
 from perdure.log import Record
 from perdure.partition_processor.records import (
     ANNOUNCE_LEADER,

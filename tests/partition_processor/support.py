@@ -3,7 +3,7 @@
 from perdure.core.ids import InvocationId
 from perdure.core.protocol import messages
 from perdure.core.storage.memory import MemoryStore
-from perdure.ingress.dispatcher import input_frame
+from perdure.ingress.input_frames import input_frame
 from perdure.log.types import Batch, Record
 from perdure.partition_processor.effects import Effect
 from perdure.partition_processor.machine import Machine

@@ -6,7 +6,7 @@ import pytest
 
 from perdure.core.ids import LogId
 from perdure.core.storage.memory import MemoryStore
-from perdure.ingress.dispatcher import Completed
+from perdure.ingress.requests import Completed
 from perdure.log import VirtualLog
 from perdure.partition_processor.log_trimmer import LogTrimmer
 from perdure.sdk import Context, Service, app
