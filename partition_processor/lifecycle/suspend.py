@@ -1,5 +1,7 @@
 """An invocation has no attempt until something comes; proof that something can."""
 
+from typing import Final
+
 import msgspec
 
 from ...core.ids import InvocationId
@@ -12,6 +14,8 @@ from ..tables import id_sets, keys
 from ..tables.invocations import STATUS_RUNNING, STATUS_SUSPENDED, Invocation, Waiting
 from .notify import is_satisfied
 from .start import start_attempt
+
+NUMBERS_SHOWN_MAX: Final = 10
 
 
 def check_can_wake(chunk: ReadChunk, invocation: Invocation) -> None:
@@ -42,8 +46,14 @@ def check_can_wake(chunk: ReadChunk, invocation: Invocation) -> None:
     if not can_come:
         raise ProtocolViolationError(
             "the attempt suspended, but nothing that it waits for can ever come: it waits for "
-            f"completions {list(waiting.completions)} and signals {list(waiting.signals)}"
+            f"completions {_some(waiting.completions)} and signals {_some(waiting.signals)}"
         )
+
+
+def _some(numbers: tuple[int, ...]) -> str:
+    """The first numbers as text: it is stored, and code may send any number of them."""
+    more = ", …" if len(numbers) > NUMBERS_SHOWN_MAX else ""
+    return f"[{', '.join(map(str, numbers[:NUMBERS_SHOWN_MAX]))}{more}]"
 
 
 def suspend(

@@ -5,18 +5,23 @@ from perdure.core.protocol import messages
 from perdure.core.storage.memory import MemoryStore
 from perdure.ingress.input_frames import input_frame
 from perdure.log.types import Batch, Record
+from perdure.partition_processor.context import WHOLE, PartitionRange
 from perdure.partition_processor.effects import Effect
 from perdure.partition_processor.machine import Machine
 from perdure.partition_processor.records import (
     KIND_OBJECT_EXCLUSIVE,
     KIND_SERVICE,
+    KIND_WORKFLOW_RUN,
+    KIND_WORKFLOW_SHARED,
     KINDS,
     AttemptChunk,
+    CallTarget,
     Command,
     Invoke,
     encode_command,
 )
 from perdure.partition_processor.tables import keys
+from perdure.partition_processor.tables.invocations import STATUS_NAMES, Invocation
 from perdure.partition_processor.tables.progress import (
     Progress,
     decode_progress,
@@ -25,23 +30,25 @@ from perdure.partition_processor.tables.progress import (
 from perdure.partition_processor.transaction import Transaction
 from perdure.proto.generated import service_protocol_pb2 as wire
 
-PROGRESS_ROW = keys.PROGRESS + bytes(8)
+from .frames import Entry, read_frames
 
 
 class Partition:
     """A machine with its store; `apply` commits each batch as the processor would."""
 
-    def __init__(self, store: MemoryStore | None = None) -> None:
+    def __init__(self, store: MemoryStore | None = None, own: PartitionRange = WHOLE) -> None:
         self.store = store or MemoryStore()
+        self.own = own
+        self.progress_row = keys.PROGRESS + own.first
         self.reopen()
         self.history: list[Record] = []
 
     def reopen(self) -> None:
         """Forget everything but the store."""
-        stored = self.store.get(PROGRESS_ROW)
+        stored = self.store.get(self.progress_row)
         progress = Progress() if stored is None else decode_progress(stored)
         self.transaction = Transaction(self.store)
-        self.machine = Machine(self.transaction, progress)
+        self.machine = Machine(self.transaction, progress, self.own)
 
     def apply(self, *commands: Command, epoch: int = 1, time_ns: int = 1_000) -> list[Effect]:
         """Apply one batch and give its effects."""
@@ -61,9 +68,52 @@ class Partition:
             self.machine.apply_batch(Batch(first, time_ns, 1, records), 1)
         finally:
             operations = self.transaction.take()
-            operations.append((PROGRESS_ROW, encode_progress(self.machine.progress())))
+            operations.append((self.progress_row, encode_progress(self.machine.progress())))
             self.store.write(operations)
         return self.machine.take_effects()
+
+    def send(
+        self,
+        invocation_id: InvocationId,
+        *items: tuple[int, bytes],
+        calls: tuple[CallTarget, ...] = (),
+        time_ns: int = 1_000,
+    ) -> list[Effect]:
+        """Apply frames of the invocation's current attempt as one record."""
+        attempt = self.invocation(invocation_id).attempt
+        return self.apply(
+            AttemptChunk(invocation_id, attempt, "dp-1", frames(*items), calls), time_ns=time_ns
+        )
+
+    def invocation(self, invocation_id: InvocationId) -> Invocation:
+        """An invocation that exists."""
+        invocation = self.transaction.invocation(invocation_id)
+        assert invocation is not None, "there is no such invocation"
+        return invocation
+
+    def status(self, invocation_id: InvocationId) -> str:
+        """An invocation's status by name; ``unknown`` when there is none."""
+        invocation = self.transaction.invocation(invocation_id)
+        return "unknown" if invocation is None else STATUS_NAMES[invocation.status]
+
+    def journal(self, invocation_id: InvocationId) -> list[Entry]:
+        """An invocation's journal, read."""
+        invocation = self.invocation(invocation_id)
+        chunks = self.transaction.journal(invocation_id, invocation)
+        entries = [item for chunk in chunks for item in read_frames(chunk.frames)]
+        assert len(entries) == invocation.entries
+        return entries
+
+    def rows(self, tables: bytes) -> list[bytes]:
+        """The keys of these tables' rows."""
+        return [key for key in self.content() if key[:1] in tables]
+
+    def counts(self) -> dict[str, int]:
+        """How many invocations have each status that any has; checked against the rows."""
+        counts = dict(zip(STATUS_NAMES, self.machine.progress().counts, strict=True))
+        rows = [self.status(InvocationId(key[1:])) for key in self.rows(keys.INVOCATIONS)]
+        assert counts == {name: rows.count(name) for name in STATUS_NAMES}
+        return {name: count for name, count in counts.items() if count}
 
     @property
     def digest(self) -> bytes:
@@ -90,6 +140,12 @@ def greet(number: int, body: bytes = b'"Ann"') -> Invoke:
 def add(number: int, key: str = "k", kind: int = KIND_OBJECT_EXCLUSIVE) -> Invoke:
     """A call of a virtual object."""
     return Invoke(identity(number, key), "Counter", "add", key, kind, input_frame(b"", b"1"))
+
+
+def workflow(number: int, key: str = "w", *, handler: str = "run") -> Invoke:
+    """A call of a workflow: its run, or a shared handler under another name."""
+    kind = KIND_WORKFLOW_RUN if handler == "run" else KIND_WORKFLOW_SHARED
+    return Invoke(identity(number, key), "Order", handler, key, kind, input_frame(b"", b"{}"))
 
 
 def frames(*items: tuple[int, bytes]) -> bytes:
