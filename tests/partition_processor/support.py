@@ -6,7 +6,7 @@ from perdure.core.storage.memory import MemoryStore
 from perdure.ingress.input_frames import input_frame
 from perdure.log.types import Batch, Record
 from perdure.partition_processor.context import WHOLE, PartitionRange
-from perdure.partition_processor.effects import Effect
+from perdure.partition_processor.effects import Done, Effect
 from perdure.partition_processor.machine import Machine
 from perdure.partition_processor.records import (
     KIND_OBJECT_EXCLUSIVE,
@@ -84,6 +84,14 @@ class Partition:
         return self.apply(
             AttemptChunk(invocation_id, attempt, "dp-1", frames(*items), calls), time_ns=time_ns
         )
+
+    def operate(self, command: Command, time_ns: int = 1_000) -> tuple[str, list[Effect]]:
+        """Apply an operation that a client asked for: what it is told, and the other effects."""
+        number = max(0, self.machine.context.sequence) + 1
+        record = Record(KINDS[type(command)], encode_command(command), (), 1, None, number)
+        effects = self.apply_records([record], time_ns)
+        (done,) = [item for item in effects if isinstance(item, Done)]
+        return done.outcome, [item for item in effects if not isinstance(item, Done)]
 
     def invocation(self, invocation_id: InvocationId) -> Invocation:
         """An invocation that exists."""
