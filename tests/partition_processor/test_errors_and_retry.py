@@ -1,10 +1,13 @@
 """Attempts that fail: waiting, pausing, giving up, and what is kept about it."""
 
+from typing import Any
+
+import msgspec
 import pytest
 
 from perdure.core.protocol import messages
 from perdure.partition_processor.commands.attempt_chunk import VIOLATION_DELAY_NS
-from perdure.partition_processor.effects import ArmRetry, EndAttempt, StartAttempt
+from perdure.partition_processor.effects import ArmRetry, Effect, EndAttempt, StartAttempt
 from perdure.partition_processor.records import (
     DELAY_NS_MAX,
     AttemptFailed,
@@ -38,12 +41,11 @@ def events(partition: Partition) -> list[Event]:
     return [decode_event(content[key]) for key in sorted(content) if key.startswith(start)]
 
 
-def fail(partition: Partition, delay_ns: int | None = 50, **fields: object) -> list[object]:
+def fail(partition: Partition, delay_ns: int | None = 50, **fields: Any) -> list[Effect]:
     """Have the current attempt fail."""
     attempt = partition.invocation(ONE).attempt
-    counts = bool(fields.pop("counts", True))
-    command = AttemptFailed(ONE, attempt, 500, "boom", delay_ns, counts, **fields)  # type: ignore[arg-type]
-    return list(partition.apply(command, time_ns=2_000))
+    command = AttemptFailed(ONE, attempt, 500, "boom", delay_ns, fields.pop("counts", True))
+    return partition.apply(msgspec.structs.replace(command, **fields), time_ns=2_000)
 
 
 def start(partition: Partition) -> None:
