@@ -23,7 +23,7 @@ _HTTP_OF_STATUS: Final = {
     "UNAVAILABLE": 503,
     "DEADLINE_EXCEEDED": 504,
 }
-_HTTP_OF_CODE: Final = {"PD0505": 413}
+_HTTP_OF_CODE: Final = {"PD0505": 413, "PD0511": 400, "PD0911": 410}
 
 
 class HttpError(Exception):
