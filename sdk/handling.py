@@ -1,6 +1,7 @@
 """Options of services and handlers: what users give, checked, as the manifest has it."""
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
@@ -23,6 +24,8 @@ _DURATIONS: Final = {
 _FLAGS: Final = ("enable_lazy_state", "ingress_private")
 _ON_MAX_ATTEMPTS: Final = ("pause", "kill")
 _ATTEMPTS_MAX: Final = 2**31 - 1
+_SERVICE_NAME: Final = re.compile(r"([a-zA-Z]|_[a-zA-Z0-9])[a-zA-Z0-9._-]{0,254}")
+_HANDLER_NAME: Final = re.compile(r"([a-zA-Z]|_[a-zA-Z0-9])[a-zA-Z0-9_]{0,254}")
 
 
 def handling_options(where: str, owner: str, given: Mapping[str, Any]) -> HandlingOptions:
@@ -53,6 +56,20 @@ def handling_options(where: str, owner: str, given: Mapping[str, Any]) -> Handli
     if policy is not None:
         fields |= _retry_fields(refuse, policy)
     return HandlingOptions(**fields)
+
+
+def check_service_name(where: str, name: Any) -> None:
+    """Refuse a service's name that no path could have. Raises InvalidOptionError."""
+    if not isinstance(name, str) or _SERVICE_NAME.fullmatch(name) is None:
+        refuse = _Refusal(where, "a service")
+        refuse("name", "a letter and then letters, digits, '_', '.' and '-', up to 255", name)
+
+
+def check_handler_name(where: str, service: str, name: Any) -> None:
+    """Refuse a handler's name that no path could have. Raises InvalidOptionError."""
+    if not isinstance(name, str) or _HANDLER_NAME.fullmatch(name) is None:
+        refuse = _Refusal(where, f"a handler of {service}")
+        refuse("name", "a letter and then letters, digits and '_', up to 255", name)
 
 
 def checked_timeout(where: str, owner: str, timeout: timedelta | None) -> timedelta | None:

@@ -16,6 +16,8 @@ from .errors import (
 from .handlers import Handler, HandlerKindName, HandlerSettings, register
 from .handling import (
     ContextManagers,
+    check_handler_name,
+    check_service_name,
     checked_managers,
     checked_texts,
     checked_timeout,
@@ -52,6 +54,7 @@ class ServiceBase:
         options: dict[str, Any],
     ) -> None:
         where = caller_line(sys._getframe(2))
+        check_service_name(where, name)
         owner = f"service {name}"
         checked_texts(where, owner, description, metadata)
         self._name = name
@@ -99,6 +102,7 @@ class ServiceBase:
             where = function_line(function)
             handler_name = name or str(getattr(function, "__name__", ""))
             owner = f"handler {self.name}/{handler_name}"
+            check_handler_name(where, self.name, handler_name)
             self._check_addition(where, handler_name, kind, options)
             checked_texts(where, owner, None, metadata)
             own_managers = checked_managers(where, owner, managers)

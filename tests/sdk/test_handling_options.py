@@ -259,3 +259,21 @@ def test_services_refuse_such_values_too() -> None:
         Workflow("Flow", abort_timeout=1)  # type: ignore[arg-type]
     with pytest.raises(InvalidOptionError, match="description of service S takes text, not 5"):
         Service("S", 5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["", "1st", "with space", "a/b", "__x", "ä", "x" * 256, 5])
+def test_names_that_no_path_could_have_are_refused(name: Any) -> None:
+    """Where they are given, and not when a worker offers them."""
+    with pytest.raises(InvalidOptionError, match=r"options.py:\d+: option name of a service takes"):
+        Service(name)
+    if name:
+        with pytest.raises(InvalidOptionError, match=r"options.py:\d+: option name of a handler"):
+            Service("S").handler(name)(query)
+
+
+def test_names_of_every_allowed_form_are_taken() -> None:
+    """Up to their greatest length."""
+    for name in ("a", "_1", "Greeter.v1-beta", "x" * 255):
+        assert Service(name).name == name
+    Service("S").handler("x" * 255)(query)
+    Service("S").handler("_private")(query)
