@@ -4,13 +4,15 @@ import asyncio
 import gc
 import signal
 import sys
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 import structlog
 import uvloop
 
 from ..core.errors import PerdureError
+from ..core.tasks import TaskScope
 from ..core.telemetry import configure_logging
 from .options import NodeOptions
 from .server import NodeServer
@@ -40,29 +42,49 @@ PARTS: Final = (
 )
 
 
-def run_server(options: NodeOptions) -> int:
+Beside: TypeAlias = Callable[[NodeServer, asyncio.Event], Coroutine[Any, Any, None]]
+"""What runs beside a node: it ends when the event is set, and the node after it."""
+
+
+def run_server(options: NodeOptions, beside: Beside | None = None) -> int:
     """Run a node until SIGTERM or SIGINT and give the process's exit code.
 
-    Raises PerdureError when the node cannot start or has to stop.
+    Args:
+        beside: runs along, from before the node is ready; cancelled when the node fails.
+
+    Raises PerdureError when the node cannot start or has to stop, and what `beside` raises.
     """
     configure_logging(options.logging)
     _refuse_bare_names()
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(options))
+        runner.run(_run(options, beside))
     return 0
 
 
-async def _run(options: NodeOptions) -> None:
+async def _run(options: NodeOptions, beside: Beside | None) -> None:
     server = NodeServer(options)
     loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.request_stop)
+        loop.add_signal_handler(number, server.request_stop if beside is None else stop.set)
     # What lives as long as the process need not be looked at by every collection.
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS_MAX, 20, 100)
-    await server.run()
+    if beside is None:
+        await server.run()
+        return
+
+    async def along() -> None:
+        try:
+            await beside(server, stop)
+        finally:
+            server.request_stop()
+
+    async with TaskScope("node") as scope:
+        scope.spawn(along(), name="beside")
+        await server.run()
 
 
 def _refuse_bare_names() -> None:

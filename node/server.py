@@ -31,6 +31,11 @@ class NodeServer:
 
     Start goes from the ground up: whoever may ask something can be answered by then. Stop goes the
     other way round.
+
+    Attributes:
+        ready: set once everything listens.
+        addresses: where each door listens, by its name: ``node``, ``ingress_http``,
+            ``ingress_grpc``, ``admin``.
     """
 
     def __init__(
@@ -45,7 +50,7 @@ class NodeServer:
         self._clock = clock or SystemClock()
         self._random = random or SystemRandom()
         self._stop = asyncio.Event()
-        self._ready = False
+        self.ready = asyncio.Event()
         self._engine: NodeEngine | None = None
         self._doors: list[HttpIngress | GrpcIngress | AdminServer] = []
         self._node_listener: Listener | None = None
@@ -81,7 +86,7 @@ class NodeServer:
             self.metrics.set_log_source(engine.logs.opened)
             await self._open_doors(engine)
             lag.start()
-            self._ready = True
+            self.ready.set()
             _log.info(
                 "node ready",
                 name=self._options.node.name,
@@ -142,5 +147,5 @@ class NodeServer:
             await self._node_listener.close()
         if engine is not None:
             engine.close()
-        if self._ready:
+        if self.ready.is_set():
             _log.info("node stopped", name=self._options.node.name)

@@ -49,12 +49,8 @@ class LoadedApp(msgspec.Struct, frozen=True):
         return deployment_of(self.code_hash)
 
 
-def load_app(path: str | Path) -> LoadedApp:
-    """Import an app file; its directory goes on ``sys.path``, as when it is run as a script.
-
-    Raises AppNotFoundError, AppImportError, NoServicesError, DuplicateServiceError,
-    HandlerSignatureError, InvalidOptionError or UnsupportedOptionError.
-    """
+def check_app_file(path: str | Path) -> Path:
+    """The whole path of an app file. Raises AppNotFoundError."""
     file = Path(path)
     if not file.is_file():
         raise AppNotFoundError(
@@ -63,7 +59,16 @@ def load_app(path: str | Path) -> LoadedApp:
         )
     if file.suffix != ".py":
         raise AppNotFoundError(f"{str(path)!r} is no Python file; its name must end in .py")
-    file = file.resolve()
+    return file.resolve()
+
+
+def load_app(path: str | Path) -> LoadedApp:
+    """Import an app file; its directory goes on ``sys.path``, as when it is run as a script.
+
+    Raises AppNotFoundError, AppImportError, NoServicesError, DuplicateServiceError,
+    HandlerSignatureError, InvalidOptionError or UnsupportedOptionError.
+    """
+    file = check_app_file(path)
     module = _import(file)
     services = _services_in(module)
     files = tuple(_local_files(file))

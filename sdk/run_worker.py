@@ -16,7 +16,7 @@ from ..core.net.choice import make_transport
 from ..core.net.transport import Transport
 from ..core.random import Random, SystemRandom
 from .attempt import Attempt
-from .loading import code_hash_of_app, deployment_of, load_app
+from .loading import LoadedApp, code_hash_of_app, deployment_of, load_app
 from .service import App
 from .step_runner import THREADS_MAX_DEFAULT
 from .worker import ATTEMPTS_MAX_DEFAULT, DRAIN_SECONDS_DEFAULT, Worker
@@ -91,7 +91,16 @@ def serve_app(
     if not logging.getLogger().handlers:
         logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
         logger.setLevel(logging.INFO)
-    loaded = load_app(path)
+    return serve_loaded(load_app(path), addresses, deployment, transport)
+
+
+def serve_loaded(
+    loaded: LoadedApp,
+    addresses: Sequence[str],
+    deployment: str | None = None,
+    transport: Transport | None = None,
+) -> int:
+    """As `serve_app`, with an app that was loaded before. Raises what `run_worker` raises."""
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
 
     async def main() -> None:

@@ -48,6 +48,9 @@ UPWARD_IMPORTS: dict[tuple[str, str], str] = {
     ("admin/cli/simulate.py", "testing"): (
         "the command that runs simulated worlds has to name them; it does so when it runs"
     ),
+    ("admin/cli/dev/__init__.py", "node"): (
+        "the command that runs a node beside a worker has to name it, as `perdure server` does"
+    ),
     ("admin/cli/server.py", "node"): (
         "the command that starts a node has to name what it starts; it does so when it runs, "
         "so that no other command loads a node"

@@ -15,11 +15,13 @@ INSTALL_LINE: Final = "pip install 'perdure[server]'"
 
 _HELP: Final = """Perdure: a log-centric durable runtime for Python.
 
-Start a node, then a worker that runs your code, then call it:
+Start a node, then a worker that runs your code, or both with dev, then call it:
 
   perdure server
 
   perdure worker greeter.py --connect 127.0.0.1:5122
+
+  perdure dev greeter.py
 
   perdure call Greeter/greet '"Ada"'
 
@@ -87,6 +89,8 @@ def build_app() -> "typer.Typer":
     )
     from .awakeables import build_awakeables
     from .deployments import build_deployments
+    from .dev import HELP as DEV_HELP
+    from .dev import dev
     from .invocations import build_invocations
     from .logs import build_logs
     from .services import build_services
@@ -112,6 +116,7 @@ def build_app() -> "typer.Typer":
     root.__doc__ = _HELP
     app.command("server", help=server.HELP)(server.server)
     app.command("worker", help=worker.HELP)(worker.worker)
+    app.command("dev", help=DEV_HELP)(dev)
     app.command("call", help=call.HELP)(call.call)
     app.command("send", help=send.HELP)(send.send)
     app.command("attach", help=attach.HELP)(attach.attach)
