@@ -1,21 +1,17 @@
 """The command: ``python -m bench``, wrapped by ``bench/run.sh`` and ``make bench``."""
 
 import argparse
-import contextlib
-import datetime
-import fcntl
-import json
 import os
-import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from . import environment, install, load, report, summary
-from .errors import BenchError, MissingTool
+from . import install, load, report, summary
+from .command import exit_status, new_result, progress, save
+from .errors import BenchError
 from .load import CONNECTIONS, WORKLOADS, Settings
-from .paths import DATA, LOGS, RESULTS, SCRATCH
-from .processes import Programs, signals_as_exit
+from .paths import LOGS
+from .processes import Programs
 from .systems import SYSTEMS
 
 EPILOG = """\
@@ -28,18 +24,7 @@ exit status: 0 measured (whatever the figures are), 1 a run failed, 2 something 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run and report; the status says whether it was measured, never how fast it was."""
     settings = _settings(arguments)
-    try:
-        with signals_as_exit(), one_run_at_a_time():
-            return _run(settings)
-    except MissingTool as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BenchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; everything that was started is stopped", file=sys.stderr)
-        return 130
+    return exit_status(lambda: _run(settings))
 
 
 def _run(settings: Settings) -> int:
@@ -50,16 +35,7 @@ def _run(settings: Settings) -> int:
     if "peer" in settings.systems:
         install.peer_server()
         install.peer_python()
-    started = datetime.datetime.now(datetime.UTC)
-    result: dict[str, Any] = {
-        "format": 1,
-        "started": started.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "settings": vars(settings),
-        "environment": environment.describe(),
-        "versions": {name: SYSTEMS[name].versions() for name in settings.systems},
-        "rounds": [],
-        "failures": [],
-    }
+    result = new_result(vars(settings), settings.systems) | {"rounds": [], "failures": []}
     with Programs(LOGS) as programs:
         for number in range(1, settings.rounds + 1):
             # One system after the other in each round, and the rounds in turn: when the machine
@@ -69,11 +45,8 @@ def _run(settings: Settings) -> int:
                 result["rounds"].append(entry)
 
     result["summary"] = summary.summarise(result["rounds"])
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / started.strftime("%Y-%m-%dT%H-%M-%SZ.json")
-    path.write_text(json.dumps(result, indent=1) + "\n")
     print(report.table(result))
-    print(f"\nraw data: bench/results/{path.name}", file=sys.stderr)
+    save(result)
     return 1 if result["failures"] else 0
 
 
@@ -85,17 +58,17 @@ def _measure_system(
     entry: dict[str, Any] = {"round": number, "system": name, "runs": []}
     label = f"round {number}/{settings.rounds}  {name:<8}"
     try:
-        _progress(f"{label}start")
+        progress(f"{label}start")
         system.start()
         entry["start_seconds"] = round(system.start_seconds, 3)
         system.check_answers()
-        _progress(f"{label}idle")
+        progress(f"{label}idle")
         entry["idle"] = load.measure_idle(system)
         for workload in settings.workloads:
             for connections in settings.connections:
                 run = load.measure(system, programs, workload, connections, settings)
                 entry["runs"].append(run)
-                _progress(
+                progress(
                     f"{label}{workload:<8}{connections:>3} conn. "
                     f"{run['requests_per_second']:>9.1f}/s  p50 {run['latency_ms']['p50']} ms"
                 )
@@ -105,21 +78,6 @@ def _measure_system(
     finally:
         system.stop()
     return entry
-
-
-@contextlib.contextmanager
-def one_run_at_a_time() -> Iterator[None]:
-    """Hold the scratch folder: two runs would share ports, processor and data folders."""
-    SCRATCH.mkdir(parents=True, exist_ok=True)
-    with (SCRATCH / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BenchError("another run is going on in this working copy") from None
-        # Left by a run that was killed.
-        shutil.rmtree(DATA, ignore_errors=True)
-        DATA.mkdir()
-        yield
 
 
 def _settings(arguments: Sequence[str] | None) -> Settings:
@@ -161,10 +119,6 @@ def _settings(arguments: Sequence[str] | None) -> Settings:
         workloads=(options.workload,) if options.workload else WORKLOADS,
         connections=(options.connections,) if options.connections else CONNECTIONS,
     )
-
-
-def _progress(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

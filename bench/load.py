@@ -12,7 +12,7 @@ from .paths import ROOT
 from .processes import Programs
 from .systems import System
 
-WORKLOADS = ("greet", "counter")
+WORKLOADS = ("greet", "greet3", "counter")
 CONNECTIONS = (1, 64)
 
 WRK_SLACK_SECONDS = 20.0

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from . import install
-from .__main__ import one_run_at_a_time
-from .errors import BenchError, MissingTool
+from .command import exit_status
+from .errors import BenchError
 from .load import WORKLOADS, wrk_command
 from .paths import LOGS, PROFILES, ROOT
-from .processes import Program, Programs, run_tool, signals_as_exit
+from .processes import Program, Programs, run_tool
 from .systems import Perdure, System
 
 ROLES = ("node", "worker")
@@ -31,22 +31,10 @@ TOP = 25
 def main(arguments: Sequence[str] | None = None) -> int:
     """Start, load, sample, print where the time went."""
     options = _options(arguments)
-    try:
-        with signals_as_exit(), one_run_at_a_time():
-            _profile(options)
-    except MissingTool as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BenchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; everything that was started is stopped", file=sys.stderr)
-        return 130
-    return 0
+    return exit_status(lambda: _profile(options))
 
 
-def _profile(options: argparse.Namespace) -> None:
+def _profile(options: argparse.Namespace) -> int:
     install.require_wrk()
     install.require_perdure()
     py_spy = install.require_py_spy()
@@ -64,6 +52,7 @@ def _profile(options: argparse.Namespace) -> None:
             raise BenchError(f"{error}\n{system.log_tails()}") from None
         finally:
             system.stop()
+    return 0
 
 
 @contextlib.contextmanager

@@ -34,8 +34,8 @@ def table(result: dict[str, Any]) -> str:
 
 def _section(key: str, ours: Run | None, peer: Run | None) -> list[str]:
     workload, connections = key.split()
-    rate_goal = summary.THROUGHPUT_AT_64 if connections == "64" else None
-    median_goal = summary.MEDIAN_LATENCY_AT_1 if connections == "1" else None
+    rate_goal = summary.THROUGHPUT_AT_64.get(workload) if connections == "64" else None
+    median_goal = summary.MEDIAN_LATENCY_AT_1.get(workload) if connections == "1" else None
     lines = [
         _heading(f"{workload}, {connections} connection{'s' if connections != '1' else ''}"),
         _row(

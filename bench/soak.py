@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from . import cpu, install
-from .__main__ import one_run_at_a_time
-from .errors import BenchError
-from .load import Settings, measure
+from .command import exit_status
+from .load import WORKLOADS, Settings, measure
 from .paths import LOGS
-from .processes import Programs, signals_as_exit
+from .processes import Programs
 from .systems import Perdure
 
 LOG_MIB_AIM = 512
@@ -33,18 +32,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run, print, and give 1 when the log grew beyond its aim or a call failed."""
     parser = argparse.ArgumentParser(prog="python -m bench.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0, help="how long the load lasts")
-    parser.add_argument("--workload", choices=("greet", "counter"), default="greet")
+    parser.add_argument("--workload", choices=WORKLOADS, default="greet")
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
     options = parser.parse_args(arguments)
-    try:
-        with signals_as_exit(), one_run_at_a_time(), Programs(LOGS) as programs:
-            install.require_wrk()
-            install.require_proc()
-            install.require_perdure()
-            result = soak(programs, options.workload, options.minutes * 60)
-    except BenchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return exit_status(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    install.require_wrk()
+    install.require_proc()
+    install.require_perdure()
+    with Programs(LOGS) as programs:
+        result = soak(programs, options.workload, options.minutes * 60)
     print(json.dumps(result, indent=1) if options.output == "json" else table(result))
     return 0 if result["log_mib_max"] <= LOG_MIB_AIM else 1
 

@@ -84,6 +84,7 @@ class System(ABC):
     def check_answers(self) -> None:
         """The work is done and not only acknowledged: measured calls give the right answers."""
         self._expect("/Greeter/greet", "Ann", GREETING)
+        self._expect("/Greeter/greet3", "Ann", GREETING)
         # A key that the load does not use, so that this holds at any time.
         self._expect("/Counter/check/add", 1, 1)
         self._expect("/Counter/check/add", 2, 3)
