@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import time
 from collections.abc import Callable
 
@@ -27,6 +28,18 @@ def post(port: int, path: str, body: object, *, seconds: float) -> tuple[int, ob
             return response.status, text
     finally:
         connection.close()
+
+
+def invocations_by_status(admin_port: int, *, seconds: float) -> dict[str, int]:
+    """How many invocations a node holds, from its metrics."""
+    connection = http.client.HTTPConnection("127.0.0.1", admin_port, timeout=seconds)
+    try:
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+    finally:
+        connection.close()
+    found = re.findall(r'^perdure_invocations\{status="([^"]+)"\} (\S+)$', text, re.MULTILINE)
+    return {status: int(float(count)) for status, count in found}
 
 
 def post_until_ok(

@@ -113,11 +113,17 @@ def _run_wrk(
     return _parse_summary(output, where)
 
 
-def _parse_summary(output: str, where: str) -> dict[str, Any]:
+def last_summary(output: str, where: str) -> dict[str, Any]:
+    """The figures that a load generator printed last, behind the mark."""
     lines = [line for line in output.splitlines() if line.startswith(SUMMARY_MARK)]
     if not lines:
-        raise BenchError(f"{where}: wrk printed no summary but:\n{output}", where=where)
+        raise BenchError(f"{where}: no summary was printed but:\n{output}", where=where)
     summary: dict[str, Any] = json.loads(lines[-1].removeprefix(SUMMARY_MARK))
+    return summary
+
+
+def _parse_summary(output: str, where: str) -> dict[str, Any]:
+    summary = last_summary(output, where)
     failed = {name: summary[name] for name in ERROR_COUNTS if summary[name]}
     if failed:
         counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in failed.items())

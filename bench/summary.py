@@ -37,6 +37,10 @@ MEDIAN_LATENCY_AT_1 = {
     "greet": Goal(aim=0.45, floor=0.6, more_is_better=False),
     "counter": Goal(aim=0.45, floor=0.6, more_is_better=False),
 }
+SESSION_BESIDE_HTTP = Goal(aim=0.8, floor=None, more_is_better=True)
+SLEEPERS_NODE_MIB = Goal(aim=1024.0, floor=None, more_is_better=False)
+SLEEPERS_LATE_MS = Goal(aim=1000.0, floor=None, more_is_better=False)
+WORK_BESIDE_SLEEPERS = Goal(aim=0.8, floor=None, more_is_better=True)
 START_SECONDS = Goal(aim=1.5, floor=None, more_is_better=False)
 IDLE_RSS_MIB = Goal(aim=150.0, floor=None, more_is_better=False)
 IDLE_CPU_PERCENT = Goal(aim=1.0, floor=None, more_is_better=False)

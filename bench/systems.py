@@ -7,6 +7,7 @@ import socket
 import tempfile
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 
 from . import install
@@ -130,23 +131,41 @@ class System(ABC):
 
 
 class Perdure(System):
-    """A node and a worker with all defaults, from the repository's own environment."""
+    """A node and a worker from the repository's own environment, with defaults where none is set.
+
+    `options` are set on the node, by their names in its configuration.
+    """
 
     name = "perdure"
     ingress_port = PORT_BASE
+    session_port = PORT_BASE + 1
+    admin_port = PORT_BASE + 2
     log_dir: Path
+    worker_dir: Path
+
+    def __init__(
+        self,
+        programs: Programs,
+        round_number: int,
+        *,
+        app: str = "perdure_app.py",
+        options: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(programs, round_number)
+        self._app = app
+        self._options = options or {}
 
     def _ports(self) -> dict[str, int]:
         return {
             "ingress HTTP": self.ingress_port,
-            "ingress gRPC": PORT_BASE + 1,
-            "admin": PORT_BASE + 2,
+            "ingress gRPC": self.session_port,
+            "admin": self.admin_port,
             "node": PORT_BASE + 3,
         }
 
     def _spawn(self, data: Path) -> None:
         perdure = install.require_perdure()
-        self.log_dir = data / "node" / "log"
+        self.log_dir, self.worker_dir = data / "node" / "log", data
         address = {use: f"127.0.0.1:{port}" for use, port in self._ports().items()}
         self._start_program(
             "node",
@@ -155,12 +174,13 @@ class Perdure(System):
             *("--ingress-grpc", address["ingress gRPC"]),
             *("--admin", address["admin"]),
             *("--node", address["node"]),
+            *(f"--set={name}={value}" for name, value in self._options.items()),
             data=data,
         )
         # At the same moment as the node: a worker waits for its node by itself.
         self._start_program(
             "worker",
-            *(perdure, "worker", APPS / "perdure_app.py", "--connect", address["node"]),
+            *(perdure, "worker", APPS / self._app, "--connect", address["node"]),
             data=data,
         )
 
