@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final, NoReturn, TypeVar, cast
 
+from ..core.addresses import parse_address
 from ..core.clock import Clock, SystemClock
 from ..core.ids import InvocationId, invocation_id_text, unique_part
 from ..core.protocol.session import HandlerKind
@@ -409,6 +410,7 @@ async def create_client(
         else:
             from .client_grpc import GrpcChannel
 
+            _check_address(address)
             channel = GrpcChannel(address)
             stack.push_async_callback(channel.close)
             requests = session = SessionRequests(
@@ -422,6 +424,16 @@ async def create_client(
             stack.callback(scope.cancel)
             scope.spawn(session.run(), name=address)
         yield RestateClient(requests, headers, clock=clock, random=random)
+
+
+def _check_address(address: str) -> None:
+    try:
+        parse_address(address)
+    except ValueError as error:
+        raise InvalidOptionError(
+            f"option ingress of create_client is {address!r}: {error}, or the URL of an HTTP front "
+            "door"
+        ) from None
 
 
 def _http_requests(url: str) -> Any:

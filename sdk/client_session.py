@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 from ..core.clock import Clock
-from ..core.errors import PerdureError
+from ..core.errors import PerdureError, TransportError
 from ..core.random import Random
 from ..core.retry import RetryPolicy
 from ..core.tasks import TaskScope
@@ -19,6 +19,7 @@ from ..proto.generated import ingress_pb2 as wire
 from .client_types import HttpError, refusal_of, settle, unreachable
 
 GIVE_UP_SECONDS_DEFAULT: Final = 30.0
+OPEN_SECONDS_MAX: Final = 5.0
 BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
 RECONNECT: Final = RetryPolicy(
     initial_interval_ns=20_000_000, interval_max_ns=1_000_000_000, attempts_max=None
@@ -80,16 +81,19 @@ class SessionRequests:
         random: Random,
         retry: RetryPolicy = RECONNECT,
         give_up_seconds: float = GIVE_UP_SECONDS_DEFAULT,
+        open_seconds_max: float = OPEN_SECONDS_MAX,
     ) -> None:
         """Take the way to a front door; `address` is its name in messages.
 
-        A request that has been failing for `give_up_seconds` fails for good.
+        A request that has been failing for `give_up_seconds` fails for good. A door that does not
+        say within `open_seconds_max` that the session is open counts as lost.
         """
         self._open_stream = open_stream
         self._address = address
         self._clock = clock
         self._random = random
         self._retry = retry
+        self._open_seconds_max = open_seconds_max
         self._give_up_ns = int(give_up_seconds * 1e9)
         self._pending: dict[int, _Pending] = {}
         self._unsent: deque[int] = deque()
@@ -129,9 +133,8 @@ class SessionRequests:
                 try:
                     stream = await self._open_stream()
                     try:
-                        first = await stream.read()
+                        self._opened(await self._first(stream))
                         opened = True
-                        self._opened(first)
                         await self._serve(stream)
                     finally:
                         stream.close()
@@ -144,6 +147,16 @@ class SessionRequests:
         finally:
             self._ended = refusal_of("CANCELLED", "", f"the client of {self._address} is closed")
             self._fail_all(self._ended)
+
+    async def _first(self, stream: RequestStream) -> wire.SessionResponses:
+        try:
+            async with asyncio.timeout(self._open_seconds_max):
+                return await stream.read()
+        except TimeoutError:
+            raise TransportError(
+                f"nobody opens a session within {self._open_seconds_max:g} seconds; is this the "
+                "address of a gRPC front door?"
+            ) from None
 
     async def _serve(self, stream: RequestStream) -> None:
         async with TaskScope("client session") as scope:

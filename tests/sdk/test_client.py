@@ -311,7 +311,7 @@ def test_bad_arguments_are_refused_before_anything_is_sent() -> None:
 
 
 def test_clients_refuse_what_they_cannot_do() -> None:
-    """A codec, and a URL without httpx."""
+    """A codec, and an address that is none."""
 
     async def opened(*arguments: Any, **options: Any) -> None:
         async with create_client(*arguments, **options):
@@ -319,6 +319,9 @@ def test_clients_refuse_what_they_cannot_do() -> None:
 
     with pytest.raises(UnsupportedOptionError, match="journal_value_codec"):
         asyncio.run(opened(journal_value_codec=object()))
+    for address in ("127.0.0.1", "host:99999", ""):
+        with pytest.raises(InvalidOptionError, match="option ingress of create_client"):
+            asyncio.run(opened(address))
 
 
 def test_urls_need_httpx(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,14 +16,14 @@ from perdure.proto.generated import ingress_pb2 as wire
 from perdure.sdk.client_session import SessionRequests
 from perdure.sdk.client_types import HttpError
 
-from .fake_front_door import Door, error, value
+from .fake_front_door import Door, Stream, error, value
 
 AT_ONCE = RetryPolicy(initial_interval_ns=1, interval_max_ns=1, attempts_max=None)
 
 
 @asynccontextmanager
 async def session_with(
-    door: Door, clock: ManualClock | None = None
+    door: Door, clock: ManualClock | None = None, open_seconds_max: float = 60
 ) -> AsyncIterator[SessionRequests]:
     """A session with a door; it waits for nothing before it connects again."""
     session = SessionRequests(
@@ -33,6 +33,7 @@ async def session_with(
         random=SeededRandom(1),
         retry=AT_ONCE,
         give_up_seconds=10,
+        open_seconds_max=open_seconds_max,
     )
     async with TaskScope("test") as scope:
         scope.spawn(session.run(), name="session")
@@ -171,6 +172,29 @@ def test_requests_fail_when_no_door_is_there_for_too_long() -> None:
             ) as caught:
                 await session.request(call(), repeatable=True)
         assert caught.value.status_code == 503
+
+    asyncio.run(main())
+
+
+def test_a_door_that_never_opens_counts_as_lost() -> None:
+    """Such as the HTTP front door, which waits for the end of a request that has none."""
+
+    async def main() -> None:
+        door = Door(echo)
+        opening = door.open_stream
+
+        async def silent() -> Stream:
+            stream = await opening()
+            if len(door.streams) == 1:
+                stream.inbox.get_nowait()
+            return stream
+
+        door.open_stream = silent  # type: ignore[method-assign]
+        async with session_with(door, open_seconds_max=0.01) as session:
+            answer = await session.request(call("a"), repeatable=False)
+        assert answer.call.value == b"a"
+        assert len(door.streams) >= 2
+        assert all(stream.closed for stream in door.streams)
 
     asyncio.run(main())
 
