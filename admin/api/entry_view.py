@@ -13,7 +13,6 @@ from .times import time_text
 from .value_view import key_text, short_text, value_view
 
 NS_PER_MS: Final = 1_000_000
-_YEAR_9999_NS: Final = 253_402_300_799 * 10**9
 _COMMAND: Final = "_COMMAND"
 _Read: TypeAlias = Callable[[bytes], Any]
 
@@ -117,8 +116,8 @@ def details_of(frame: Frame, invocation_id: InvocationId) -> str:
 
 
 def instant_text(milliseconds: int) -> str:
-    """An instant of the protocol; one beyond the calendar is the end of time."""
-    return time_text(min(milliseconds * NS_PER_MS, _YEAR_9999_NS))
+    """An instant of the protocol."""
+    return time_text(milliseconds * NS_PER_MS)
 
 
 def signal_text(invocation_id: InvocationId, index: int, name: str) -> str:

@@ -36,7 +36,6 @@ ITEMS_SHOWN: Final = 100
 """So many timers, messages or changes of one record are shown."""
 TEXT_SHOWN: Final = 4096
 """So many characters of a text are shown."""
-_YEAR_9999_NS: Final = 253_402_300_799 * 10**9
 _IDS: Final = ("invocation_id", "new_id", "parent")
 _INSTANTS: Final = ("due_ns", "start_ns", "expires_ns", "before_ns", "from_ns")
 _SHOWN_ELSEWHERE: Final = {
@@ -104,7 +103,7 @@ def _plain(name: str, value: Any) -> Any:
     if name in _IDS and value is not None:
         return invocation_id_text(value)
     if name in _INSTANTS:
-        return _instant(value) if value else None
+        return time_text(value) if value else None
     if isinstance(value, bytes):
         return value.hex() if name in ("partition_key", "expected") else value_view(value)
     if isinstance(value, str):
@@ -129,10 +128,6 @@ def line_of(command: Command) -> str:
     """A line about a command; what stands in columns of its own is left out."""
     describe = _LINES.get(type(command))
     return "" if describe is None else describe(command)
-
-
-def _instant(time_ns: int) -> str:
-    return time_text(min(time_ns, _YEAR_9999_NS))
 
 
 def _kind(kind: int) -> str:
@@ -162,7 +157,7 @@ def _invoke(command: Invoke) -> str:
     parts = (command.service, command.key, command.handler)
     line = "/".join(part for part in parts if part is not None)
     if command.start_ns:
-        line += f" at {_instant(command.start_ns)}"
+        line += f" at {time_text(command.start_ns)}"
     if command.parent is not None:
         line += f" for {_id(command.parent)}"
     return line
@@ -184,7 +179,7 @@ def _timers_fired(command: TimersFired) -> str:
     return _some(
         [
             f"{'start' if timer.number == 0 else f'sleep {timer.number}'} of "
-            f"{_id(timer.invocation_id)} due {_instant(timer.due_ns)}"
+            f"{_id(timer.invocation_id)} due {time_text(timer.due_ns)}"
             for timer in command.timers
         ]
     )
@@ -233,7 +228,7 @@ def _patch_state(command: PatchState) -> str:
 
 
 def _purge_expired(command: PurgeExpired) -> str:
-    return f"up to {command.count_max} that expired before {_instant(command.before_ns)}"
+    return f"up to {command.count_max} that expired before {time_text(command.before_ns)}"
 
 
 def _deliver(command: Deliver) -> str:

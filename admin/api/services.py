@@ -124,18 +124,23 @@ def _handler_view(manifest: HandlerManifest, target: Target) -> HandlerView:
     )
 
 
+def _duration(nanoseconds: int) -> str:
+    # What a worker announces is not bound to make sense.
+    return format_duration(max(0, nanoseconds))
+
+
 def _options(handling: Handling) -> HandlerOptions:
     retry = handling.retry
     return HandlerOptions(
-        retry_initial_interval=format_duration(retry.initial_interval_ns),
+        retry_initial_interval=_duration(retry.initial_interval_ns),
         retry_factor=retry.factor,
-        retry_max_interval=format_duration(retry.interval_max_ns),
+        retry_max_interval=_duration(retry.interval_max_ns),
         retry_max_attempts=retry.attempts_max,
         on_max_attempts="pause" if handling.pause_when_exhausted else "kill",
-        inactivity_timeout=format_duration(handling.inactivity_timeout_ns),
-        abort_timeout=format_duration(handling.abort_timeout_ns),
-        result_retention=format_duration(handling.completion_retention_ns),
-        journal_retention=format_duration(handling.journal_retention_ns),
-        plain_retention=format_duration(handling.plain_retention_ns),
+        inactivity_timeout=_duration(handling.inactivity_timeout_ns),
+        abort_timeout=_duration(handling.abort_timeout_ns),
+        result_retention=_duration(handling.completion_retention_ns),
+        journal_retention=_duration(handling.journal_retention_ns),
+        plain_retention=_duration(handling.plain_retention_ns),
         lazy_state=handling.lazy_state,
     )

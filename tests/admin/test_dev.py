@@ -4,17 +4,21 @@ import os
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import msgspec
 import pytest
 
-from perdure.admin.cli.dev import files
+from perdure.admin.api.invocation_answers import OperationAnswer, OperationResult
+from perdure.admin.api.service_answers import DeploymentList, DeploymentRow
+from perdure.admin.cli.dev import files, handover
 from perdure.admin.cli.dev.call_lines import app_lines
 from perdure.admin.cli.dev.child import report_of
 from perdure.admin.cli.dev.examples import example_of
 from perdure.admin.cli.dev.files import changed, take_snapshot
 from perdure.admin.cli.dev.report import read_report, write_report
+from perdure.admin.cli.invocations.filters import Filters
 from perdure.sdk import Context, ObjectContext, Service, VirtualObject, app
 from perdure.sdk.loading import LoadedApp
 
@@ -147,6 +151,35 @@ def test_a_snapshot_of_a_huge_directory_is_bounded_and_has_the_app(
 
     assert str(main) in snapshot
     assert len(snapshot) == 5
+
+
+def test_what_began_with_older_code_is_moved_but_what_somebody_paused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[str, object]] = []
+
+    def deployment(name: str, workers: int) -> DeploymentRow:
+        return DeploymentRow(name, "draining", workers, 0, 9, True, [], "", "")
+
+    def post(admin: str, path: str, body: dict[str, Any], kind: type) -> OperationAnswer:
+        asked.append((path, body["ids"]))
+        return OperationAnswer([OperationResult(text, "done", True, "") for text in body["ids"]])
+
+    def select(admin: str, filters: Filters, limit: int) -> SimpleNamespace:
+        assert filters.deployment == "old"
+        statuses = ("suspended", "paused", "backing-off", "ready")
+        return SimpleNamespace(rows=[SimpleNamespace(id=s, status=s) for s in statuses])
+
+    listed = DeploymentList([deployment("old", 0), deployment("beside", 1), deployment("new", 1)])
+    monkeypatch.setattr(handover, "get", lambda *_: listed)
+    monkeypatch.setattr(handover, "post", post)
+    monkeypatch.setattr(handover, "select", select)
+
+    assert handover.hand_over("http://node", "new") == 3
+    assert asked == [
+        ("/invocations/pause", ["backing-off", "ready"]),
+        ("/invocations/resume", ["suspended", "backing-off", "ready"]),
+    ]
 
 
 def test_an_app_that_is_not_there_is_said_before_anything_starts(tmp_path: Path) -> None:

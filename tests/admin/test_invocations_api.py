@@ -4,6 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+import pytest
+
+from perdure.admin.api import invocation_pages, pacing
+from perdure.admin.api.invocation_pages import InvocationsQuery, read_page
 from perdure.core.ids import InvocationId, invocation_id_text
 from perdure.partition_processor.tables.invocations import encode_invocation
 
@@ -259,7 +263,7 @@ def test_cancel_reaches_what_waits_and_says_what_has_completed() -> None:
     async def scenario(node: LogsNode) -> None:
         napping = await start(node, "Jobs", "nap")
         await until(node, napping, "suspended")
-        (asked,) = await act(node, "cancel", napping)
+        (asked,) = await act(node, "cancel", napping, napping)
         detail = await until(node, napping, "completed")
         again, wrong, unknown = await act(node, "cancel", napping, "inv_x", NOBODY)
 
@@ -376,14 +380,19 @@ def test_purge_forgets_the_journal_or_everything() -> None:
     on_jobs(scenario)
 
 
-def test_many_invocations_are_scanned_without_holding_the_loop_up() -> None:
+def test_many_invocations_are_scanned_without_holding_the_loop_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # With no time at all for a slice, everybody has a turn after each read of 50 rows.
+    monkeypatch.setattr(pacing, "SLICE_SECONDS", 0.0)
+
     async def scenario(node: LogsNode) -> None:
+        manager = node.node.engine.manager
         done = await node.node.call("Jobs", "steps", b"35")
-        processor = node.node.engine.manager.processors[0]
-        row = processor.transaction.invocation(done.invocation_id)
+        row = manager.processors[0].transaction.invocation(done.invocation_id)
         assert row is not None
         value = encode_invocation(row)
-        rows = [(b"i" + n.to_bytes(24, "big"), value) for n in range(20_000)]
+        rows = [(b"i" + number.to_bytes(24, "big"), value) for number in range(20_000)]
         node.node.stores["store"].write(list(rows))
         loop = asyncio.get_running_loop()
         turns = 0
@@ -394,10 +403,33 @@ def test_many_invocations_are_scanned_without_holding_the_loop_up() -> None:
             loop.call_soon(count)
 
         loop.call_soon(count)
-        page = await node.get("/invocations?limit=1000")
+        page = await read_page(manager, InvocationsQuery(limit=1000), 0)
 
-        assert page["looked_at"] == 20_001
-        # One slice looks at 50 rows or more; a scan in one piece would leave no turn at all.
-        assert turns > 20
+        assert page.looked_at == 20_001
+        assert turns >= 400
+
+    on_jobs(scenario)
+
+
+def test_a_page_looks_at_a_bounded_number_and_says_where_to_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(invocation_pages, "SCANNED_MAX", 10)
+
+    async def scenario(node: LogsNode) -> None:
+        started = {await start(node, "Jobs", "nap") for _ in range(25)}
+        seen: set[str] = set()
+        looked_at = []
+        after = ""
+        while True:
+            page = await node.get(f"/invocations?limit=1000{after}")
+            seen |= {row["id"] for row in page["invocations"]}
+            looked_at.append(page["looked_at"])
+            if page["next"] is None:
+                break
+            after = f"&after={page['next']}"
+
+        assert seen == started
+        assert looked_at == [10, 10, 5]
 
     on_jobs(scenario)

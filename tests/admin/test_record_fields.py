@@ -5,6 +5,7 @@ import pytest
 
 from perdure.admin.api.record_fields import ITEMS_SHOWN
 from perdure.admin.api.record_view import is_about, view_record
+from perdure.admin.api.times import time_text
 from perdure.core.ids import InvocationId, invocation_id_text
 from perdure.core.protocol import messages
 from perdure.log.types import Record
@@ -157,3 +158,8 @@ def test_long_lists_are_cut() -> None:
     assert len(view.detail) <= 2000
     assert view.fields is not None
     assert len(view.fields["timers"]) == ITEMS_SHOWN
+
+
+def test_instants_beyond_the_calendar_are_its_last_second() -> None:
+    assert time_text(2**63) == "2262-04-11T23:47:16.854775808Z"
+    assert time_text(2**80) == "9999-12-31T23:59:59.000000000Z"
