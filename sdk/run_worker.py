@@ -16,6 +16,7 @@ from ..core.net.choice import make_transport
 from ..core.net.transport import Transport
 from ..core.random import Random, SystemRandom
 from .attempt import Attempt
+from .handler_threads import HANDLER_THREADS_MAX_DEFAULT
 from .loading import LoadedApp, code_hash_of_app, deployment_of, load_app
 from .service import App
 from .step_runner import THREADS_MAX_DEFAULT
@@ -40,6 +41,7 @@ def make_worker(
     name: str | None = None,
     attempts_max: int = ATTEMPTS_MAX_DEFAULT,
     step_threads_max: int = THREADS_MAX_DEFAULT,
+    handler_threads_max: int = HANDLER_THREADS_MAX_DEFAULT,
     drain_seconds: float = DRAIN_SECONDS_DEFAULT,
     make_attempt: Callable[..., Attempt] = Attempt,
 ) -> Worker:
@@ -61,6 +63,7 @@ def make_worker(
         random=random,
         attempts_max=attempts_max,
         step_threads_max=step_threads_max,
+        handler_threads_max=handler_threads_max,
         drain_seconds=drain_seconds,
         make_attempt=make_attempt,
     )
