@@ -169,7 +169,14 @@ class AttemptKeeper:
             targets, problem = resolution.calls, resolution.problem
             if problem is not None:
                 frames, ended = frames[: resolution.end], False
-        command = AttemptChunk(attempt.invocation_id, attempt.attempt, deployment, frames, targets)
+        command = AttemptChunk(
+            attempt.invocation_id,
+            attempt.attempt,
+            deployment,
+            frames,
+            targets,
+            attempt.invocation.born_lsn,
+        )
         try:
             if frames:
                 self._try_propose(ATTEMPT_CHUNK, command, attempt, gives_attempt=ended)
@@ -200,6 +207,7 @@ class AttemptKeeper:
             error.related_name,
             error.related_type,
             error.stacktrace,
+            attempt.invocation.born_lsn,
         )
         delay_ns = following.delay_ns
         _log.info(

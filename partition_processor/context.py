@@ -159,6 +159,10 @@ class ApplyContext:
 
     # Attempts ------------------------------------------------------------------------------------
 
+    def is_of_another(self, invocation: Invocation | None, born_lsn: int) -> bool:
+        """Whether the invocation is not the one that was made at `born_lsn`, which is forgotten."""
+        return invocation is not None and 0 < born_lsn != invocation.born_lsn
+
     def is_current(self, invocation: Invocation | None, attempt: int) -> bool:
         """Whether `attempt` is the one that runs now."""
         return (

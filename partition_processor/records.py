@@ -78,6 +78,7 @@ class AttemptChunk(msgspec.Struct, frozen=True, array_like=True, gc=False):
         deployment: what the attempt runs on; the first chunk pins the invocation to it.
         frames: whole frames of commands, run completions, and END or SUSPENSION.
         calls: one for each CALL and ONE_WAY_CALL among the frames, in order.
+        born_lsn: of the invocation; with another one of the same id it has nothing to do.
     """
 
     invocation_id: InvocationId
@@ -85,6 +86,7 @@ class AttemptChunk(msgspec.Struct, frozen=True, array_like=True, gc=False):
     deployment: str
     frames: bytes
     calls: tuple[CallTarget, ...] = ()
+    born_lsn: int = 0
 
 
 class AttemptFailed(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -97,6 +99,7 @@ class AttemptFailed(msgspec.Struct, frozen=True, array_like=True, gc=False):
         pause: instead of ending the invocation, wait for somebody to resume it.
         related_index: command that it happened at, -1 when none is named.
         related_type: that command's frame type.
+        born_lsn: as in `AttemptChunk`.
     """
 
     invocation_id: InvocationId
@@ -110,6 +113,7 @@ class AttemptFailed(msgspec.Struct, frozen=True, array_like=True, gc=False):
     related_name: str = ""
     related_type: int = 0
     stacktrace: str = ""
+    born_lsn: int = 0
 
 
 class AttemptStarted(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -166,6 +170,7 @@ class Respond(msgspec.Struct, frozen=True, array_like=True, gc=False):
     Attributes:
         frame_type: of the notification that it becomes.
         value: with `failure` None too, the result is void.
+        born_lsn: of the invocation that asked; one that has its id now did not ask. 0 is whichever.
     """
 
     invocation_id: InvocationId
@@ -173,6 +178,14 @@ class Respond(msgspec.Struct, frozen=True, array_like=True, gc=False):
     frame_type: int
     value: bytes | None
     failure: Failure | None
+    born_lsn: int = 0
+
+
+def respond_to(sink: Sink, value: bytes | None, failure: Failure | None) -> Respond:
+    """What a waiting invocation is told."""
+    return Respond(
+        sink.invocation_id, sink.completion_id, sink.frame_type, value, failure, sink.born_lsn
+    )
 
 
 class Attach(msgspec.Struct, frozen=True, array_like=True, gc=False):

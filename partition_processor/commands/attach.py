@@ -4,7 +4,7 @@ import msgspec
 
 from ..context import ApplyContext
 from ..lifecycle.complete import respond, respond_not_completed
-from ..records import Attach, Respond
+from ..records import Attach, respond_to
 from ..tables.invocations import STATUS_COMPLETED, Failure
 
 CODE_NOT_FOUND = 404
@@ -16,9 +16,7 @@ def apply_attach(context: ApplyContext, command: Attach) -> None:
     invocation = context.transaction.invocation(command.invocation_id)
     if invocation is None:
         failure = Failure(CODE_NOT_FOUND, "not found")
-        context.deliver(
-            Respond(sink.invocation_id, sink.completion_id, sink.frame_type, None, failure)
-        )
+        context.deliver(respond_to(sink, None, failure))
     elif invocation.status == STATUS_COMPLETED:
         respond(context, sink, invocation)
     elif command.wait:

@@ -22,6 +22,8 @@ def apply_attempt_chunk(context: ApplyContext, command: AttemptChunk, record: Re
     """Store the entries, change what they change; ignore attempts that are over."""
     invocation_id = command.invocation_id
     invocation = context.transaction.invocation(invocation_id)
+    if context.is_of_another(invocation, command.born_lsn):
+        return
     if invocation is None or not context.is_current(invocation, command.attempt):
         context.assert_superseded_elsewhere(invocation, command.attempt, record)
         context.effects.append(EndAttempt(invocation_id, command.attempt, True, context.lsn))

@@ -9,6 +9,8 @@ from ..records import AttemptFailed
 def apply_attempt_failed(context: ApplyContext, command: AttemptFailed, record: Record) -> None:
     """Back off, pause or fail, unless the attempt was over already."""
     invocation = context.transaction.invocation(command.invocation_id)
+    if context.is_of_another(invocation, command.born_lsn):
+        return
     if invocation is None or not context.is_current(invocation, command.attempt):
         context.assert_superseded_elsewhere(invocation, command.attempt, record)
         return

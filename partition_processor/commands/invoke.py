@@ -10,7 +10,7 @@ from ..context import ApplyContext
 from ..effects import Accepted
 from ..lifecycle.begin import begin
 from ..lifecycle.complete import respond
-from ..records import KIND_OBJECT_EXCLUSIVE, KIND_WORKFLOW_RUN, Invoke, Respond, object_key
+from ..records import KIND_OBJECT_EXCLUSIVE, KIND_WORKFLOW_RUN, Invoke, object_key, respond_to
 from ..tables import keys
 from ..tables.invocations import (
     HEAD_BYTES_MAX,
@@ -47,9 +47,7 @@ def apply_called(context: ApplyContext, command: Invoke) -> None:
                 "waits; send it one-way, or call a shared handler"
             )
             failure = Failure(CODE_DEADLOCK, message)
-            context.deliver(
-                Respond(sink.invocation_id, sink.completion_id, sink.frame_type, None, failure)
-            )
+            context.deliver(respond_to(sink, None, failure))
             return
         _begin(context, command, command.traceparent)
     elif sink is None:
@@ -60,9 +58,7 @@ def apply_called(context: ApplyContext, command: Invoke) -> None:
             f"workflow {command.service}/{command.key} was started before, as "
             f"{invocation_id_text(command.invocation_id)}: a workflow runs once per key",
         )
-        context.deliver(
-            Respond(sink.invocation_id, sink.completion_id, sink.frame_type, None, failure)
-        )
+        context.deliver(respond_to(sink, None, failure))
     elif known.status == STATUS_COMPLETED:
         respond(context, sink, known)
     else:
@@ -106,6 +102,7 @@ def _begin(context: ApplyContext, command: Invoke, traceparent: str | None) -> N
         held=command.held,
         timers=1 if scheduled else 0,
         modified_ns=time_ns,
+        born_lsn=context.lsn,
     )
     context.counts[STATUS_SCHEDULED] += 1
     if not inline:

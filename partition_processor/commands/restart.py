@@ -59,6 +59,7 @@ def _restart(context: ApplyContext, command: Restart) -> str:
         # What chance gave the kept entries must come again.
         seed=old.seed or int.from_bytes(command.invocation_id[16:24], "big"),
         modified_ns=time_ns,
+        born_lsn=context.lsn,
     )
     invocation = append_frames(
         context, command.new_id, invocation, b"".join(copied.frames), len(copied.frames)

@@ -10,7 +10,7 @@ from .. import notification_frames
 from ..context import ApplyContext
 from ..records import CallTarget
 from ..tables import id_sets, keys
-from ..tables.invocations import Failure, Invocation
+from ..tables.invocations import Failure, Invocation, Sink
 
 
 class ProtocolViolationError(PerdureError):
@@ -81,6 +81,10 @@ class Appending:
     def partition_key(self) -> bytes:
         """The invocation's, 8 bytes."""
         return self.invocation_id[:8]
+
+    def sink(self, completion_id: int, frame_type: int) -> Sink:
+        """Where a completion is to go that comes from another invocation."""
+        return Sink(self.invocation_id, completion_id, frame_type, self.invocation.born_lsn)
 
     def issue(self, completion_id: int) -> None:
         """A completion will come from somewhere else."""

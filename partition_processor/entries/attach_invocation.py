@@ -9,7 +9,6 @@ from ...core.ids import InvocationId
 from ...core.protocol import messages
 from ...proto.generated import service_protocol_pb2 as wire
 from ..records import Attach
-from ..tables.invocations import Sink
 from .appending import Appending, ProtocolViolationError
 from .entry import Entry, result_completion_id
 from .send_signal import parse_target
@@ -45,8 +44,7 @@ def ask(chunk: Appending, command: TargetedCommand, frame_type: int, *, wait: bo
     """Have the target answer."""
     number = command.result_completion_id
     chunk.issue(number)
-    sink = Sink(chunk.invocation_id, number, frame_type)
-    chunk.context.deliver(Attach(command.target, sink, wait))
+    chunk.context.deliver(Attach(command.target, chunk.sink(number, frame_type), wait))
 
 
 def _read(body: bytes) -> TargetedCommand:

@@ -18,7 +18,7 @@ HELD_MAX = 64
 def _apply(chunk: Appending, command: wire.CallCommand, end: int) -> None:
     number = command.result_completion_id
     chunk.issue(number)
-    sink = Sink(chunk.invocation_id, number, messages.CALL_COMPLETION)
+    sink = chunk.sink(number, messages.CALL_COMPLETION)
     invoke_called(chunk, command, end, sink=sink, held=_held(chunk), start_ns=0)
 
 

@@ -2,7 +2,7 @@
 
 from ...core.protocol import messages
 from ...proto.generated import service_protocol_pb2 as wire
-from ..records import Respond
+from ..records import respond_to
 from ..tables.invocations import Failure
 from ..tables.promises import Promise
 from . import promises
@@ -29,15 +29,7 @@ def _apply(chunk: Appending, command: wire.CompletePromiseCommand, end: int) -> 
     promises.store(chunk, command.key, completed)
     chunk.complete(end, messages.COMPLETE_PROMISE_COMPLETION, number)
     for sink in promise.waiters:
-        chunk.context.deliver(
-            Respond(
-                sink.invocation_id,
-                sink.completion_id,
-                sink.frame_type,
-                completed.value,
-                completed.failure,
-            )
-        )
+        chunk.context.deliver(respond_to(sink, completed.value, completed.failure))
 
 
 COMPLETE_PROMISE = Entry(

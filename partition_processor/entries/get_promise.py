@@ -4,7 +4,6 @@ import msgspec
 
 from ...core.protocol import messages
 from ...proto.generated import service_protocol_pb2 as wire
-from ..tables.invocations import Sink
 from . import promises
 from .appending import Appending
 from .entry import WORKFLOWS, Entry, result_completion_id
@@ -19,7 +18,7 @@ def _apply(chunk: Appending, command: wire.GetPromiseCommand, end: int) -> None:
         chunk.complete(end, _COMPLETION, number, promise.value, promise.failure)
         return
     chunk.issue(number)
-    waiters = (*promise.waiters, Sink(chunk.invocation_id, number, _COMPLETION))
+    waiters = (*promise.waiters, chunk.sink(number, _COMPLETION))
     promises.store(chunk, command.key, msgspec.structs.replace(promise, waiters=waiters))
 
 

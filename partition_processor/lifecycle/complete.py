@@ -8,7 +8,7 @@ from ...core.ids import InvocationId
 from ...core.protocol import messages
 from ..context import ApplyContext
 from ..effects import Answer, EndAttempt
-from ..records import KIND_OBJECT_EXCLUSIVE, KIND_WORKFLOW_RUN, Respond
+from ..records import KIND_OBJECT_EXCLUSIVE, KIND_WORKFLOW_RUN, respond_to
 from ..tables import keys
 from ..tables.invocations import (
     STATUS_BACKING_OFF,
@@ -79,15 +79,13 @@ def respond(context: ApplyContext, sink: Sink, completed: Invocation) -> None:
     """Tell a waiting invocation the result of a completed one."""
     output, failure = completed.output, completed.failure
     value = None if failure is not None else output or b""
-    context.deliver(
-        Respond(sink.invocation_id, sink.completion_id, sink.frame_type, value, failure)
-    )
+    context.deliver(respond_to(sink, value, failure))
 
 
 def respond_not_completed(context: ApplyContext, sink: Sink) -> None:
     """Tell an invocation that asked for a result that there is none yet."""
     assert sink.frame_type == messages.GET_INVOCATION_OUTPUT_COMPLETION, sink
-    context.deliver(Respond(sink.invocation_id, sink.completion_id, sink.frame_type, None, None))
+    context.deliver(respond_to(sink, None, None))
 
 
 def drop_timers(context: ApplyContext, invocation_id: InvocationId) -> None:
@@ -152,6 +150,4 @@ def _free_workflow_key(
     for row, value in transaction.scan(prefix, keys.prefix_end(prefix)):
         transaction.delete(row)
         for sink in decode_promise(value).waiters:
-            context.deliver(
-                Respond(sink.invocation_id, sink.completion_id, sink.frame_type, None, failure)
-            )
+            context.deliver(respond_to(sink, None, failure))

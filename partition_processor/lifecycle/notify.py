@@ -50,6 +50,8 @@ def take_completion(context: ApplyContext, command: Respond) -> bool:
     invocation = context.transaction.invocation(command.invocation_id)
     if invocation is None or invocation.status == STATUS_COMPLETED:
         return False
+    if command.born_lsn and command.born_lsn != invocation.born_lsn:
+        return False
     number = command.completion_id
     if id_sets.contains(invocation.notified, number):
         return False

@@ -49,11 +49,14 @@ class Sink(msgspec.Struct, frozen=True, array_like=True, gc=False):
     Attributes:
         completion_id: of the command that waits.
         frame_type: of the notification that the result becomes.
+        born_lsn: of the invocation, whose id may have been another's before or be another's by
+            then; 0 in what an earlier release wrote.
     """
 
     invocation_id: InvocationId
     completion_id: int
     frame_type: int
+    born_lsn: int = 0
 
 
 class Waiting(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -97,6 +100,8 @@ class Invocation(msgspec.Struct, frozen=True, array_like=True, gc=False):
         restarted_from: the invocation that this one repeats.
         seed: what the handler's chance starts from; 0 takes the id.
         modified_ns: record time of the last change of status, for people.
+        born_lsn: of the record that made it, which tells it from a forgotten one of the same id; 0
+            in rows that an earlier release wrote.
     """
 
     status: int
@@ -139,6 +144,7 @@ class Invocation(msgspec.Struct, frozen=True, array_like=True, gc=False):
     restarted_from: InvocationId | None = None
     seed: int = 0
     modified_ns: int = 0
+    born_lsn: int = 0
 
 
 HEAD_BYTES_MAX: Final = 4096

@@ -123,6 +123,7 @@ def test_fields_say_what_the_command_says() -> None:
         "invocation_id": TWO_TEXT,
         "completion_id": 7,
         "frame_type": messages.CALL_COMPLETION,
+        "born_lsn": 0,
     }
     assert shown["held"] == ["0102"]
     assert "parent" not in shown
