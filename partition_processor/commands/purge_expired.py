@@ -17,7 +17,7 @@ def apply_purge_expired(context: ApplyContext, command: PurgeExpired, _record: R
     prefix = keys.EXPIRY + context.range.first
     start = prefix + keys.pack_number(max(0, command.from_ns))
     end = prefix + keys.pack_number(max(0, command.before_ns))
-    count = min(command.count_max, PURGED_MAX)
+    count = max(0, min(command.count_max, PURGED_MAX))
     for row, _ in transaction.scan(start, end, count):
         transaction.delete(row)
         due_ns, invocation_id = keys.read_expiry_row(row)
