@@ -44,8 +44,10 @@ class ExpiryWatch:
         self._running = True
         self._wait(0.0)
 
-    def completed(self) -> None:
-        """Something has completed and will expire."""
+    def completed(self, due_ns: int) -> None:
+        """Something has completed; the first of its rows is due then."""
+        # What was kept for a moment only may be due before what was purged already.
+        self._from_ns = min(self._from_ns, due_ns)
         if self._running and self._handle is None:
             self._wait(self.IDLE_SECONDS_MIN)
 

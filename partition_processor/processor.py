@@ -280,7 +280,9 @@ class PartitionProcessor:
 
     def _run_answer(self, item: effect.Answer) -> None:
         self.clients.answered(item)
-        self.drivers.expiry.completed()
+        invocation = item.invocation
+        journal_ns = invocation.completed_ns + invocation.journal_retention_ns
+        self.drivers.expiry.completed(min(journal_ns, invocation.expires_ns))
 
     def _run_start_attempt(self, item: effect.StartAttempt) -> None:
         self.keeper.start(item)
