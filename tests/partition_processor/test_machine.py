@@ -31,6 +31,7 @@ from perdure.partition_processor.tables.invocations import (
     Failure,
 )
 
+from ..covering import covers
 from .support import (
     END,
     OUTPUT_OK,
@@ -247,6 +248,7 @@ def test_a_shared_handler_must_not_write() -> None:
     assert invocation.status == STATUS_BACKING_OFF
 
 
+@covers("AnnounceLeader")
 def test_a_lower_epoch_has_no_effect_after_a_higher_announcement() -> None:
     partition = Partition()
     assert partition.apply(AnnounceLeader("a", 5), epoch=5) == [LeaderAnnounced(5)]

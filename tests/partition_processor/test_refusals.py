@@ -130,7 +130,7 @@ def test_what_the_runtime_makes_itself_is_not_taken_from_code(name: str) -> None
     assert partition.invocation(ONE).entries == 1
 
 
-@covers("START", "ERROR", "COMMAND_ACK", "PROPOSE_RUN_COMPLETION")
+@covers("START", "ERROR", "COMMAND_ACK", "PROPOSE_RUN_COMPLETION", "UNKNOWN")
 @pytest.mark.parametrize(
     "message_type",
     [
