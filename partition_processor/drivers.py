@@ -14,6 +14,7 @@ from .pending import pending_timers
 from .records import Command, Timer, TimersFired, TruncateOutbox
 from .shipments import Carrier, Shipments
 from .tables import keys
+from .tables.invocations import Invocation
 
 
 class Drivers:
@@ -50,6 +51,11 @@ class Drivers:
         self.timers.start()
         self.expiry.start()
         self.shipments.flush()
+
+    def completed(self, invocation: Invocation) -> None:
+        """An invocation has completed; it expires, or its journal does."""
+        journal_ns = invocation.completed_ns + invocation.journal_retention_ns
+        self.expiry.completed(min(journal_ns, invocation.expires_ns))
 
     def close(self) -> None:
         """Ask for nothing more."""

@@ -280,9 +280,7 @@ class PartitionProcessor:
 
     def _run_answer(self, item: effect.Answer) -> None:
         self.clients.answered(item)
-        invocation = item.invocation
-        journal_ns = invocation.completed_ns + invocation.journal_retention_ns
-        self.drivers.expiry.completed(min(journal_ns, invocation.expires_ns))
+        self.drivers.completed(item.invocation)
 
     def _run_start_attempt(self, item: effect.StartAttempt) -> None:
         self.keeper.start(item)
