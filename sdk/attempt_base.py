@@ -5,7 +5,7 @@ import contextvars
 import sys
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ..core.protocol import messages
 from . import vm, wire_commands
@@ -20,7 +20,6 @@ from .source_lines import calling_frame, waiting_line
 from .steps import AttemptHost, RunOptions, Step
 
 if TYPE_CHECKING:
-    from .attempt import Attempt
     from .blocking import BlockingRun
 
 C = TypeVar("C", bound=CommandFuture[Any])
@@ -189,7 +188,7 @@ class AttemptBase:
         assert self.loop is not None
         variables.run(CURRENT_OF_STEP.set, self.loop.current)
         self._steps[completion_id] = Step(
-            cast("Attempt", self),
+            self,  # type: ignore[arg-type]  # nothing but `Attempt` derives from this
             name,
             action,
             arguments,

@@ -84,11 +84,13 @@ class ContextBase:
     def request(self) -> Request:
         """The request: id, headers, raw body and the event of this attempt's end."""
         machine = self._attempt.machine
+        start = machine.start
         return Request(
             id=invocation_id_text(machine.invocation_id),
             headers=machine.headers,
             body=machine.input,
             attempt_finished_event=AttemptFinishedEvent(self._attempt),
+            idempotency_key=start.idempotency_key if start.HasField("idempotency_key") else None,
         )
 
     @property

@@ -9,6 +9,7 @@ finalizers from reaching into a handler behind its journal.
 
 import asyncio
 import gc
+import inspect
 import logging
 import math
 import sys
@@ -356,15 +357,16 @@ def _close_generator(generator: AsyncGenerator[Any, Any]) -> None:
 def _close_coroutine(coroutine: Any) -> None:
     try:
         coroutine.close()
-    except RuntimeError:  # it goes on waiting in spite of everything
+    except Exception:
+        if inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED:
+            logger.warning("a handler's task failed when its attempt ended", exc_info=True)
+            return
         logger.error(
             "a handler swallows the end of its attempt and waits on at %s; it is left behind. Let "
             "exceptions pass that `except Exception` would not catch",
             waiting_line(coroutine),
         )
         _left_behind.append(coroutine)
-    except Exception:
-        logger.warning("a handler's task failed when its attempt ended", exc_info=True)
 
 
 def _refuse_as_completed(frame: Any) -> None:

@@ -60,7 +60,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         attempt_finished_event: set when this attempt has ended.
         scope: kept for compatibility; None.
         limit_key: kept for compatibility; None.
-        idempotency_key: what the caller gave; None when the node does not tell.
+        idempotency_key: what the caller gave, if anything.
     """
 
     id: str

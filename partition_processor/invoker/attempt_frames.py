@@ -42,6 +42,8 @@ def start_frames(
         start.partial_state = state is None
         for key, value in (state or {}).items():
             start.state_map.add(key=key, value=value)
+    if invocation.idempotency_key is not None:
+        start.idempotency_key = invocation.idempotency_key
     if invocation.failures_since_entry:
         start.retry_count_since_last_stored_entry = invocation.failures_since_entry
         start.duration_since_last_stored_entry = max(

@@ -401,56 +401,6 @@ def test_shared_handlers_of_workflows_have_promises_too() -> None:
     assert only(sent, messages.COMPLETE_PROMISE_COMMAND).completion_value.content == b"7"
 
 
-# Chance, time and the request
-
-
-def test_chance_is_the_invocations_own() -> None:
-    """Seeded by Start, the same in every replay, and different for each draw."""
-    drawn: list[Any] = []
-
-    async def it(ctx: Context) -> None:
-        drawn.append((ctx.uuid(), ctx.random().random(), ctx.uuid()))
-
-    exchange(handler_of(it), "it")
-
-    assert drawn[0] == drawn[1]
-    assert drawn[0][0] != drawn[0][2]
-    assert drawn[0][0].version == 4
-
-
-def test_time_is_a_step() -> None:
-    """The node's clock, recorded under the name that other SDKs give it."""
-
-    async def it(ctx: Context) -> float:
-        return await ctx.time()
-
-    host = InlineHost()
-    host.time_ns = NOW_NS
-    attempt, _ = attempt_of(handler_of(it), "it", host)
-    sent = frames_of(attempt.feed(Journal().opening()))
-
-    assert only(sent, messages.RUN_COMMAND).name == "timestamp"
-    proposed = frames_of(host.run_steps())
-    assert parsed(proposed[0]).value == b"1000000000.0"
-
-
-def test_request_and_fence_tell_what_this_attempt_is() -> None:
-    """The fence differs from attempt to attempt."""
-    seen: list[Any] = []
-
-    async def it(ctx: Context) -> None:
-        request = ctx.request()
-        seen.extend([request.id, request.body, request.headers, request.attempt_headers, ctx.fence])
-        seen.append(request.attempt_finished_event)
-
-    attempt, _ = attempt_of(handler_of(it), "it")
-    attempt.number = (3, 2)
-    attempt.feed(Journal(b"body").opening())
-
-    assert seen[:5] == [invocation_id_text(InvocationId(INVOCATION_ID)), b"body", {}, {}, (3, 2)]
-    assert seen[5].is_set()
-
-
 # Replays of the same in other bytes
 
 

@@ -5,10 +5,13 @@ import math
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from perdure.core.protocol import messages
-from perdure.sdk import Context
+from perdure.core.protocol.messages import frame
+from perdure.core.protocol.session import Open
+from perdure.sdk import Context, Service, app
 
 from .fake_node import (
     Frame,
@@ -18,12 +21,15 @@ from .fake_node import (
     error_of,
     frames_of,
     handler_of,
+    input_frame,
     note,
     output_of,
     parsed,
     run_completion,
+    start_frame,
     types_of,
 )
+from .fake_session import World
 
 OUTPUT_END = [messages.OUTPUT_COMMAND, messages.END]
 SECOND = 1_000_000_000
@@ -218,3 +224,28 @@ def test_negative_and_huge_sleeps_have_a_time() -> None:
 
     assert parsed(sent[0]).wake_up_time == 5000
     assert parsed(sent[1]).wake_up_time > 10**16
+
+
+def test_session_corrects_the_clock_by_the_greeting() -> None:
+    """The node of these tests lives in 1970."""
+    service = Service("Service")
+
+    @service.handler("it")
+    async def it(ctx: Context) -> None:
+        await asyncio.sleep(1)
+
+    async def main() -> Any:
+        world = World(app([service]))
+        listener = await world.listen("node:1")
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            group.create_task(world.worker("node:1", drain_seconds=0))
+            node = await world.node()
+            await node.until(lambda: node.hello)
+            opened = frame(messages.OPEN, msgspec.msgpack.encode(Open("Service", "it", 1, 1)))
+            node.send((1, opened + start_frame(1) + input_frame(b"")))
+            sent = await node.answer(1, 1)
+            world.stop.set()
+        await listener.close()
+        return parsed(sent[0])
+
+    assert 1000 < asyncio.run(main()).wake_up_time < 30_000
