@@ -1,6 +1,9 @@
 """Restart: a completed invocation runs again under a new id, from its input or a later entry."""
 
+from typing import Final
+
 import msgspec
+from google.protobuf.message import DecodeError
 
 from ...core.ids import InvocationId
 from ...core.protocol import messages
@@ -14,6 +17,9 @@ from ..lifecycle.begin import begin
 from ..records import KIND_WORKFLOW_RUN, Restart
 from ..tables import id_sets
 from ..tables.invocations import STATUS_COMPLETED, STATUS_SCHEDULED, Invocation
+
+_NEVER_COMPLETED: Final = 0
+"""No command may have this completion id."""
 
 
 def apply_restart(context: ApplyContext, command: Restart, record: Record) -> None:
@@ -121,7 +127,10 @@ def _copied(
 
 def _ids_of(message_type: int, body: bytes) -> tuple[int, ...]:
     if message_type == messages.RUN_COMMAND:
-        return (wire.RunCommand.FromString(body).result_completion_id,)
+        try:
+            return (wire.RunCommand.FromString(body).result_completion_id,)
+        except DecodeError:
+            return (_NEVER_COMPLETED,)  # Nobody looks into a step's body when it is stored.
     entry = ENTRIES.get(message_type)
     if entry is None or entry.completion_ids is None or entry.read is None:
         return ()

@@ -66,6 +66,8 @@ def complete(
         end = EndAttempt(invocation_id, invocation.attempt, abort, context.lsn)
         context.effects.append(end)
     elif status == STATUS_PENDING:
+        # An earlier release marked those that wait as well.
+        transaction.delete(keys.ACTIVE + invocation_id)
         leave_inbox(context, invocation_id, invocation)
     context.effects.append(Answer(invocation_id, completed))
     for sink in invocation.sinks:
