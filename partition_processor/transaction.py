@@ -6,6 +6,8 @@ held locks and the state of objects in use are kept decoded in bounded caches.
 """
 
 import struct
+from collections.abc import Iterable
+from itertools import chain, islice
 from typing import Final, Generic, TypeVar
 
 import xxhash
@@ -30,11 +32,13 @@ Value = TypeVar("Value")
 _ABSENT: Final = object()
 _LENGTHS: Final = struct.Struct(">II").pack
 _DELETED: Final = (1 << 32) - 1
+_GROUP_BYTES: Final = 9
+_NOT_GROUPED: Final = (keys.INVOCATIONS, keys.LOCKS)
 _KEPT_DECODED: Final = (STATUS_RUNNING, STATUS_BACKING_OFF, STATUS_PENDING)
 
 
 class BoundedCache(Generic[Key, Value]):
-    """A map that forgets its oldest entry when full; what it forgets is read from the store."""
+    """A map that forgets its oldest entries when full; what it forgets is read from the store."""
 
     __slots__ = ("_entries", "_entries_max")
 
@@ -52,7 +56,9 @@ class BoundedCache(Generic[Key, Value]):
         entries = self._entries
         entries[key] = value
         if len(entries) > self._entries_max:
-            del entries[next(iter(entries))]
+            # Several at once: finding the first one walks over where the deleted ones were.
+            for oldest in list(islice(entries, max(1, self._entries_max // 16))):
+                del entries[oldest]
 
     def discard(self, key: Key) -> None:
         """Forget the key if it is held."""
@@ -72,6 +78,8 @@ class Transaction:
         self._store = store
         self._batch: dict[bytes, bytes | None] = {}
         self._record: dict[bytes, bytes | None] = {}
+        # The keys of both by table and partition key, for scans; rolled back ones may be left.
+        self._written: dict[bytes, dict[bytes, None]] = {}
         self._record_invocations: dict[InvocationId, Invocation | None] = {}
         self._record_locks: dict[bytes, Lock | None] = {}
         self._record_states: list[tuple[bytes, bytes, bytes | None]] = []
@@ -95,21 +103,47 @@ class Transaction:
     def put(self, key: bytes, value: bytes) -> None:
         """Write a row."""
         self._record[key] = value
+        self._note(key)
 
     def delete(self, key: bytes) -> None:
         """Delete a row."""
         self._record[key] = None
+        self._note(key)
+
+    def _note(self, key: bytes) -> None:
+        """Have scans find the key."""
+        group = self._written.get(key[:_GROUP_BYTES])
+        if group is None:
+            group = self._written[key[:_GROUP_BYTES]] = {}
+        group[key] = None
+
+    def _written_rows(self, first: bytes, end: bytes) -> dict[bytes, bytes | None]:
+        """What this batch, the record included, has written from `first` to before `end`."""
+        group = first[:_GROUP_BYTES]
+        candidates: Iterable[bytes]
+        one_group = len(group) == _GROUP_BYTES and end <= keys.prefix_end(group)
+        if one_group and group[:1] not in _NOT_GROUPED:
+            candidates = self._written.get(group, ())
+        else:
+            candidates = chain(self._batch, self._record)
+        rows: dict[bytes, bytes | None] = {}
+        for key in candidates:
+            if first <= key < end:
+                for source in (self._record, self._batch):
+                    if key in source:
+                        rows[key] = source[key]
+                        break
+        return rows
 
     def scan(
         self, first: bytes, end: bytes, count_max: int | None = None
     ) -> list[tuple[bytes, bytes]]:
         """The rows from `first` to before `end` as of this record, in order.
 
-        For what is rare: it looks at every write of the batch.
+        Quick within one partition key; over several it looks at every write of the batch, and so
+        it does in the tables of invocations and locks.
         """
-        written: dict[bytes, bytes | None] = {}
-        for source in (self._batch, self._record):
-            written.update((key, value) for key, value in source.items() if first <= key < end)
+        written = self._written_rows(first, end)
         rows = {key: value for key, value in written.items() if value is not None}
         stored = 0
         for key, value in self._store.scan(first, end):
@@ -124,7 +158,7 @@ class Transaction:
     def delete_all(self, prefix: bytes) -> None:
         """Delete every row whose key starts with `prefix`."""
         for key, _ in self.scan(prefix, keys.prefix_end(prefix)):
-            self._record[key] = None
+            self.delete(key)
 
     # Invocations ---------------------------------------------------------------------------------
 
@@ -177,6 +211,7 @@ class Transaction:
         """Write one entry of an object's state; None clears it."""
         row = partition_key + object_name
         self._record[keys.STATE + row + key] = value
+        self._note(keys.STATE + row + key)
         self._record_states.append((row, key, value))
 
     def object_state(self, partition_key: bytes, object_name: bytes) -> dict[bytes, bytes]:
@@ -188,8 +223,9 @@ class Transaction:
             end = keys.prefix_end(prefix)
             start = len(prefix)
             state = {key[start:]: value for key, value in self._store.scan(prefix, end)}
-            for key, value in self._batch.items():
-                if key.startswith(prefix):
+            for key in self._written.get(prefix[:_GROUP_BYTES], ()):
+                if key.startswith(prefix) and key in self._batch:
+                    value = self._batch[key]
                     if value is None:
                         state.pop(key[start:], None)
                     else:
@@ -295,6 +331,7 @@ class Transaction:
         """
         operations = list(self._batch.items())
         self._batch = {}
+        self._written = {}
         return operations
 
     def active(self, first: bytes, last: bytes) -> list[tuple[InvocationId, Invocation]]:
