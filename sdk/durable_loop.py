@@ -176,6 +176,7 @@ class DurableLoop(ReplayableCallsOnly):
         """
         if not self.settle():
             self.halted = False
+            self.cancellation = None
             for task in self.unfinished():
                 task.cancel()
             self.run_ready(UNWIND_CALLBACKS_MAX)

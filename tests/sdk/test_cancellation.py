@@ -118,6 +118,12 @@ async def groups(ctx: Context) -> None:
         group.create_task(leaf(ctx))
 
 
+async def waits_in_a_group(ctx: Context) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(leaf(ctx))
+        await leaf(ctx)
+
+
 async def times_out(ctx: Context) -> None:
     async with asyncio.timeout(7200):
         await leaf(ctx)
@@ -157,6 +163,7 @@ async def generates(ctx: Context) -> None:
         (gathers_ours, 2),
         (selects, 1),
         (groups, 2),
+        (waits_in_a_group, 2),
         (times_out, 1),
         (waits_for, 1),
         (waits_for_an_event, 2),
