@@ -35,8 +35,14 @@ class Drivers:
         clock: Clock,
         carrier: Carrier,
         propose: Callable[[Command], bool],
+        propose_now: Callable[[Command], bool],
     ) -> None:
-        """Do nothing before `start`; what is written to the store in between is found then."""
+        """Do nothing before `start`; what is written to the store in between is found then.
+
+        Args:
+            propose: has a record appended, held back while the log takes none.
+            propose_now: the same, but not taken while the log takes none.
+        """
         self._own = own
         self._store = store
         self._loop = loop
@@ -44,7 +50,7 @@ class Drivers:
         self._truncation: TimerHandle | None = None
         self.timers = DurableTimers(loop, clock, self._read_timers, self._fire)
         self.shipments = Shipments(own.number, carrier, self._truncate, self._truncate_later)
-        self.expiry = ExpiryWatch(loop, clock, self._first_expiry_ns, self._propose)
+        self.expiry = ExpiryWatch(loop, clock, self._first_expiry_ns, propose_now)
 
     def start(self) -> None:
         """The partition leads from here on."""

@@ -92,6 +92,7 @@ class PartitionManager:
                 clock=clock,
                 carrier=self,
                 propose=processor.propose_own,
+                propose_now=processor.propose_now,
             )
 
         self.processors = [
@@ -205,7 +206,7 @@ class PartitionManager:
 
     def carry(self, destination: int, deliver: Deliver) -> bool:
         """Hand messages to a partition; False when it takes none now and will ask for them."""
-        return self.processors[destination].deliver(deliver)
+        return self.processors[destination].propose_now(deliver)
 
     def taken(self, source: int, destination: int, last: int) -> None:
         """Tell a source that a destination has applied everything up to the message `last`."""

@@ -39,7 +39,6 @@ from .records import (
     KINDS,
     AnnounceLeader,
     Command,
-    Deliver,
     Invoke,
     encode_command,
     object_key,
@@ -109,7 +108,7 @@ class PartitionProcessor:
             on_dirty: called when a commit was applied, once until `take_writes`.
             on_parked: called when a record cannot be applied.
             on_log_sealed: somebody else sealed the log's last segment: have it recovered.
-            on_lead: this node leads the partition from now on.
+            on_lead: this node leads the partition, and its log takes records, from now on.
         """
         self.own = own
         self.partition = PartitionId(own.number)
@@ -195,6 +194,8 @@ class PartitionProcessor:
         """The log takes records again after a reconfiguration."""
         if self.role != "stopped" and self._proposals is not None:
             self._proposals.send_held()
+        if self.role == "leader":
+            self._on_lead(self)
 
     def _log_closed(self) -> None:
         """The log is sealed as a whole: calls held back are refused, as all from here on are."""
@@ -383,9 +384,9 @@ class PartitionProcessor:
             return False
         return True
 
-    def deliver(self, command: Deliver) -> bool:
-        """Take messages of another partition; False while this one takes nothing."""
-        return self.propose_own(command)
+    def propose_now(self, command: Command) -> bool:
+        """As `propose_own`, but held back by nobody: what is refused is asked for again later."""
+        return self.flowing and self.propose_own(command)
 
     def _check_takes(self) -> None:
         if self.role != "leader":

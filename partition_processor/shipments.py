@@ -23,10 +23,10 @@ class Carrier(Protocol):
 
 
 class _Lane(msgspec.Struct, gc=False):
-    """The messages for one destination that it has not taken yet, the first `sent` under way."""
+    """The messages for one destination that it has not taken: those under way, then the rest."""
 
+    sent: deque[Ship]
     waiting: deque[Ship]
-    sent: int = 0
     taken: int = 0
     truncated: int = 0
 
@@ -63,13 +63,13 @@ class Shipments:
 
     def __len__(self) -> int:
         """How many messages wait to be taken."""
-        return sum(len(lane.waiting) for lane in self._lanes.values())
+        return sum(len(lane.sent) + len(lane.waiting) for lane in self._lanes.values())
 
     def add(self, item: Ship) -> None:
         """A message has come into the outbox; `flush` sends it."""
         lane = self._lanes.get(item.destination)
         if lane is None:
-            lane = self._lanes[item.destination] = _Lane(deque())
+            lane = self._lanes[item.destination] = _Lane(deque(), deque())
             lane.taken = lane.truncated = item.number - 1
         lane.waiting.append(item)
         if item.destination not in self._unsent:
@@ -82,12 +82,11 @@ class Shipments:
             self._send(destination, self._lanes[destination])
 
     def _send(self, destination: int, lane: _Lane) -> None:
-        while lane.sent < len(lane.waiting):
+        while lane.waiting:
             batch: list[tuple[int, bytes]] = []
             size = 0
-            first = lane.waiting[lane.sent].number
-            for position in range(lane.sent, len(lane.waiting)):
-                item = lane.waiting[position]
+            first = lane.waiting[0].number
+            for item in lane.waiting:
                 if batch and size + len(item.body) > self.BATCH_BYTES_MAX:
                     break
                 batch.append((item.kind, item.body))
@@ -96,13 +95,15 @@ class Shipments:
                     break
             if not self._carrier.carry(destination, Deliver(self._partition, first, tuple(batch))):
                 return
-            lane.sent += len(batch)
+            lane.sent.extend(lane.waiting.popleft() for _ in batch)
 
     def resend(self, destination: int) -> None:
         """The destination may have lost what was under way to it."""
         lane = self._lanes.get(destination)
         if lane is not None:
-            lane.sent = 0
+            lane.sent.extend(lane.waiting)
+            lane.sent, lane.waiting = lane.waiting, lane.sent
+            lane.sent.clear()
             self._send(destination, lane)
 
     def taken(self, destination: int, last: int) -> None:
@@ -110,9 +111,9 @@ class Shipments:
         lane = self._lanes.get(destination)
         if lane is None:
             return
-        while lane.waiting and lane.waiting[0].number <= last:
-            lane.waiting.popleft()
-            lane.sent = max(0, lane.sent - 1)
+        for messages in (lane.sent, lane.waiting):
+            while messages and messages[0].number <= last:
+                messages.popleft()
         lane.taken = max(lane.taken, last)
         if lane.taken - lane.truncated >= self.TRUNCATE_MESSAGES:
             self._truncate_lane(destination, lane)

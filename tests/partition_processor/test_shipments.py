@@ -173,3 +173,20 @@ def test_word_of_what_was_taken_before_changes_nothing(last: int) -> None:
 
     assert others.truncated == [(1, 2)]
     assert len(others.shipments) == 1
+
+
+def test_all_of_a_long_lane_is_sent_again_and_what_was_taken_is_not() -> None:
+    others = Others()
+    count = 10 * Shipments.BATCH_MESSAGES_MAX
+    others.ship(*range(1, count + 1))
+    others.open.clear()
+    others.ship(count + 1)
+    others.shipments.taken(1, 300)
+    others.open = {1}
+    others.got.clear()
+    others.shipments.resend(1)
+    assert others.numbers() == list(range(301, count + 2))
+    others.shipments.taken(1, count)
+    assert len(others.shipments) == 1
+    others.shipments.taken(1, count + 1)
+    assert len(others.shipments) == 0
