@@ -1,0 +1,100 @@
+"""Running histories by their seeds."""
+
+import logging
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import structlog
+
+from ..simulation.violation import InvariantViolation
+from .history import History, HistoryOptions
+
+
+@dataclass(slots=True)
+class HistoryReport:
+    """What one seed came to.
+
+    Attributes:
+        violated: what did not hold, empty when everything did.
+        detail: what was seen instead.
+        digest: over all partitions; the same seed gives the same one.
+        virtual_ns: how long it took by its own clock.
+        invocations: how many completed.
+        operations: records in all logs.
+        lives: of the node.
+        refused: records that the logs refused.
+        lines: what happened.
+    """
+
+    seed: int
+    violated: str = ""
+    detail: str = ""
+    digest: str = ""
+    virtual_ns: int = 0
+    invocations: int = 0
+    operations: int = 0
+    lives: int = 0
+    refused: int = 0
+    lines: list[str] = field(default_factory=list)
+
+
+def run_history(seed: int, options: HistoryOptions | None = None) -> HistoryReport:
+    """Run the history of a seed. What it finds is in the report; only a bug in here raises."""
+    report = HistoryReport(seed)
+    history: History | None = None
+    with _silence():
+        try:
+            history = History(seed, options or HistoryOptions())
+            history.run()
+        except InvariantViolation as violation:
+            report.violated = violation.invariant
+            report.detail = str(violation)
+        except Exception as error:
+            report.violated = f"nothing raises {type(error).__name__}"
+            report.detail = "".join(traceback.format_exception(error))
+        if history is not None:
+            history.close()
+            _fill(report, history)
+    return report
+
+
+def _fill(report: HistoryReport, history: History) -> None:
+    report.lines = history.lines
+    report.virtual_ns = history.virtual_ns
+    report.lives = history.lives
+    report.operations = sum(len(log.records) for log in history.logs)
+    report.refused = sum(log.refused for log in history.logs)
+    report.invocations = sum(len(each.results) for each in history.observers)
+    report.digest = "".join(each.progress[-1].digest.hex() for each in history.observers)
+
+
+def run_history_twice(seed: int, *, twice: bool = True, keep_lines: int = 0) -> HistoryReport:
+    """Run a seed, and when `twice` once more: another outcome is a violation, too.
+
+    Args:
+        keep_lines: how many of the last lines to keep, 0 for all; none of a seed that is well.
+    """
+    report = run_history(seed)
+    if twice and not report.violated and run_history(seed).digest != report.digest:
+        report.violated = "the same seed gives the same records"
+        report.detail = f"another digest than {report.digest}"
+    if keep_lines:
+        report.lines = report.lines[-keep_lines:] if report.violated else []
+    return report
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Failing attempts are what histories are made of: nobody needs to read of each."""
+    logger = logging.getLogger("perdure.sdk")
+    disabled, configuration = logger.disabled, structlog.get_config()
+    logger.disabled = True
+    silent = structlog.make_filtering_bound_logger(logging.CRITICAL)
+    structlog.configure(wrapper_class=silent, cache_logger_on_first_use=False)
+    try:
+        yield
+    finally:
+        logger.disabled = disabled
+        structlog.configure(**configuration)
