@@ -15,6 +15,7 @@ from .deployments import Targets
 from .invoker.attempt import Attempt, WorkerLoss
 from .invoker.attempt_frames import AttemptError, Behavior
 from .invoker.invoker import Invoker
+from .invoker.session import WORKER_LOST
 from .invoker.start_segments import start_segments
 from .next_attempt import next_attempt
 from .records import (
@@ -91,6 +92,7 @@ class AttemptKeeper:
         """Start without attempts."""
         self.attempts: dict[InvocationId, Attempt] = {}
         self.superseded = 0
+        self._refused: list[Attempt] = []
         self._leader = leader
         self._partition = partition
         self._transaction = transaction
@@ -256,6 +258,21 @@ class AttemptKeeper:
             partition=self._partition,
         )
         self._invoker.supersede(attempt)
+        if not attempt.frozen:
+            self._refused.append(attempt)
+
+    def restart_refused(self) -> None:
+        """Have attempts begin anew that were refused, and are current all the same.
+
+        Called once the effects of what caused the refusal were carried out. A record may carry the
+        attempt key and yet take no attempt away, such as a Resume of what was woken just before it.
+        """
+        refused, self._refused = self._refused, []
+        for attempt in refused:
+            if self.attempts.get(attempt.invocation_id) is attempt:
+                attempt.over = False
+                error = AttemptError(WORKER_LOST, "its frames were refused for a resume in vain")
+                self.propose_failure(attempt, error, lost=WorkerLoss.WITH_OTHERS)
 
     def _try_propose(
         self, kind: int, command: Command, attempt: Attempt, *, gives_attempt: bool

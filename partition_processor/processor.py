@@ -252,6 +252,7 @@ class PartitionProcessor:
         if self.role == "leader":
             for item in effects:
                 self._RUN[type(item)](self, item)
+            self.keeper.restart_refused()
             self.drivers.shipments.flush()
         elif self.role == "candidate":
             for item in effects:

@@ -163,3 +163,18 @@ def test_only_the_handlers_of_workflows_have_promises(item: tuple[int, bytes]) -
         if not allowed:
             failure = partition.invocation(command.invocation_id).last_failure
             assert failure == "[571] only the handlers of workflows have promises"
+
+
+@covers("Purge", "GET_PROMISE_COMPLETION")
+def test_who_still_waits_for_a_promise_is_told_when_its_workflow_is_purged() -> None:
+    partition = workflows()
+    partition.send(SHARED, get(1))
+    partition.apply(answer(RUN))
+    effects = partition.apply(Purge(RUN))
+
+    (gone,) = told(effects, SHARED)
+    failure = result(gone.message)
+    assert (gone.name, gone.message.completion_id) == ("GET_PROMISE_COMPLETION", 1)
+    assert isinstance(failure, Failure)
+    assert failure.code == 410
+    assert failure.message == "workflow Order/w was purged"
