@@ -4,7 +4,9 @@ Names and signatures are those of the official SDK where it has them, so that an
 with ``import perdure.sdk as restate``.
 """
 
-from . import logging
+from typing import TYPE_CHECKING, Any
+
+from . import harness, logging
 from .blocking import BlockingContext
 from .calls import RestateDurableCallFuture, SendHandle
 from .client import RestateClient, create_client
@@ -27,12 +29,16 @@ from .errors import (
     TerminalError,
     is_internal_exception,
 )
+from .harness import create_test_harness, test_harness
 from .logging import RestateLoggingFilter, getLogger
 from .request import AttemptFinishedEvent, Request
 from .retry_policy import InvocationRetryPolicy
 from .service import App, Service, VirtualObject, app
 from .steps import RunOptions
 from .workflow import Workflow
+
+if TYPE_CHECKING:
+    from ..testing.harness import HarnessEnvironment
 
 __all__ = [
     "App",
@@ -41,6 +47,7 @@ __all__ = [
     "ConnectError",
     "Context",
     "DurablePromise",
+    "HarnessEnvironment",
     "HttpError",
     "InvocationRetryPolicy",
     "JournalValueCodec",
@@ -68,11 +75,20 @@ __all__ = [
     "as_completed",
     "connect",
     "create_client",
+    "create_test_harness",
     "gather",
     "getLogger",
     "is_internal_exception",
     "logging",
     "select",
+    "test_harness",
     "wait_completed",
     "with_connection",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`HarnessEnvironment`, which is loaded when it is asked for."""
+    if name == "HarnessEnvironment":
+        return getattr(harness, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

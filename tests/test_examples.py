@@ -1,5 +1,7 @@
 """The apps in ``examples/``: each does what its first lines say."""
 
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +9,7 @@ import pytest
 
 from perdure.sdk import HttpError, RestateClient
 from perdure.sdk.loading import load_app
-
-from .compat.running import used
+from perdure.testing import Environment, run
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 APPS = ("approval", "counter", "fan_out", "greeter", "money_transfer", "reminder", "sign_up")
@@ -20,6 +21,16 @@ def handlers_of(name: str) -> tuple[list[Any], dict[str, Any]]:
     table = app.handler_table()
     handlers = {f"{service}/{handler}": each.function for (service, handler), each in table.items()}
     return list(app.services.values()), handlers
+
+
+def used(use: Callable[[RestateClient], Awaitable[Any]], *services: Any) -> Any:
+    """What a use of a client gives, on a clock that jumps over what is slept."""
+
+    async def main() -> Any:
+        async with Environment(services) as env:
+            return await use(env.client)
+
+    return run(main())
 
 
 def test_every_app_has_a_test() -> None:
@@ -100,18 +111,36 @@ def test_words_are_counted_side_by_side() -> None:
     ) == {"a": 4, "is": 2, "log": 2, "rose": 2}
 
 
-def test_reminders_come_after_their_time(capsys: pytest.CaptureFixture[str]) -> None:
+def test_reminders_come_after_their_days(capsys: pytest.CaptureFixture[str]) -> None:
     """Once."""
     services, handlers = handlers_of("reminder")
     remind = handlers["Reminders/remind"]
     reminder = next(hint for name, hint in remind.__annotations__.items() if name == "reminder")
 
-    async def use(client: RestateClient) -> Any:
-        handle = await client.service_send(remind, reminder("water the plants", 1e-8))
-        return await client.attach(handle.invocation_id)
+    async def main() -> Any:
+        async with Environment(services) as env:
+            before = env.now()
+            handle = await env.client.service_send(remind, reminder("water the plants", 3))
+            said = await env.client.attach(handle.invocation_id)
+            return said, env.now() - before
 
-    assert used(use, *services) == "water the plants"
+    said, waited = run(main())
+
+    assert said == "water the plants"
+    assert timedelta(days=3) <= waited < timedelta(days=3, minutes=1)
     assert capsys.readouterr().out.count("Do not forget: water the plants") == 1
+
+
+def test_articles_are_forgotten_when_nobody_answers() -> None:
+    """For a week."""
+    services, handlers = handlers_of("approval")
+
+    assert (
+        used(
+            lambda client: client.object_call(handlers["Article/publish"], "first", None), *services
+        )
+        == "forgotten"
+    )
 
 
 @pytest.mark.parametrize(("answer", "status"), [(True, "published"), (False, "declined")])

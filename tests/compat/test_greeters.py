@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 import msgspec
+import pytest
 from pydantic import BaseModel
 
 import perdure.sdk as restate
@@ -12,6 +13,8 @@ from perdure.sdk import Context, Service, wait_completed
 from perdure.sdk.serde import BytesSerde, JsonSerde, Serde
 
 from .running import used
+
+pytestmark = pytest.mark.usefixtures("each_way")
 
 
 class Request(BaseModel):

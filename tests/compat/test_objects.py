@@ -22,6 +22,8 @@ from perdure.sdk.exceptions import TerminalError
 
 from .running import used
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 counter = VirtualObject("counter")
 maps = VirtualObject("maps", enable_lazy_state=True)
 proxy = Service("proxy")

@@ -26,6 +26,8 @@ from perdure.sdk import (
 
 from .running import used
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 MILLISECOND = timedelta(milliseconds=1)
 
 interpreter = VirtualObject("Interpreter")

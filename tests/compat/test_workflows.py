@@ -18,6 +18,8 @@ from perdure.sdk import (
 
 from .running import used
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 payment = Workflow("payment")
 
 
