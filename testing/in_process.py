@@ -32,6 +32,7 @@ from ..node.engine import NodeEngine
 from ..node.options import NodeOptions, load_node_options
 from ..sdk.run_worker import run_worker
 from ..sdk.service import App
+from ..sdk.worker import ATTEMPTS_MAX_DEFAULT
 
 NODE_ADDRESS: Final = "node:5122"
 
@@ -108,8 +109,12 @@ class InProcessNode:
             await self._listener.close()
         self.engine.close()
 
-    async def add_worker(self, app: App, *, name: str = "worker") -> None:
+    async def add_worker(
+        self, app: App, *, name: str = "worker", attempts_max: int = ATTEMPTS_MAX_DEFAULT
+    ) -> None:
         """Connect a worker that runs `app`; it is welcomed when this returns.
+
+        It takes `attempts_max` attempts at once.
 
         Raises what ended the worker before that.
         """
@@ -126,6 +131,7 @@ class InProcessNode:
                 random=self._random,
                 name=name,
                 stop=stop,
+                attempts_max=attempts_max,
             ),
             name=name,
         )
