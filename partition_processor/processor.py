@@ -284,24 +284,12 @@ class PartitionProcessor:
         self.clients.answered(item)
         self.drivers.completed(item.invocation)
 
-    def _run_start_attempt(self, item: effect.StartAttempt) -> None:
-        self.keeper.start(item)
-
-    def _run_notify(self, item: effect.Notify) -> None:
-        self.keeper.notify(item)
-
-    def _run_end_attempt(self, item: effect.EndAttempt) -> None:
-        self.keeper.end(item)
-
     def _run_arm_retry(self, item: effect.ArmRetry) -> None:
         record_time_ns = self._machine.context.record_time_ns
         self._retries.add(item.due_ns, record_time_ns, item.invocation_id, item.attempt)
 
     def _run_arm_timer(self, item: effect.ArmTimer) -> None:
         self.drivers.timers.add(item, self._machine.context.record_time_ns)
-
-    def _run_ship(self, item: effect.Ship) -> None:
-        self.drivers.shipments.add(item)
 
     def _run_delivered(self, item: effect.Delivered) -> None:
         self._carrier.taken(item.source, self.own.number, item.last)
@@ -313,13 +301,13 @@ class PartitionProcessor:
         effect.Accepted: _run_accepted,
         effect.Done: _run_done,
         effect.StateChanged: lambda self, item: self.clients.state_changed(item),
-        effect.StartAttempt: _run_start_attempt,
-        effect.Notify: _run_notify,
-        effect.EndAttempt: _run_end_attempt,
+        effect.StartAttempt: lambda self, item: self.keeper.start(item),
+        effect.Notify: lambda self, item: self.keeper.notify(item),
+        effect.EndAttempt: lambda self, item: self.keeper.end(item),
         effect.Answer: _run_answer,
         effect.ArmRetry: _run_arm_retry,
         effect.ArmTimer: _run_arm_timer,
-        effect.Ship: _run_ship,
+        effect.Ship: lambda self, item: self.drivers.shipments.add(item),
         effect.Delivered: _run_delivered,
         effect.LeaderAnnounced: _run_leader_announced,
     }
