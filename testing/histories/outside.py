@@ -14,6 +14,7 @@ from ...partition_processor.effects import Answer
 from ...partition_processor.minting import Minter
 from ...partition_processor.notification_frames import input_command
 from ...partition_processor.operations import Operation, cancel
+from ...partition_processor.outcomes import NOT_FOUND
 from ...partition_processor.processor import InvocationNotFoundError, NotLeadingError
 from ...partition_processor.records import (
     KIND_WORKFLOW_SHARED,
@@ -274,7 +275,9 @@ class Outside:
 
     @staticmethod
     def _acknowledged(open_ones: dict[Any, bool], name: Any, outcome: object) -> None:
-        if not isinstance(outcome, PerdureError):
+        if outcome == NOT_FOUND:
+            open_ones.pop(name, None)  # Purged; where its id begins anew, it waits anew.
+        elif not isinstance(outcome, PerdureError):
             open_ones[name] = True
 
     def resume_all(self, node: HistoryNode) -> None:
