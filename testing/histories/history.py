@@ -23,6 +23,7 @@ from .observer import ONCE, SAME_DIGEST, Observer
 from .outside import RETENTION_NS, Outside
 from .programs import Composer
 from .stage import Stage
+from .wakers import check_wakers
 from .worker import HistoryWorker, Link
 
 FINISHES: Final = "every invocation completes"
@@ -191,6 +192,8 @@ class History:
                 continue
             if self._is_settled():
                 return
+            if self.node.leading and not any(each.messages_left for each in self.observers):
+                check_wakers(self.observers)
             if not self._help():
                 self._pass_time(1_000 * _MS)
             if self._clock.time_ns() > until_ns:

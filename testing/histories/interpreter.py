@@ -150,9 +150,14 @@ class _Run:
         elif then == "signal":
             context.resolve_signal(child, "ready", f"from {path}".encode())
         elif then == "attach":
-            return await context.attach_invocation(child, type_hint=bytes)
+            result = await context.attach_invocation(child, type_hint=bytes)
+            self.stage.answers.append(result)
+            return result
         elif then == "output":
-            return await context.get_invocation_output(child, type_hint=bytes)
+            found = await context.get_invocation_output(child, type_hint=bytes)
+            if found is not None:
+                self.stage.answers.append(found)
+            return found
         return child
 
     async def awakeable(self, _path: str) -> Any:

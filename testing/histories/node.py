@@ -98,6 +98,11 @@ class HistoryNode:
         kept = {key: attempt.attempt for key, attempt in processor.keeper.attempts.items()}
         require(kept == running, ROWS_AGREE, f"the leader runs {kept}, the rows say {running}")
 
+    @property
+    def leading(self) -> bool:
+        """Whether all partitions have got over the start."""
+        return all(processor.leading for processor in self.manager.processors)
+
     def processor_of(self, invocation_id: InvocationId) -> PartitionProcessor:
         """The processor of an invocation."""
         return self.manager.processor_for(partition_key_of(invocation_id))

@@ -20,8 +20,10 @@ from ...partition_processor.context import PartitionRange
 from ...partition_processor.lifecycle.notify import is_satisfied
 from ...partition_processor.machine import Machine, RecordFailedError
 from ...partition_processor.records import (
+    ATTEMPT_CHUNK,
     ATTEMPT_FAILED,
     KIND_OBJECT_EXCLUSIVE,
+    AttemptChunk,
     AttemptFailed,
 )
 from ...partition_processor.tables import keys
@@ -46,6 +48,7 @@ from ...proto.generated.service_protocol_pb2 import Notification
 from ..simulation.violation import require
 from .open_effects import OpenEffects
 from .stage import TRANSIENT
+from .wakers import check_state_seen
 
 RECORDED_ONCE: Final = "each step is recorded once"
 ONCE: Final = "each invocation completes exactly once"
@@ -60,6 +63,7 @@ _HOLDING: Final = (STATUS_RUNNING, STATUS_BACKING_OFF, STATUS_SUSPENDED, STATUS_
 _ACTIVE: Final = (STATUS_RUNNING, STATUS_BACKING_OFF)
 _EXCUSES: Final = (408, 503)
 """Codes of failed attempts that are the history's own doing."""
+_decode_chunk: Final = msgspec.msgpack.Decoder(AttemptChunk).decode
 _decode_failed: Final = msgspec.msgpack.Decoder(AttemptFailed).decode
 
 Object = tuple[str, str]
@@ -115,6 +119,9 @@ class Observer:
     def _apply(self, batch: Batch, record: Record) -> None:
         machine = self._machine
         counts = machine.context.counts_once(record)
+        if counts and record.kind == ATTEMPT_CHUNK:
+            chunk = _decode_chunk(record.body)
+            check_state_seen(self.store, chunk, self.invocations.get(chunk.invocation_id))
         try:
             machine.apply_batch(batch, 1)
         except RecordFailedError as error:
@@ -296,6 +303,14 @@ class Observer:
             invocation_id: row.attempt
             for invocation_id, row in rows
             if row.status == STATUS_RUNNING
+        }
+
+    def own_timers(self) -> set[tuple[InvocationId, int]]:
+        """Whom timers will wake, and by which completion."""
+        return {
+            (invocation_id, int.from_bytes(row[-4:], "big"))
+            for invocation_id, rows in self._timers.items()
+            for row in rows
         }
 
     def unfinished(self) -> list[tuple[InvocationId, Invocation]]:

@@ -28,7 +28,6 @@ from ...partition_processor.records import (
     Signal,
 )
 from ...partition_processor.tables.invocations import (
-    STATUS_BACKING_OFF,
     STATUS_COMPLETED,
     STATUS_PAUSED,
     Failure,
@@ -176,7 +175,8 @@ class Outside:
         invocation_id = chance.pick(list(observer.invocations))
         operation = self._operation(invocation_id, observer.invocations[invocation_id])
         if operation is not None:
-            self._operate(node, invocation_id, operation)
+            for _ in range(chance.pick((1, 1, 2))):
+                self._operate(node, invocation_id, operation)
         return f"{operation}"
 
     def _operation(self, invocation_id: InvocationId, row: Invocation) -> Operation | None:
@@ -194,7 +194,7 @@ class Outside:
             return cancel(invocation_id)
         if what < 5:
             return Kill(invocation_id)
-        if what < 7 or row.status not in (STATUS_PAUSED, STATUS_BACKING_OFF):
+        if what < 7 and row.status != STATUS_PAUSED:
             return Pause(invocation_id)
         return Resume(invocation_id)
 

@@ -14,6 +14,7 @@ from perdure.core.protocol import messages
 from perdure.core.storage.kv import KvStore
 from perdure.log.answers import NotChangedSince
 from perdure.partition_processor import machine
+from perdure.partition_processor.attempt_keeper import AttemptKeeper
 from perdure.partition_processor.commands import attach, invoke, pause
 from perdure.partition_processor.context import ApplyContext
 from perdure.partition_processor.effects import ArmRetry
@@ -318,6 +319,22 @@ def replay_starts_steps(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ProtocolMachine, "_take", take_but_results)
 
 
+def state_kept_too_long(patch: pytest.MonkeyPatch) -> None:
+    """Objects' states that are kept in memory miss what is written."""
+    commit_record = Transaction.commit_record
+
+    def commit(self: Transaction, digest: bytes) -> bytes:
+        self._record_states = []
+        return commit_record(self, digest)
+
+    patch.setattr(Transaction, "commit_record", commit)
+
+
+def refusals_in_vain_end_attempts(patch: pytest.MonkeyPatch) -> None:
+    """An attempt that the log refused for nothing is left without a worker."""
+    patch.setattr(AttemptKeeper, "restart_refused", lambda _self: None)
+
+
 BREAKAGES: dict[str, Breakage] = {
     breakage.__name__.replace("_", " "): breakage
     for breakage in (
@@ -342,5 +359,7 @@ BREAKAGES: dict[str, Breakage] = {
         journal_cut_short,
         cancellation_does_not_wake,
         replay_starts_steps,
+        state_kept_too_long,
+        refusals_in_vain_end_attempts,
     )
 }
