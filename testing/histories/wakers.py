@@ -1,4 +1,4 @@
-"""Whether everything that sleeps can be woken, and whether handlers were given the state there is."""
+"""Whether all that sleeps can be woken, and handlers were given the state there is."""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
