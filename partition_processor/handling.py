@@ -8,6 +8,9 @@ from ..core.protocol.session import HandlingOptions
 from ..core.retry import RetryPolicy
 
 _MS: Final = 1_000_000
+DURATION_NS_MAX: Final = 100 * 366 * 24 * 3600 * 10**9
+"""A longer duration is taken for this one: a time that far ahead is still one of 64 bits."""
+_FACTOR_MAX: Final = 1000.0
 ON_EXHAUSTED_PAUSE: Final = "PAUSE"
 ON_EXHAUSTED_KILL: Final = "KILL"
 
@@ -66,9 +69,8 @@ def resolve_handling(
 
     def nanoseconds(name: str, default_ns: int) -> int:
         value = _first(name, handler, service)
-        return default_ns if value is None else int(value) * _MS
+        return _bounded(default_ns if value is None else int(value) * _MS)
 
-    journal = _first("journal_retention", handler, service)
     if workflow_run:
         completion_ns = nanoseconds("workflow_completion_retention", defaults.workflow_retention_ns)
     else:
@@ -81,8 +83,8 @@ def resolve_handling(
         else on_exhausted == ON_EXHAUSTED_PAUSE,
         inactivity_timeout_ns=nanoseconds("inactivity_timeout", defaults.inactivity_timeout_ns),
         abort_timeout_ns=nanoseconds("abort_timeout", defaults.abort_timeout_ns),
-        plain_retention_ns=defaults.plain_retention_ns if journal is None else journal * _MS,
-        journal_retention_ns=defaults.journal_retention_ns if journal is None else journal * _MS,
+        plain_retention_ns=nanoseconds("journal_retention", defaults.plain_retention_ns),
+        journal_retention_ns=nanoseconds("journal_retention", defaults.journal_retention_ns),
         completion_retention_ns=completion_ns,
         lazy_state=bool(_first("enable_lazy_state", handler, service)),
         private=bool(service.ingress_private) or bool(handler.ingress_private),
@@ -95,12 +97,18 @@ def _retry(handler: HandlingOptions, service: HandlingOptions, default: RetryPol
     attempts = _first("retry_policy_max_attempts", handler, service)
     factor = _first("retry_policy_exponentiation_factor", handler, service)
     return RetryPolicy(
-        initial_interval_ns=default.initial_interval_ns if initial is None else initial * _MS,
-        factor=default.factor if factor is None else factor,
-        interval_max_ns=default.interval_max_ns if longest is None else longest * _MS,
+        initial_interval_ns=_bounded(
+            default.initial_interval_ns if initial is None else initial * _MS
+        ),
+        factor=default.factor if factor is None else min(max(1.0, factor), _FACTOR_MAX),
+        interval_max_ns=_bounded(default.interval_max_ns if longest is None else longest * _MS),
         attempts_max=default.attempts_max if attempts is None else attempts,
         jitter=default.jitter,
     )
+
+
+def _bounded(duration_ns: int) -> int:
+    return max(0, min(duration_ns, DURATION_NS_MAX))
 
 
 def _first(name: str, handler: HandlingOptions, service: HandlingOptions) -> Any:

@@ -132,7 +132,8 @@ def _milliseconds(refuse: _Refusal, name: str, value: Any, least: int = 0) -> in
     if not isinstance(value, timedelta) or value < least * _MILLISECOND:
         refuse(name, f"a timedelta of {least or 'zero'} milliseconds or more", value)
     # Rounded up: a time below what the manifest can say is not none at all.
-    return -(-value // _MILLISECOND)
+    whole, rest = divmod(value, _MILLISECOND)
+    return whole + bool(rest)
 
 
 def _preloads(refuse: _Refusal, preload: Any) -> bool:

@@ -25,6 +25,8 @@ from .lock import leave_inbox, pass_lock_on
 
 CODE_CANCELLED: Final = 409
 CODE_PURGED: Final = 410
+EXPIRES_NS_MAX: Final = (1 << 63) - 1
+"""What would be kept for longer is kept until then, some 260 years after 1970."""
 
 _WITHOUT_LOCK: Final = (STATUS_PENDING, STATUS_SCHEDULED)
 
@@ -51,7 +53,7 @@ def complete(
         failure=failure,
         completed_ns=now_ns,
         modified_ns=now_ns,
-        expires_ns=now_ns + retention_ns,
+        expires_ns=min(now_ns + retention_ns, EXPIRES_NS_MAX),
         retry_at_ns=0,
         inbox_number=-1,
         waiting=None,
