@@ -51,8 +51,16 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The names of `__all__`, each from its module. Raises AttributeError for any other."""
+    """The names of `__all__`, each from its module.
+
+    Raises AttributeError for any other, and ImportError where the engine is not installed.
+    """
     module = _MODULES.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{module}", __name__), name)
+    try:
+        return getattr(importlib.import_module(f".{module}", __name__), name)
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"tests run the engine, which needs {error.name}: pip install 'perdure[server]'"
+        ) from error

@@ -45,9 +45,13 @@ def crash_point_in(attempt: RecordedAttempt, frames: bytes) -> CrashPoint | None
     """The step that an attempt is about to have recorded; None when it records nothing.
 
     What it sends in one turn leaves together or not at all: it is one step, named by its last part.
+    Where that begins a closure it does not count: a crash would find the closure half done, which
+    is what a crash before its result is for.
     """
     last = ""
     for kind, start, end in split_frames(frames):
+        if kind == messages.RUN_COMMAND:
+            return None
         if is_command(kind):
             last = replay.describe_command(kind, frames[start:end])
         elif kind == messages.PROPOSE_RUN_COMPLETION:

@@ -191,7 +191,10 @@ class Environment(TimeUser):
             random=self._random,
             name="worker",
             make_attempt=partial(
-                RecordedAttempt, on_output=self._attempt_sends, on_end=self._attempt_ended
+                RecordedAttempt,
+                on_output=self._attempt_sends,
+                on_end=self._attempt_ended,
+                is_dead=lambda: self._dead,
             ),
         )
         self._worker_task = self._scope.spawn(worker.run([NODE_ADDRESS]), name="worker")

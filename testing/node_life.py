@@ -145,7 +145,7 @@ class NodeLife:
         if self._silence_due_ns is not None and self._silence_due_ns <= due_ns:
             return False
         self._silence_due_ns = due_ns
-        self._time.call_at(due_ns, self._end_silent)
+        self._time.call_at(self._clock.at(due_ns), self._end_silent)
         return True
 
     def _end_silent(self) -> None:

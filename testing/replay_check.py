@@ -106,7 +106,7 @@ class RecordedAttempt(Attempt):
         recording: what it was given and gave.
     """
 
-    __slots__ = ("_on_end", "_on_output", "_told", "recording")
+    __slots__ = ("_is_dead", "_on_end", "_on_output", "_told", "recording")
 
     def __init__(
         self,
@@ -117,16 +117,19 @@ class RecordedAttempt(Attempt):
         *,
         on_output: Callable[["RecordedAttempt", bytes], bytes],
         on_end: Callable[["RecordedAttempt"], None],
+        is_dead: Callable[[], bool],
     ) -> None:
         """As `Attempt`.
 
         Args:
             on_output: is given what the attempt sends and gives what is really sent.
             on_end: called once, when it has ended.
+            is_dead: whether its worker has crashed, so that nothing reaches it any more.
         """
         super().__init__(handler, host, stream, number)
         self._on_output = on_output
         self._on_end = on_end
+        self._is_dead = is_dead
         self._told = False
         self.recording = Recording()
 
@@ -137,6 +140,8 @@ class RecordedAttempt(Attempt):
 
     def feed(self, frames: bytes, record_time_ns: int = 0, start: int = 0) -> bytes:
         """As `Attempt.feed`."""
+        if self._is_dead():
+            return b""
         if not self.ended:
             self.recording.take(record_time_ns, frames[start:])
         return self._sends(super().feed(frames, record_time_ns, start))

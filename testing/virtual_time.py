@@ -22,6 +22,9 @@ SPINNING_TURNS: Final = 5_000
 """After so many turns in which something was ready, somebody spins until a timer fires."""
 TURN_NS: Final = 20_000
 """What a turn costs from there on, so that the timer does; those before cost nothing."""
+_MS: Final = 1_000_000
+TOLERANCE_NS: Final = _MS
+"""What is due so shortly after the end of an `advance` belongs to it: sleeps are in whole ms."""
 STILL_SECONDS: Final = 1.0
 """So long in reality time stands still for what is busy; then it goes on as the one on the wall."""
 
@@ -110,7 +113,7 @@ class VirtualTime:
         return handle
 
     async def advance(self, duration_ns: int) -> None:
-        """Let so much time pass and everything happen that it brings about.
+        """Let so much time pass, to the millisecond, and everything happen that it brings about.
 
         Returns when nothing is ready any more. One at a time; cancelling is safe.
         """
@@ -166,7 +169,7 @@ class VirtualTime:
             due_ns = _whole_us(self.now_ns + math.ceil(timeout * 1e9))
         if self._target is not None:
             target_ns, reached = self._target
-            if due_ns is None or due_ns > target_ns:
+            if due_ns is None or due_ns > target_ns + TOLERANCE_NS:
                 self.now_ns = max(self.now_ns, target_ns)
                 settle(reached)
                 return []
@@ -246,17 +249,26 @@ def sockets_open(loop: asyncio.AbstractEventLoop) -> bool:
 
 
 class VirtualClock:
-    """The Clock port on a loop's virtual time."""
+    """The Clock port on a loop's virtual time, in whole milliseconds.
+
+    Sleeps end at whole milliseconds. Read more finely, each would end a bit after its time, and so
+    would begin what follows it: a year of months would be a few milliseconds longer.
+    """
 
     def __init__(self, time: VirtualTime, start: datetime) -> None:
         """Show `start` now."""
         self._time = time
-        self._wall_ns = (start - _EPOCH) // timedelta(microseconds=1) * 1000 - time.now_ns
+        self._wall_ns = (start - _EPOCH) // timedelta(milliseconds=1) * _MS
+        self._start_ns = time.now_ns
 
     def time_ns(self) -> int:
         """Wall clock, nanoseconds since 1970."""
-        return self._wall_ns + self._time.now_ns
+        return self._wall_ns + self.monotonic_ns()
 
     def monotonic_ns(self) -> int:
         """A clock that only goes forward, in ns."""
-        return self._time.now_ns
+        return (self._time.now_ns - self._start_ns) // _MS * _MS
+
+    def at(self, monotonic_ns: int) -> int:
+        """What `VirtualTime.now_ns` is when this clock shows so much."""
+        return self._start_ns + monotonic_ns

@@ -1,6 +1,6 @@
 """The apps in ``examples/``: each does what its first lines say."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,16 @@ from perdure.testing import Environment, run
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 APPS = ("approval", "counter", "fan_out", "greeter", "money_transfer", "reminder", "sign_up")
+
+modes: list[bool] = []
+"""Whether handlers suspend whenever they wait; of the test that runs now."""
+
+
+@pytest.fixture(params=[False, True], ids=["waiting", "suspending"], autouse=True)
+def _mode(request: pytest.FixtureRequest) -> Iterator[None]:
+    modes[:] = [request.param]
+    yield
+    modes.clear()
 
 
 def handlers_of(name: str) -> tuple[list[Any], dict[str, Any]]:
@@ -27,7 +37,7 @@ def used(use: Callable[[RestateClient], Awaitable[Any]], *services: Any) -> Any:
     """What a use of a client gives, on a clock that jumps over what is slept."""
 
     async def main() -> Any:
-        async with Environment(services) as env:
+        async with Environment(services, always_suspend=modes[0]) as env:
             return await use(env.client)
 
     return run(main())
@@ -118,7 +128,7 @@ def test_reminders_come_after_their_days(capsys: pytest.CaptureFixture[str]) -> 
     reminder = next(hint for name, hint in remind.__annotations__.items() if name == "reminder")
 
     async def main() -> Any:
-        async with Environment(services) as env:
+        async with Environment(services, always_suspend=modes[0]) as env:
             before = env.now()
             handle = await env.client.service_send(remind, reminder("water the plants", 3))
             said = await env.client.attach(handle.invocation_id)

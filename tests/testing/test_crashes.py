@@ -73,9 +73,9 @@ def test_a_crash_happens_once_after_its_step() -> None:
             found = await env.client.service_call(it, None)
             return found, len(turns), len(env.crash_points)
 
-    # Three steps, each the Run and its result, and the Output with the last.
-    assert run(main(None)) == (["a", "b", "c"], 1, 7)
-    assert run(main(CrashAt(4)))[:2] == (["a", "b", "c"], 2)
+    # The results of three steps, and the Output.
+    assert run(main(None)) == (["a", "b", "c"], 1, 4)
+    assert run(main(CrashAt(2)))[:2] == (["a", "b", "c"], 2)
     assert run(main(CrashAt(99)))[:2] == (["a", "b", "c"], 1)
 
 
@@ -89,7 +89,7 @@ def test_a_step_runs_twice_only_when_its_result_was_lost(before: bool, ran: int)
         await ctx.run_typed("step", lambda: runs.append(0))
 
     async def main() -> None:
-        async with Environment(service, crash=CrashAt(2, before=before)) as env:
+        async with Environment(service, crash=CrashAt(1, before=before)) as env:
             await env.client.service_call(it, None)
 
     run(main())
@@ -114,7 +114,7 @@ def test_another_result_after_a_crash_fails_the_scenario_with_its_place() -> Non
 
     with pytest.raises(
         CrashMismatchError,
-        match=r"worker after step 1 of 3 \(Run \(name 'step', .*\) of Service/it\) gives 1",
+        match=r"worker after step 1 of 2 \(the result of completion 1 of Service/it\) gives 1",
     ):
         run(crash_everywhere(service, scenario, replay_check="off"))
 
@@ -133,7 +133,7 @@ def test_a_crash_finds_handlers_that_do_not_replay_and_says_where_it_was() -> No
     with pytest.raises(ReplayMismatchError) as caught:
         run(crash_everywhere(service, scenario, replay_check="off"))
 
-    assert caught.value.__notes__[0].startswith("a crash of the worker after step 1 of 3")
+    assert caught.value.__notes__[0].startswith("a crash of the worker after step 1 of 2")
 
 
 @pytest.mark.parametrize("what", ["worker", "node"])
