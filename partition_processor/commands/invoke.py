@@ -18,11 +18,13 @@ from ..tables.invocations import (
     STATUS_SCHEDULED,
     Failure,
     Invocation,
+    Sink,
 )
 from ..tables.journal import Chunk, encode_chunk
 
 CODE_WORKFLOW_RAN: Final = 409
 CODE_DEADLOCK: Final = 409
+WAITS_FOR_ITSELF: Final = "the invocation would wait for its own result"
 
 
 def apply_invoke(context: ApplyContext, command: Invoke, record: Record) -> None:
@@ -39,26 +41,15 @@ def apply_called(context: ApplyContext, command: Invoke) -> None:
     """Create the invocation for the handler that called it, or join the one that exists."""
     sink = command.sink
     known = context.transaction.invocation(command.invocation_id)
-    if known is None:
-        if sink is not None and _is_deadlock(command):
-            message = (
-                f"{command.service}/{command.key}/{command.handler} can never start: the call "
-                "comes from a handler that holds the same object, directly or through others, and "
-                "waits; send it one-way, or call a shared handler"
-            )
-            failure = Failure(CODE_DEADLOCK, message)
-            context.deliver(respond_to(sink, None, failure))
-            return
-        _begin(context, command, command.traceparent)
-    elif sink is None:
+    if sink is None:
+        if known is None:
+            _begin(context, command, command.traceparent)
         return
-    elif command.target_kind == KIND_WORKFLOW_RUN:
-        failure = Failure(
-            CODE_WORKFLOW_RAN,
-            f"workflow {command.service}/{command.key} was started before, as "
-            f"{invocation_id_text(command.invocation_id)}: a workflow runs once per key",
-        )
-        context.deliver(respond_to(sink, None, failure))
+    refusal = _refusal(command, sink, known)
+    if refusal is not None:
+        context.deliver(respond_to(sink, None, refusal))
+    elif known is None:
+        _begin(context, command, command.traceparent)
     elif known.status == STATUS_COMPLETED:
         respond(context, sink, known)
     else:
@@ -66,11 +57,29 @@ def apply_called(context: ApplyContext, command: Invoke) -> None:
         context.transaction.put_invocation(command.invocation_id, joined)
 
 
-def _is_deadlock(command: Invoke) -> bool:
-    if command.target_kind != KIND_OBJECT_EXCLUSIVE or not command.held:
-        return False
-    assert command.key is not None
-    return object_key(command.service, command.key) in command.held
+def _refusal(command: Invoke, sink: Sink, known: Invocation | None) -> Failure | None:
+    """Why the caller must not wait for this invocation, known already or not; None if it may."""
+    if known is not None and command.target_kind == KIND_WORKFLOW_RUN:
+        return Failure(
+            CODE_WORKFLOW_RAN,
+            f"workflow {command.service}/{command.key} was started before, as "
+            f"{invocation_id_text(command.invocation_id)}: a workflow runs once per key",
+        )
+    if known is not None and known.status == STATUS_COMPLETED:
+        return None
+    if sink.invocation_id == command.invocation_id:
+        return Failure(CODE_DEADLOCK, WAITS_FOR_ITSELF)
+    # Whoever is known and holds the object is among the callers, or waits for it behind them.
+    if command.target_kind == KIND_OBJECT_EXCLUSIVE and command.held:
+        assert command.key is not None
+        if object_key(command.service, command.key) in command.held:
+            return Failure(
+                CODE_DEADLOCK,
+                f"{command.service}/{command.key}/{command.handler} can never start: the call "
+                "comes from a handler that holds the same object, directly or through others, and "
+                "waits; send it one-way, or call a shared handler",
+            )
+    return None
 
 
 def _begin(context: ApplyContext, command: Invoke, traceparent: str | None) -> None:

@@ -289,6 +289,40 @@ def test_a_deadlock_through_a_service_and_another_object_is_found_as_well() -> N
     assert partition.status(identity(4, "k")) == "unknown"
 
 
+@covers("CALL_COMMAND")
+def test_a_call_that_joins_an_invocation_behind_the_own_lock_is_a_deadlock_too() -> None:
+    for first in (1, 2):
+        partition = Partition()
+        partition.apply(add(1), add(2))
+        holder = identity(1, "k")
+        effects = make(partition, holder, called(first, key="k", idempotency_key="once"))
+        failure = result(told(effects, holder)[1].message)
+        assert isinstance(failure, Failure)
+        assert failure.code == 409
+        assert partition.invocation(identity(first, "k")).sinks == ()
+
+    partition.apply(answer(identity(1, "k")))
+    effects = make(
+        partition,
+        identity(2, "k"),
+        called(1, key="k", idempotency_key="once"),
+    )
+    assert result(told(effects, identity(2, "k"))[1].message) == b'"ok"'
+
+
+@covers("CALL_COMMAND", "ATTACH_INVOCATION_COMMAND", "GET_INVOCATION_OUTPUT_COMMAND", "Attach")
+def test_nobody_waits_for_the_own_result() -> None:
+    expected = Failure(409, "the invocation would wait for its own result")
+    partition = caller()
+    effects = make(partition, ONE, called(1, idempotency_key="once"))
+    assert result(told(effects, ONE)[1].message) == expected
+    attach = entry("ATTACH_INVOCATION_COMMAND", invocation_id=text(1), result_completion_id=3)
+    look = entry("GET_INVOCATION_OUTPUT_COMMAND", invocation_id=text(1), result_completion_id=4)
+    effects = partition.send(ONE, attach, look)
+    assert [result(item.message) for item in told(effects, ONE)] == [expected, None]
+    assert partition.invocation(ONE).sinks == ()
+
+
 @covers("CALL_COMMAND", "ONE_WAY_CALL_COMMAND")
 def test_what_waits_for_nobody_on_the_own_object_is_no_deadlock() -> None:
     partition = Partition()

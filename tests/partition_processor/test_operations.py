@@ -24,6 +24,7 @@ from ..covering import covers
 from .calls import called, make, sent, text, told
 from .frames import entry, result
 from .support import (
+    OUTPUT_OK,
     RUN,
     RUN_DONE,
     Partition,
@@ -74,6 +75,18 @@ def test_a_kill_takes_the_attempt_and_everything_that_was_called_below() -> None
     started = [item.invocation_id for item in effects if isinstance(item, StartAttempt)]
     assert started == [identity(6, "k")]
     assert partition.counts() == {"completed": 5, "running": 1}
+
+
+@covers("Kill")
+def test_a_killed_invocation_has_no_output_even_where_one_was_stored() -> None:
+    partition = Partition()
+    partition.apply(greet(1))
+    partition.send(ONE, OUTPUT_OK)
+    partition.operate(Kill(ONE), 5_000)
+
+    invocation = partition.invocation(ONE)
+    assert (invocation.output, invocation.failure) == (None, Failure(409, "killed"))
+    assert invocation.completed_ns == invocation.modified_ns == 5_000
 
 
 @covers("Kill")
