@@ -234,7 +234,7 @@ class ContextBase:
 
 def _elsewhere(name: str, why: str) -> property:
     def refuse(self: ContextBase) -> Any:
-        raise AttributeError(f"ctx.{name} is not in a {type(self).__name__}: {why}")
+        raise AttributeError(f"ctx.{name} is not in {type(self).__name__}: {why}")
 
     return property(refuse, doc=f"Raises AttributeError: {why}.")
 

@@ -32,7 +32,7 @@ from .durable_tasks import (
     make_task,
     refuse_outsiders,
 )
-from .errors import ForbiddenCallError, OutsideHandlerError
+from .errors import AttemptEnded, ForbiddenCallError, OutsideHandlerError
 from .forbidden import ReplayableCallsOnly
 from .source_lines import caller_line, waiting_line
 
@@ -323,8 +323,9 @@ class DurableLoop(ReplayableCallsOnly):
         )
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Log an exception that no task took."""
-        self.default_exception_handler(context)
+        """Log an exception that no task took, unless the attempt's end has said it already."""
+        if not isinstance(context.get("exception"), AttemptEnded):
+            self.default_exception_handler(context)
 
     def _generators_started(self, generator: AsyncGenerator[Any, Any]) -> None:
         generators = self._generators

@@ -58,7 +58,7 @@ def end_handler(
     try:
         body = handler.output_serde.serialize(value)
     except SerializationError as unwritable:
-        machine.fail(vm.CODE_INTERNAL, f"{handler.target}: {unwritable}")
+        machine.fail(vm.CODE_INTERNAL, f"[{unwritable.code}] {handler.target}: {unwritable}")
         return True
     if len(body) > messages.ENTRY_BYTES_MAX:
         too_large = wire.too_large(f"the answer of {short_text(handler.target)}", len(body))

@@ -123,7 +123,7 @@ class JsonSerde(Serde[T]):
             return _encode_json(obj)
         except (TypeError, ValueError, OverflowError) as error:
             raise SerializationError(
-                f"a {type(obj).__name__} has no JSON form ({error}); return builtin types, "
+                f"{type(obj).__name__!r} has no JSON form ({error}); return builtin types, "
                 "dataclasses, msgspec structs or pydantic models, or annotate bytes"
             ) from None
 
@@ -197,7 +197,7 @@ class NoneSerde(Serde[None]):
     def serialize(self, obj: None) -> bytes:
         """No bytes. Raises SerializationError for anything but None."""
         if obj is not None:
-            raise SerializationError(f"annotated as None, but gave a {type(obj).__name__}")
+            raise SerializationError(f"annotated as None, but gave {type(obj).__name__!r}")
         return b""
 
 

@@ -7,6 +7,7 @@ Nothing here raises, because all of it runs where an exception is being reported
 import traceback
 from typing import Final
 
+from ..core.errors import PerdureError
 from .errors import RetryableError
 
 CODE_INTERNAL: Final = 500
@@ -48,6 +49,8 @@ def short_text(text: object) -> str:
 def message_of(error: BaseException) -> str:
     """What an exception says, cut after 8 KiB."""
     try:
+        if isinstance(error, PerdureError):
+            return message_text(f"[{error.code}] {error.message}")
         return message_text(error.message if isinstance(error, RetryableError) else repr(error))
     except Exception as unspeakable:
         return message_text(_stand_in(error, unspeakable))

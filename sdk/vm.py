@@ -254,7 +254,7 @@ class Machine:
         )
         self.fail(
             CODE_JOURNAL_MISMATCH,
-            sentence,
+            f"[{JournalMismatchError.code}] {sentence}",
             related=None if message_type is None else (self.command_index, name, message_type),
         )
         raise AttemptEnded(sentence) from JournalMismatchError(sentence)

@@ -1,5 +1,6 @@
 """One attempt: what it sends for what it is sent."""
 
+import gc
 from datetime import timedelta
 from typing import Any
 
@@ -267,10 +268,24 @@ def test_mismatch_names_expected_and_found(stored: bytes, words: list[str]) -> N
     assert error.code == 570
     assert error.related_command_index == 1
     assert error.related_command_type == messages.RUN_COMMAND
+    assert error.message.startswith("[PD0710] ")
     assert all(word in error.message for word in words)
     assert f"test_attempt.py:{LINE_OF_THE_STEP}" in error.message
     assert attempt.ended
     assert host.steps == []
+
+
+def test_a_mismatch_is_said_to_the_node_and_not_in_the_workers_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nobody reads the end of a handler that the machine has ended, and nothing is lost by it."""
+    attempt, _host = attempt_of(service, "one_step")
+    attempt.feed(Journal(b"", [stored_run(1, "other")]).opening())
+    assert attempt.ended
+    del attempt, _host
+    gc.collect()
+
+    assert caplog.records == []
 
 
 def test_mismatch_when_the_journal_goes_on_while_the_code_waits() -> None:

@@ -314,7 +314,7 @@ def test_context_is_of_its_thread_only() -> None:
         attempt = host.begin(handler_of(it))
         return parsed((await host.frames(attempt, 2))[1])
 
-    assert "OutsideHandlerError" in with_host(main).message
+    assert "[PD0708]" in with_host(main).message
 
 
 def test_mismatch_names_the_line_in_the_thread() -> None:

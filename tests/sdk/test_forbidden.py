@@ -44,7 +44,7 @@ def test_forbidden_calls_name_the_line(name: str, act: Callable[[], Any], words:
 
     message = error_of(it)
 
-    assert message.startswith("ForbiddenCallError("), name
+    assert message.startswith("[PD0707] "), name
     assert "test_forbidden.py:" in message
     assert words in message
 

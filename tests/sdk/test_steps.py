@@ -149,7 +149,7 @@ def test_result_without_a_form_fails_the_attempt() -> None:
     attempt.feed(Journal().opening())
     error = parsed(frames_of(host.run_steps())[0])
 
-    assert "a object has no JSON form" in error.message
+    assert "'object' has no JSON form" in error.message
 
 
 def test_a_coroutine_in_place_of_a_function_is_refused() -> None:
