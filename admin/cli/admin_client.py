@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import typer
 
-from ...core.errors import TransportError
+from ...core.errors import MalformedMessageError, TransportError
 from .output import RemoteError
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ def get(
     query: Mapping[str, str] | None = None,
     timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> _Shown:
-    """Ask for a resource. Raises TransportError, RemoteError or typer.BadParameter."""
+    """Ask for a resource. Raises TransportError, MalformedMessageError, RemoteError or
+    typer.BadParameter."""
     import urllib.parse
     import urllib.request
 
@@ -44,7 +45,8 @@ def post(
     *,
     timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> _Shown:
-    """Have something done. Raises TransportError, RemoteError or typer.BadParameter."""
+    """Have something done. Raises TransportError, MalformedMessageError, RemoteError or
+    typer.BadParameter."""
     import urllib.request
 
     import msgspec
@@ -66,9 +68,21 @@ def quoted(part: str) -> str:
 
 
 def _url(admin: str, path: str) -> str:
-    if not admin.startswith(("http://", "https://")):
-        raise typer.BadParameter(f"{admin!r} is not a URL", param_hint="--admin")
-    return admin.rstrip("/") + path
+    import urllib.parse
+
+    with_scheme = "://" in admin
+    url = admin if with_scheme else f"http://{admin}"
+    try:
+        parts = urllib.parse.urlsplit(url)
+        understood = parts.scheme in ("http", "https") and bool(parts.hostname)
+        understood = understood and (with_scheme or parts.port is not None)
+    except ValueError:
+        understood = False
+    if not understood:
+        raise typer.BadParameter(
+            f"{admin!r} is not a URL such as {ADMIN_DEFAULT}", param_hint="--admin"
+        )
+    return url.rstrip("/") + path
 
 
 def _ask(
@@ -80,7 +94,6 @@ def _ask(
 
     import msgspec
 
-    url = request.full_url
     # A node on loopback is not behind the proxy that the environment may name.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
@@ -88,8 +101,10 @@ def _ask(
             body = response.read()
     except urllib.error.HTTPError as error:
         with error:
-            raise _refused(url, error.code, error.read()) from None
-    except (OSError, http.client.HTTPException) as error:
+            raise _refused(admin, request.selector, error.code, error.read()) from None
+    except http.client.HTTPException:
+        raise MalformedMessageError(_no_admin(admin, "does not speak HTTP")) from None
+    except OSError as error:
         reason = getattr(error, "reason", error)
         raise TransportError(f"no node answers at {admin} ({reason}); --admin names another") from (
             None
@@ -97,14 +112,21 @@ def _ask(
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.MsgspecError as error:
-        raise TransportError(f"{url} answered what no node says: {error}") from None
+        what = f"answered {request.selector} with what no node says: {error}"
+        raise MalformedMessageError(_no_admin(admin, what)) from None
 
 
-def _refused(url: str, status: int, body: bytes) -> TransportError | RemoteError:
+def _refused(
+    admin: str, path: str, status: int, body: bytes
+) -> MalformedMessageError | RemoteError:
     import msgspec
 
     try:
         answer = msgspec.json.decode(body, type=dict[str, str])
         return RemoteError(answer["code"], answer["message"])
     except (msgspec.MsgspecError, KeyError):
-        return TransportError(f"{url} answered HTTP {status}")
+        return MalformedMessageError(_no_admin(admin, f"answered {path} with HTTP {status}"))
+
+
+def _no_admin(admin: str, what: str) -> str:
+    return f"{admin} {what}: it is not the admin REST of a node, which --admin takes"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
-from ...core.errors import TransportError
+from ...core.errors import MalformedMessageError, TransportError
 from .output import RemoteError
 
 if TYPE_CHECKING:
@@ -85,11 +85,19 @@ def read_body(text: str | None) -> bytes:
 
 
 def ask(address: str, question: Callable[["IngressStub"], _Response]) -> _Response:
-    """Open a channel, ask, close. Raises TransportError or RemoteError."""
+    """Open a channel, ask, close.
+
+    Raises TransportError, MalformedMessageError, RemoteError or typer.BadParameter.
+    """
     import grpc
 
     from ...proto.generated.ingress_pb2_grpc import IngressStub
 
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdecimal():
+        raise typer.BadParameter(
+            f"{address!r} is not HOST:PORT such as {INGRESS_DEFAULT}", param_hint="--ingress"
+        )
     options = (
         ("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX),
         ("grpc.max_send_message_length", _MESSAGE_BYTES_MAX),
@@ -103,7 +111,7 @@ def ask(address: str, question: Callable[["IngressStub"], _Response]) -> _Respon
             raise _expected(address, error) from None
 
 
-def _expected(address: str, error: Any) -> TransportError | RemoteError:
+def _expected(address: str, error: Any) -> TransportError | MalformedMessageError | RemoteError:
     import grpc
 
     for key, value in error.trailing_metadata() or ():
@@ -111,4 +119,9 @@ def _expected(address: str, error: Any) -> TransportError | RemoteError:
             return RemoteError(value, error.details())
     if error.code() is grpc.StatusCode.UNAVAILABLE:
         return TransportError(f"no node answers at {address}; --ingress HOST:PORT names another")
+    if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+        return MalformedMessageError(
+            f"{address} is not the gRPC front door of a node, which --ingress takes "
+            f"({error.details()})"
+        )
     return TransportError(f"{address} answered {error.code().name}: {error.details()}")

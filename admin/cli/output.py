@@ -21,6 +21,7 @@ Output = Annotated[Format, typer.Option("-o", "--output", help="How to print: ta
 
 _NEXT_STEPS: Final = {
     "PD0201": "is a node running? start one with: perdure server",
+    "PD0204": "a node tells its addresses when it starts: gRPC 8081, admin 9070 by default",
     "PD0301": "every option and what it takes: docs/options.md",
     "PD0501": "start a worker that offers it: perdure worker APP.py --connect HOST:PORT",
     "PD0503": "give the key in the target: Object/key/handler",
@@ -29,12 +30,13 @@ _NEXT_STEPS: Final = {
     "PD0509": "try again in a moment, or another node with --ingress HOST:PORT",
     "PD0510": "wait for it with: perdure attach ID",
     "PD0910": "have its result with: perdure attach --workflow NAME/KEY",
+    "PD0912": "check the id; results are forgotten after their retention: perdure invocations list",
     "PD0807": "the log's tail is shown by: perdure logs find-tail LOG",
     "PD0811": "the log's segments are shown by: perdure logs describe LOG",
     "PD0813": "list what there is with: perdure logs list",
     "PD0817": "who orders the log's appends is shown by: perdure logs list",
     "PD0818": "make room with: perdure logs trim LOG LSN",
-    "PD1001": "list what there is with: perdure partitions list",
+    "PD1001": "list what there is with: perdure services list, or perdure partitions list",
     "PD1004": "how far it may be trimmed is shown by: perdure logs describe LOG",
 }
 

@@ -3,10 +3,14 @@
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -201,6 +205,9 @@ def test_send_prints_id_and_status(command: Run) -> None:
         (["worker", "a.py", "--connect", ","], "HOST:PORT"),
         (["partitions", "inspect", "x"], "'ID'"),
         (["partitions", "list", "--admin", "nowhere"], "is not a URL"),
+        (["partitions", "list", "--admin", "ftp://127.0.0.1:9070"], "is not a URL"),
+        (["call", "Greeter/echo", "--ingress", "http://127.0.0.1:8080"], "is not HOST:PORT"),
+        (["call", "Greeter/echo", "--ingress", "nowhere"], "is not HOST:PORT"),
         (["nothing"], "nothing"),
     ],
 )
@@ -225,6 +232,57 @@ def test_node_that_is_not_there_is_said(command: Run, arguments: list[str]) -> N
     assert (ended.code, ended.out) == (1, "")
     assert ended.err.startswith("error PD0201: no node answers at")
     assert "perdure server" in ended.err
+
+
+@contextmanager
+def door_of_another(answer: bytes) -> Iterator[str]:
+    """The address of a server that gives everybody this answer, and is no node."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"\x00\x00\x12\x04\x00\n", "does not speak HTTP"),
+        (b"HTTP/1.1 400 No\r\nContent-Length: 0\r\n\r\n", "answered /partitions with HTTP 400"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", "with what no node says"),
+    ],
+)
+def test_an_address_that_is_no_admin_rest_is_said(
+    command: Run, answer: bytes, words: str
+) -> None:
+    with door_of_another(answer) as address:
+        ended = command("partitions", "list", "--admin", address)
+
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith(f"error PD0204: {address} ")
+    assert words in ended.err and "--admin" in ended.err
+
+
+def test_an_address_that_is_no_grpc_front_door_is_said(command: Run) -> None:
+    import grpc
+
+    other = grpc.server(ThreadPoolExecutor(1))
+    port = other.add_insecure_port("127.0.0.1:0")
+    other.start()
+    try:
+        ended = command("call", "Greeter/echo", "--ingress", f"127.0.0.1:{port}")
+    finally:
+        other.stop(None).wait()
+
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith(f"error PD0204: 127.0.0.1:{port} is not the gRPC front door")
 
 
 def test_partitions_are_listed(command: Run) -> None:

@@ -101,7 +101,8 @@ def detail_of(row: "InvocationRow") -> str:
     if row.next_retry is not None:
         return f"next attempt {short_time(row.next_retry)}; {failure}"
     if row.status == "ready":
-        return "waits for a worker"
+        pinned = "" if row.deployment is None else f" of {row.deployment}"
+        return f"waits for a worker{pinned}"
     return failure if row.status == "paused" and failure else "-"
 
 
