@@ -143,6 +143,16 @@ class InProcessNode:
             loop.call_later(0.001, waited.set_result, None)
             await waited
 
+    async def stop_workers(self) -> None:
+        """Have every worker finish what it does and leave."""
+        for stop in self._stop_workers:
+            stop.set()
+        loop = asyncio.get_running_loop()
+        while self.engine.manager.invoker.sessions:
+            waited = loop.create_future()
+            loop.call_later(0.001, waited.set_result, None)
+            await waited
+
     def submit(self, request: InvocationRequest) -> "asyncio.Future[CallReply]":
         """Start a call; the future gets its reply. Raises what `Dispatcher.call` raises."""
         future: asyncio.Future[CallReply] = asyncio.get_running_loop().create_future()

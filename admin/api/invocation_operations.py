@@ -12,12 +12,16 @@ from ...partition_processor import outcomes
 from ...partition_processor.deployments import Deployment
 from ...partition_processor.operations import Operation, cancel
 from ...partition_processor.records import Kill, Pause, Purge, Restart, Resume
-from ...partition_processor.tables.invocations import Invocation
+from ...partition_processor.tables.invocations import (
+    STATUS_NAMES,
+    STATUS_RUNNING,
+    Invocation,
+)
 from ..errors import AdminRequestError, DeploymentRefusedError
 from ..view import AdminView
 from .deployments import find_deployment
 from .invocation_answers import OperationAnswer, OperationResult
-from .invocation_scan import find
+from .invocation_scan import READY, Found, find
 from .pacing import Pacer
 from .parameters import decode_body
 
@@ -52,7 +56,7 @@ _UNCHANGED: Final = {
     CANCEL: "nothing was changed",
     KILL: "nothing was changed",
     PAUSE: "it has no attempt that could be paused; nothing was changed",
-    RESUME: "it is running, or has not started yet; nothing was changed",
+    RESUME: "it runs, or waits for its start or a worker; nothing was changed",
     RESTART: "the new invocation was there already",
     PURGE: "nothing was changed",
 }
@@ -130,6 +134,10 @@ class Operator:
             command = self._command(operation, invocation_id, found.invocation, request, deployment)
             if isinstance(command, Restart):
                 new_id = command.new_id
+            if isinstance(command, Resume) and _moves(found, command):
+                # It waits for a worker of code that may have none any more: what waits has an
+                # attempt, which goes first.
+                found.processor.operate(Pause(invocation_id), _nobody_waits)
             found.processor.operate(command, settle)
         except PerdureError as error:
             settle(error)
@@ -201,6 +209,26 @@ class Operator:
             completion_ns,
             journal_ns,
         )
+
+
+def _moves(found: Found, command: Resume) -> bool:
+    """Whether a resumption has what waits for a worker wait for another deployment's.
+
+    Raises DeploymentRefusedError when a worker runs it.
+    """
+    pinned = found.invocation.deployment
+    if pinned is None or command.deployment in (None, pinned):
+        return False
+    if found.status == STATUS_NAMES[STATUS_RUNNING]:
+        raise DeploymentRefusedError(
+            f"it runs on a worker of {pinned} now: pause it before it goes on on "
+            f"{command.deployment}; nothing was changed"
+        )
+    return found.status == READY
+
+
+def _nobody_waits(_outcome: str | PerdureError) -> None:
+    """The answer to a step of an operation whose last step is answered."""
 
 
 def _check_offers(deployment: Deployment, invocation: Invocation) -> None:

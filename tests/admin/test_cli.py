@@ -259,15 +259,14 @@ def door_of_another(answer: bytes) -> Iterator[str]:
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", "with what no node says"),
     ],
 )
-def test_an_address_that_is_no_admin_rest_is_said(
-    command: Run, answer: bytes, words: str
-) -> None:
+def test_an_address_that_is_no_admin_rest_is_said(command: Run, answer: bytes, words: str) -> None:
     with door_of_another(answer) as address:
         ended = command("partitions", "list", "--admin", address)
 
     assert (ended.code, ended.out) == (1, "")
     assert ended.err.startswith(f"error PD0204: {address} ")
-    assert words in ended.err and "--admin" in ended.err
+    assert words in ended.err
+    assert "--admin" in ended.err
 
 
 def test_an_address_that_is_no_grpc_front_door_is_said(command: Run) -> None:

@@ -163,7 +163,8 @@ def test_what_began_with_older_code_is_moved_but_what_somebody_paused(
 
     def post(admin: str, path: str, body: dict[str, Any], kind: type) -> OperationAnswer:
         asked.append((path, body["ids"]))
-        return OperationAnswer([OperationResult(text, "done", True, "") for text in body["ids"]])
+        done = [OperationResult(text, "done", True, "") for text in body["ids"][1:]]
+        return OperationAnswer([OperationResult("x", "refused", False, "no handler"), *done])
 
     def select(admin: str, filters: Filters, limit: int) -> SimpleNamespace:
         assert filters.deployment == "old"
@@ -175,11 +176,10 @@ def test_what_began_with_older_code_is_moved_but_what_somebody_paused(
     monkeypatch.setattr(handover, "post", post)
     monkeypatch.setattr(handover, "select", select)
 
-    assert handover.hand_over("http://node", "new") == 3
-    assert asked == [
-        ("/invocations/pause", ["backing-off", "ready"]),
-        ("/invocations/resume", ["suspended", "backing-off", "ready"]),
-    ]
+    moved = handover.hand_over("http://node", "new")
+
+    assert (moved.moved, moved.refused) == (2, ["no handler"])
+    assert asked == [("/invocations/resume", ["suspended", "backing-off", "ready"])]
 
 
 def test_an_app_that_is_not_there_is_said_before_anything_starts(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_saves_errors_and_a_killed_worker(tmp_path: Path) -> None:
         app.write_text(APP.replace("GREETING", "Good day"))
         served(2)
         assert post(url, "Ann") == "Good day Ann"
-        wait_until("the handover", lambda: "1 invocations of older code" in printed())
+        wait_until("the handover", lambda: "older code that go on with this one: 1" in printed())
         (awakeable,) = set(re.findall(r"answer to (\S+)", printed()))
         post(f"{base}/restate/awakeables/{awakeable}/resolve", "Bob")
         attach = f"{base}/restate/invocation/{sent['invocationId']}/attach"

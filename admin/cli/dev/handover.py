@@ -2,7 +2,9 @@
 
 from typing import Final
 
-from ...api.invocation_answers import InvocationRow, OperationAnswer
+import msgspec
+
+from ...api.invocation_answers import OperationAnswer, OperationResult
 from ...api.service_answers import DeploymentDetail, DeploymentList
 from ..admin_client import get, post, quoted
 from ..invocations.filters import Filters, select
@@ -26,29 +28,36 @@ def connected_workers(admin: str, deployment: str) -> list[str]:
     return [worker.name for worker in detail.workers if not worker.leaving]
 
 
-def hand_over(admin: str, deployment: str) -> int:
-    """Move up to MOVED_MAX invocations that are pinned to a deployment without workers; how many.
+class Handover(msgspec.Struct, frozen=True):
+    """What became of invocations of older code.
 
-    One whose handler the new code lacks stays. Raises TransportError or RemoteError.
+    Attributes:
+        moved: so many go on with the new code.
+        refused: why the others stay, a sentence for each.
     """
-    moved = 0
+
+    moved: int
+    refused: list[str]
+
+
+def hand_over(admin: str, deployment: str) -> Handover:
+    """Move up to MOVED_MAX invocations that are pinned to a deployment without workers.
+
+    One whose handler the new code lacks stays as it is. Raises TransportError or RemoteError.
+    """
+    results: list[OperationResult] = []
     for row in get(admin, "/deployments", DeploymentList).deployments:
         if row.name != deployment and row.pinned and not row.workers:
-            left = MOVED_MAX - moved
+            left = MOVED_MAX - len(results)
             if left:
                 pinned = select(admin, Filters(deployment=row.name), left).rows
                 # Whoever paused one wants it to stay so.
-                moved += _move(admin, [item for item in pinned if item.status != "paused"])
-    return moved
-
-
-def _move(admin: str, rows: list[InvocationRow]) -> int:
-    if not rows:
-        return 0
-    # What has an attempt, or waits for one, keeps its code until the attempt is taken away.
-    active = [row.id for row in rows if row.status in ("ready", "running", "backing-off")]
-    if active:
-        post(admin, "/invocations/pause", {"ids": active}, OperationAnswer)
-    body = {"ids": [row.id for row in rows], "deployment": "latest"}
-    results = post(admin, "/invocations/resume", body, OperationAnswer).results
-    return sum(1 for result in results if result.outcome == "done")
+                ids = [item.id for item in pinned if item.status != "paused"]
+                if ids:
+                    body = {"ids": ids, "deployment": "latest"}
+                    answer = post(admin, "/invocations/resume", body, OperationAnswer)
+                    results += answer.results
+    return Handover(
+        sum(1 for result in results if result.outcome == "done"),
+        [result.message for result in results if result.outcome == "refused"],
+    )

@@ -131,12 +131,15 @@ class Supervisor:
             if not any(name.endswith(f":{worker.pid}") for name in names):
                 return
             self._show(report)
-            moved = await asyncio.to_thread(hand_over, self._admin, report.deployment)
+            handover = await asyncio.to_thread(hand_over, self._admin, report.deployment)
         except PerdureError as error:
             _say(f"the node did not answer: {error.code} {error}")
             return
-        if moved:
-            _say(f"{moved} invocations of older code go on with this one")
+        if handover.moved:
+            _say(f"invocations of older code that go on with this one: {handover.moved}")
+        if handover.refused:
+            reason = printable(handover.refused[0])
+            _say(f"invocations of older code that wait: {len(handover.refused)}; {reason}")
 
     def _show(self, report: AppReport) -> None:
         self._shown = True
