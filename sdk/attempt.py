@@ -325,10 +325,22 @@ class Attempt(AttemptBase):
                 ", ".join(f"{task.get_name()} at {waiting_line(task.get_coro())}" for task in left),
             )
 
+    def _warn_of_failure(self, failure: pb.Error) -> None:
+        # The node keeps it too; whoever writes the handler looks here.
+        logger.warning(
+            "handler %s failed: [%d] %s%s",
+            self._handler.target,
+            failure.code,
+            failure.message,
+            f"\n{failure.stacktrace.rstrip()}" if failure.stacktrace else "",
+        )
+
     def _end(self) -> None:
         if self.ended:
             return
         self.ended = True
+        if self.machine.failure is not None:
+            self._warn_of_failure(self.machine.failure)
         loop = self.loop
         if loop is not None and not loop.halted:
             loop.enter()

@@ -45,6 +45,7 @@ class Machine:
         completions: the completion id given out last; ids count from 1 in program order.
         input_time_ns: record time of the Input.
         closed: nothing may be issued any more.
+        failure: what the attempt has failed with, for which another may be made.
         opened: Start and everything that it announced have arrived.
         suspend_requested: the node wants the attempt to suspend once nothing else is left to do.
         thread: of a `def` handler, the thread that its code runs in, for messages; else None.
@@ -63,6 +64,7 @@ class Machine:
         "closed",
         "command_index",
         "completions",
+        "failure",
         "input",
         "input_time_ns",
         "invocation_id",
@@ -80,6 +82,7 @@ class Machine:
         self._replayed: list[tuple[int, bytes]] = []
         self._notifications: deque[tuple[int, bytes]] = deque()
         self._output: list[bytes] = []
+        self.failure: pb.Error | None = None
         self._state: dict[bytes, bytes | None] = {}
         self._partial_state = True
         self.invocation_id = InvocationId(b"")
@@ -411,6 +414,7 @@ class Machine:
         if retry_after is not None:
             error.next_retry_delay = wire.delay_milliseconds(retry_after)
         self._add(messages.ERROR, error.SerializeToString())
+        self.failure = error
         self.closed = True
 
     def suspend(self, completions: list[int], signals: list[int], names: list[str]) -> None:

@@ -23,6 +23,7 @@ from .fake_node import (
     INVOCATION_ID,
     Journal,
     attempt_of,
+    error_of,
     frames_of,
     input_frame,
     is_command,
@@ -275,9 +276,7 @@ def test_mismatch_names_expected_and_found(stored: bytes, words: list[str]) -> N
     assert host.steps == []
 
 
-def test_a_mismatch_is_said_to_the_node_and_not_in_the_workers_log(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_a_failure_is_said_once_in_the_workers_log(caplog: pytest.LogCaptureFixture) -> None:
     """Nobody reads the end of a handler that the machine has ended, and nothing is lost by it."""
     attempt, _host = attempt_of(service, "one_step")
     attempt.feed(Journal(b"", [stored_run(1, "other")]).opening())
@@ -285,7 +284,22 @@ def test_a_mismatch_is_said_to_the_node_and_not_in_the_workers_log(
     del attempt, _host
     gc.collect()
 
-    assert caplog.records == []
+    (message,) = (record.getMessage() for record in caplog.records)
+    assert message.startswith("handler Service/one_step failed: [570] [PD0710] journal mismatch")
+
+
+def test_what_a_handler_raises_is_in_the_workers_log_with_its_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def it(ctx: Context) -> None:
+        raise RuntimeError("the printer is on fire")
+
+    error_of(it)
+
+    (message,) = (record.getMessage() for record in caplog.records)
+    assert message.startswith("handler Service/it failed: [500] RuntimeError('the printer is on ")
+    assert "test_attempt.py" in message
+    assert "raise RuntimeError" in message
 
 
 def test_mismatch_when_the_journal_goes_on_while_the_code_waits() -> None:
