@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from ..core.net.inproc import InProcNetwork, InProcTransport
 from ..core.options import Assignment
-from ..core.protocol.session import ServiceKind
+from ..core.protocol.session import HandlerKind
 from ..core.random import SeededRandom
 from ..core.storage.memory import MemoryStore
 from ..core.tasks import TaskScope
@@ -87,6 +87,7 @@ class Environment(TimeUser):
             assignments=[Assignment(*text.split("=", 1)) for text in (*assignments, *options)]
         )
         self.crash_points: list[CrashPoint] = []
+        self._entered = 0
         self._stores = {name: MemoryStore() for name in STORES}
         self._network = InProcNetwork()
         self._changed = Waiters()
@@ -104,18 +105,22 @@ class Environment(TimeUser):
     # Start and end -------------------------------------------------------------------------------
 
     async def __aenter__(self) -> "Environment":
-        """Start. Raises UnsuitableLoopError on an event loop that is not asyncio's own."""
+        """Start, unless it has started. Raises UnsuitableLoopError on a loop not of asyncio."""
+        if self._entered:
+            self._entered += 1
+            return self
+        assert self._node is None, "an environment is used once: make another one"
         self._time = virtual_time(asyncio.get_running_loop())
         self._clock = VirtualClock(self._time, self._start_time)
         self._time.add(self)
         self._cleanup.callback(self._time.remove, self)
         self._cleanup.enter_context(node_logs_to_logging())
         self._body = asyncio.current_task()
-        workflows = frozenset(
-            name
-            for name, service in self._app.services.items()
-            if service.kind is ServiceKind.WORKFLOW
-        )
+        workflows = {
+            handler.service_name: handler.name
+            for handler in self._app.handler_table().values()
+            if handler.kind is HandlerKind.WORKFLOW
+        }
         self.client = RestateClient(
             InProcessRequests(self._find_node, workflows), clock=self._clock, random=self._random
         )
@@ -126,6 +131,7 @@ class Environment(TimeUser):
             await self._close()
             raise
         self._time.skipping = self._skip_time
+        self._entered = 1
         return self
 
     async def __aexit__(
@@ -134,7 +140,13 @@ class Environment(TimeUser):
         error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
-        """Stop everything. Raises ReplayMismatchError, or StalledError when nothing could go on."""
+        """Stop everything. Raises ReplayMismatchError, or StalledError when nothing could go on.
+
+        Of those that were nested the outermost stops.
+        """
+        self._entered -= 1
+        if self._entered:
+            return
         self._time.skipping = True
         failure = self._failure
         if failure is not None and self._body is not None and self._body.cancelling():

@@ -1,7 +1,7 @@
 """The client's requests inside a process: straight to the dispatcher, over crashes of the node."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -18,9 +18,9 @@ class InProcessRequests:
     """Requests to the node of an environment; see `client_types.Requests`."""
 
     def __init__(
-        self, find_node: Callable[[], Awaitable[NodeLife]], workflows: frozenset[str]
+        self, find_node: Callable[[], Awaitable[NodeLife]], workflows: Mapping[str, str]
     ) -> None:
-        """Take what waits for a node that leads, and which services are workflows."""
+        """Take what waits for a node that leads, and each workflow's main handler."""
         self._find_node = find_node
         self._workflows = workflows
 
@@ -35,7 +35,10 @@ class InProcessRequests:
         name = request.WhichOneof("request")
         assert name is not None
         message: Any = getattr(request, name)
-        is_run = name in ("call", "send") and message.invocation.target.service in self._workflows
+        is_run = False
+        if not repeatable and name in ("call", "send"):
+            target = message.invocation.target
+            is_run = self._workflows.get(target.service) == target.handler
         asked, asked_message = name, message
         while True:
             node = await self._find_node()

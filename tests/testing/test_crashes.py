@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from perdure.sdk import Context, Service
+from perdure.sdk import Context, HttpError, Service
 from perdure.testing import (
     CrashAt,
     CrashMismatchError,
@@ -153,3 +153,14 @@ def test_services_objects_and_workflows_survive_crashes(what: Any) -> None:
     found = run(crash_everywhere(app.services, everyday, what=what))
 
     assert found == [[0, 1, 2], 2, "slept", "secret", "clicked"]
+
+
+def test_a_call_that_may_not_be_repeated_says_that_the_node_has_crashed() -> None:
+    """As the client does that calls by name, and so cannot tell an object from a workflow."""
+
+    async def main() -> None:
+        async with Environment(app.services, crash=CrashAt(1, "node", before=True)) as env:
+            await env.client.generic_call("Counter", "add", b"1", key="ann")
+
+    with pytest.raises(HttpError, match=r"503.*not known"):
+        run(main())

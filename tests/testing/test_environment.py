@@ -1,6 +1,7 @@
 """The environment: an app in one process, on a clock that jumps."""
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -231,6 +232,41 @@ def test_steps_in_threads_hold_time_still() -> None:
     assert took < timedelta(milliseconds=20)
 
 
+def test_steps_with_open_sockets_hold_time_still() -> None:
+    near, far = socket.socketpair()
+    near.setblocking(False)
+
+    async def asks(ctx: Context) -> str:
+        return await ctx.run_typed("ask", ask)
+
+    async def ask() -> str:
+        threading.Timer(0.02, far.send, (b"answer",)).start()
+        return (await asyncio.get_running_loop().sock_recv(near, 100)).decode()
+
+    async def use(env: Environment) -> tuple[str, timedelta]:
+        began = env.now()
+        await env.client.service_send(app.remind, 1)
+        answer = await env.client.service_call(asks, None)
+        return answer, env.now() - began
+
+    with near, far:
+        answer, took = used(use, *app.services, service_of(asks))
+
+    assert answer == "answer"
+    assert took < timedelta(seconds=1)
+
+
+def test_time_needs_no_thread() -> None:
+    async def use(env: Environment) -> list[threading.Thread]:
+        await env.client.object_call(app.add, "ann", 1)
+        assert await env.client.service_call(app.approve, None) == "nobody answered"
+        return [each for each in threading.enumerate() if not each.name.startswith("perdure-step")]
+
+    before = set(threading.enumerate())
+
+    assert set(used(use)) <= before
+
+
 def test_options_of_the_node_can_be_given() -> None:
     async def fails(ctx: Context) -> None:
         raise ValueError("always")
@@ -252,6 +288,18 @@ def test_two_environments_share_a_loop_one_after_the_other() -> None:
         return found
 
     assert run(main()) == [1, 1]
+
+
+def test_an_environment_is_used_once() -> None:
+    async def main() -> None:
+        env = Environment(app.counter)
+        async with env, env:
+            await env.client.object_call(app.add, "ann", 1)
+        async with env:
+            raise AssertionError("not reached")
+
+    with pytest.raises(AssertionError, match="used once"):
+        run(main())
 
 
 def test_plain_asyncio_run_will_do() -> None:

@@ -143,6 +143,25 @@ def test_nap(perdure_env):
     assert "1 passed" in output
 
 
+def test_tests_that_another_plugin_runs_enter_it_themselves(tmp_path: Path) -> None:
+    output = output_of(
+        tmp_path,
+        """
+@pytest.mark.anyio
+async def test_nap(perdure_env):
+    async with perdure_env as env:
+        assert await env.client.service_call(nap, 3) == "awake"
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+""",
+    )
+
+    assert "1 passed" in output
+
+
 def test_tests_without_the_fixture_are_not_touched(tmp_path: Path) -> None:
     output = output_of(
         tmp_path,

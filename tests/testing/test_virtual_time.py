@@ -1,12 +1,14 @@
 """Virtual time on asyncio's own loop: it jumps, stands still for threads, and ends cleanly."""
 
 import asyncio
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+import perdure.testing.virtual_time
 from perdure.core.clock import Clock
 from perdure.testing import StalledError, run
 from perdure.testing.virtual_time import (
@@ -128,6 +130,37 @@ def test_loops_without_a_selector_are_refused() -> None:
 
     with pytest.raises(UnsuitableLoopError, match=r"perdure\.testing\.run"):
         virtual_time(loop)
+
+
+def test_a_loop_of_another_kind_is_refused() -> None:
+    uvloop: Any = pytest.importorskip("uvloop")
+
+    async def main() -> None:
+        virtual_time(asyncio.get_running_loop())
+
+    with (
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        pytest.raises(UnsuitableLoopError, match="Loop has no clock"),
+    ):
+        runner.run(main())
+
+
+def test_a_thread_that_hangs_stops_time_for_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(perdure.testing.virtual_time, "STILL_SECONDS", 0.005)
+    hanging = threading.Event()
+
+    async def body(virtual: Any) -> None:
+        async with asyncio.timeout(0.02):
+            await asyncio.to_thread(hanging.wait)
+
+    async def main(virtual: Any) -> None:
+        try:
+            await body(virtual)
+        finally:
+            hanging.set()
+
+    with pytest.raises(TimeoutError):
+        with_virtual_time(main)
 
 
 def test_a_clock_shows_its_start_and_what_has_passed() -> None:
