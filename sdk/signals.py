@@ -1,5 +1,6 @@
 """Signals of one attempt: those that have arrived and those that its handler waits for."""
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,7 +16,9 @@ _Waiter = tuple[CommandFuture[Any], Callable[[bytes], Any]]
 
 
 class Signals:
-    """A signal has one value: the first that arrives. Later ones of its number or name are dropped.
+    """Each wait takes the next signal of its name or number, in the order of the journal.
+
+    An awakeable's number comes once: the node drops the second one.
 
     Attributes:
         next_index: of the next awakeable.
@@ -25,8 +28,9 @@ class Signals:
 
     def __init__(self) -> None:
         """None have arrived."""
-        self._arrived: dict[SignalKey, pb.Notification] = {}
-        self._waiting: dict[SignalKey, list[_Waiter]] = {}
+        # Of each key at most one of the two has anything: those that nobody waits for, or waits.
+        self._arrived: dict[SignalKey, deque[pb.Notification]] = {}
+        self._waiting: dict[SignalKey, deque[_Waiter]] = {}
         self.next_index = SIGNAL_FIRST_AWAKEABLE
 
     def expect(
@@ -35,22 +39,24 @@ class Signals:
         future: CommandFuture[Any],
         read: Callable[[bytes], Any],
     ) -> None:
-        """End `future` with the signal's value, at once when it is there."""
+        """End `future` with the next signal's value, at once when it is there."""
         arrived = self._arrived.get(key)
-        if arrived is None:
-            self._waiting.setdefault(key, []).append((future, read))
+        if arrived:
+            end_future(future, arrived.popleft(), read)
         else:
-            end_future(future, arrived, read)
+            self._waiting.setdefault(key, deque()).append((future, read))
 
     def take(self, notification: pb.Notification) -> None:
         """A signal that is no cancellation has arrived."""
         key: SignalKey = notification.signal_name or notification.signal_index
-        if key in self._arrived:
-            return
-        self._arrived[key] = notification
-        for future, read in self._waiting.pop(key, ()):
+        waiting = self._waiting.get(key)
+        while waiting:
+            future, read = waiting.popleft()
+            # A wait that was given up takes none.
             if not future.done():
                 end_future(future, notification, read)
+                return
+        self._arrived.setdefault(key, deque()).append(notification)
 
     def waiting(self) -> Iterator[tuple[SignalKey, CommandFuture[Any]]]:
         """What has not arrived, and the futures that are to have it."""

@@ -28,21 +28,18 @@ _NOT_STARTED = (STATUS_PENDING, STATUS_SCHEDULED)
 
 
 def is_satisfied(waiting: Waiting, invocation: Invocation) -> bool:
-    """Whether the journal holds one of the things that are waited for.
+    """Whether one of the things that are waited for has come since the attempt began.
 
-    A cancellation counts once: a handler that took it and waits on for something else says again
-    that a cancellation would wake it, and must not be woken for ever by the one it had.
+    A handler that took a cancellation, or a signal of a name, and waits for the next one lists it
+    again; it must not be woken for ever by the one it had. So `Invocation.signals` forgets them
+    when an attempt begins, which reads all of the journal: an attempt that took one while it ran is
+    woken once in vain.
     """
     notified = invocation.notified
     if any(id_sets.contains(notified, number) for number in waiting.completions):
         return True
     signals = invocation.signals
-    if any(name in signals for name in waiting.names):
-        return True
-    if any(index in signals for index in waiting.signals if index != messages.SIGNAL_CANCEL):
-        return True
-    awaits_cancel = messages.SIGNAL_CANCEL in waiting.signals
-    return awaits_cancel and invocation.cancels > invocation.cancels_seen
+    return any(which in signals for which in (*waiting.names, *waiting.signals))
 
 
 def take_completion(context: ApplyContext, command: Respond) -> bool:
@@ -82,12 +79,11 @@ def take_signal(context: ApplyContext, command: Signal) -> bool:
             complete(context, command.invocation_id, invocation, None, failure)
         return cancel
     which: int | str = command.name or command.index
-    if cancel:
-        invocation = msgspec.structs.replace(invocation, cancels=invocation.cancels + 1)
-    elif which in invocation.signals:
-        return False  # The first one of a name or an awakeable stands.
-    else:
-        invocation = msgspec.structs.replace(invocation, signals=(*invocation.signals, which))
+    signals = invocation.signals
+    if which not in signals:
+        invocation = msgspec.structs.replace(invocation, signals=(*signals, which))
+    elif not command.name and command.index >= messages.SIGNAL_FIRST_AWAKEABLE:
+        return False  # An awakeable is completed once.
     frame = notification_frames.signal(command.index, command.name, command.value, command.failure)
     _arrived(context, command.invocation_id, invocation, frame, cancel=cancel)
     return True
@@ -108,8 +104,7 @@ def _arrived(
         assert waiting is not None, "a suspended invocation waits for nothing"
         # A cancellation reaches also the handler that did not say that it waits for one.
         if cancel or is_satisfied(waiting, invocation):
-            seen = msgspec.structs.replace(invocation, cancels_seen=invocation.cancels)
-            start_attempt(context, invocation_id, seen)
+            start_attempt(context, invocation_id, invocation)
             return
     elif status == STATUS_PAUSED and cancel:
         start_attempt(context, invocation_id, invocation)

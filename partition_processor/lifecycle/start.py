@@ -3,6 +3,7 @@
 import msgspec
 
 from ...core.ids import InvocationId
+from ...core.protocol.messages import SIGNAL_FIRST_AWAKEABLE
 from ..context import ApplyContext
 from ..effects import StartAttempt
 from ..tables import keys
@@ -20,6 +21,9 @@ def start_attempt(
         retry_at_ns=0,
         inbox_number=-1,
         waiting=None,
+        # The attempt begins with the whole journal: what it waits for is none of these. An
+        # awakeable is completed once, whenever that was.
+        signals=tuple(filter(_is_awakeable, invocation.signals)) if invocation.signals else (),
         modified_ns=context.record_time_ns,
     )
     context.move(invocation.status, STATUS_RUNNING)
@@ -27,3 +31,7 @@ def start_attempt(
     context.transaction.put(keys.ACTIVE + invocation_id, b"")
     context.effects.append(StartAttempt(invocation_id, running))
     return running
+
+
+def _is_awakeable(signal: int | str) -> bool:
+    return isinstance(signal, int) and signal >= SIGNAL_FIRST_AWAKEABLE

@@ -63,8 +63,7 @@ def suspend(
     context.effects.append(EndAttempt(invocation_id, invocation.attempt, False, context.lsn))
     invocation = msgspec.structs.replace(invocation, failed_attempts=0)
     if is_satisfied(waiting, invocation):
-        seen = msgspec.structs.replace(invocation, cancels_seen=invocation.cancels)
-        start_attempt(context, invocation_id, seen)
+        start_attempt(context, invocation_id, invocation)
         return
     suspended = msgspec.structs.replace(
         invocation,

@@ -91,9 +91,8 @@ class Invocation(msgspec.Struct, frozen=True, array_like=True, gc=False):
         inbox_number: its place in the object's inbox while pending, -1 otherwise.
         issued: set of the completion ids that something outside of the handler completes.
         notified: set of the completion ids that have their completion.
-        signals: indexes and names of the signals that have come.
-        cancels: how many of them were cancellations.
-        cancels_seen: how many of those a suspension was already woken for.
+        signals: indexes of the awakeables that have been completed, and indexes and names of the
+            other signals that have come since the attempt began, which has read all before.
         waiting: what it waits for while suspended.
         timers: how many rows it has in the timers table.
         events: how many it ever had in the events table.
@@ -136,8 +135,6 @@ class Invocation(msgspec.Struct, frozen=True, array_like=True, gc=False):
     issued: bytes = b""
     notified: bytes = b""
     signals: tuple[int | str, ...] = ()
-    cancels: int = 0
-    cancels_seen: int = 0
     waiting: Waiting | None = None
     timers: int = 0
     events: int = 0

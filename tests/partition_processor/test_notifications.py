@@ -82,9 +82,9 @@ def test_what_is_sent_is_what_is_stored_and_names_the_length_of_the_journal() ->
 
 
 @covers("SIGNAL")
-def test_every_cancellation_is_told_but_only_the_first_signal_of_a_name() -> None:
+def test_every_cancellation_and_named_signal_is_told_but_an_awakeable_only_once() -> None:
     partition = reach("running")
-    for command, times in ((cancel(ONE), 2), (NAMED, 1), (AWAKEABLE, 1)):
+    for command, times in ((cancel(ONE), 2), (NAMED, 2), (AWAKEABLE, 1)):
         told_of = [*partition.apply(command), *partition.apply(command)]
         assert len(told(told_of, ONE)) == times
 

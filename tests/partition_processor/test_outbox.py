@@ -215,7 +215,7 @@ def test_more_than_one_record_may_have_for_its_own_partition_goes_by_the_outbox_
     effects = partition.apply(carried(shipped + late_ships, 0))
     started = [item.invocation_id for item in effects if isinstance(item, StartAttempt)]
     assert started == [identity(number) for number in (5, 6, 7, 8)]
-    assert partition.invocation(identity(8)).cancels == 1
+    assert partition.invocation(identity(8)).signals == (1,)
     # All have arrived: the next goes directly again.
     assert ships(make(partition, HERE, sent(20, id_index=20))) == []
     assert partition.status(identity(20)) == "running"

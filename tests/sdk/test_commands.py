@@ -250,25 +250,27 @@ def test_awakeables_are_completed_by_their_id() -> None:
     assert (done[2].failure.code, done[2].failure.message) == (410, "too late")
 
 
-def test_signals_have_names_and_one_value() -> None:
-    """Waited for before or after it comes; what comes later counts for nothing."""
+def test_each_wait_takes_the_next_signal_of_its_name() -> None:
+    """Waited for before or after it comes, and in the order in which they come."""
 
     async def it(ctx: Context) -> list[Any]:
-        early = await ctx.signal("early", type_hint=str)
-        again = await ctx.signal("early")
+        first = await ctx.signal("steer", type_hint=str)
+        second = await ctx.signal("steer", type_hint=str)
         with pytest.raises(TerminalError, match="nope"):
             await ctx.signal("bad")
-        return [early, again]
+        return [first, second, await ctx.signal("steer", type_hint=str)]
 
     sent, answer = exchange(
         handler_of(it),
         "it",
         signal("bad", failure=(500, "nope")),
-        signal("early", value=b'"x"'),
+        signal("steer", value=b'"x"'),
+        signal("steer", value=b'"y"'),
+        signal("steer", value=b'"z"'),
     )
 
     assert sent == []
-    assert answer.value.content == b'["x","x"]'
+    assert answer.value.content == b'["x","y","z"]'
 
 
 def test_signals_are_sent_to_invocations() -> None:
