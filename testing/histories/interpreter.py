@@ -165,8 +165,8 @@ class _Run:
         self.stage.awakeables.setdefault(awakeable_id, False)
         return await future
 
-    async def signal(self, _path: str, name: str) -> Any:
-        self.stage.signals.setdefault((self.invocation_id, name), False)
+    async def signal(self, path: str, name: str) -> Any:
+        self.stage.signals.setdefault((self.invocation_id, name, path), False)
         return await self.context.signal(name, type_hint=bytes)
 
     async def promise(self, path: str, name: str, how: str) -> Any:

@@ -29,7 +29,7 @@ class Stage:
 
     Attributes:
         awakeables: ids that handlers wait for.
-        signals: (invocation, name) that handlers wait for.
+        signals: (invocation, name, place in its program) that handlers wait for.
         promises: (workflow, key, name) that handlers wait for.
         tries: how often steps ran.
         answers: what calls gave: (result), to be compared with what was recorded.
@@ -38,7 +38,7 @@ class Stage:
     def __init__(self) -> None:
         """Start before anything was seen."""
         self.awakeables: dict[str, bool] = {}
-        self.signals: dict[tuple[InvocationId, str], bool] = {}
+        self.signals: dict[tuple[InvocationId, str, str], bool] = {}
         self.promises: dict[tuple[str, str, str], bool] = {}
         self.answers: list[bytes] = []
         self.tries = 0
