@@ -1,6 +1,6 @@
 """A partition's attempts: from the invoker into the log, guarded, and back as effects of apply."""
 
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 
@@ -9,6 +9,7 @@ from ..core.ids import InvocationId, invocation_id_text
 from ..core.random import Random
 from ..log.answers import Answer, Conflict, StaleSnapshot
 from ..log.errors import LogClosedError, NotSequencerError, RecordTooLargeError
+from ..log.types import RECORD_BYTES_MAX
 from . import effects as effect
 from .call_resolver import CallResolver
 from .deployments import Targets
@@ -34,6 +35,9 @@ from .timers import Timers
 from .transaction import Transaction
 
 _log = structlog.get_logger("partition")
+
+CHUNK_BYTES_MAX: Final = RECORD_BYTES_MAX - 64 * 1024
+"""What a chunk asks of another partition goes there in a record of its own, which is longer."""
 
 
 class Leader(Protocol):
@@ -180,6 +184,10 @@ class AttemptKeeper:
             attempt.invocation.born_lsn,
         )
         try:
+            if len(frames) > CHUNK_BYTES_MAX:
+                raise RecordTooLargeError(
+                    f"{len(frames)} bytes of one message are over the limit of {CHUNK_BYTES_MAX}"
+                )
             if frames:
                 self._try_propose(ATTEMPT_CHUNK, command, attempt, gives_attempt=ended)
         except RecordTooLargeError as error:

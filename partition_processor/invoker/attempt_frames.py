@@ -54,14 +54,25 @@ def start_frames(
     )
 
 
+SEGMENT_BYTES_MAX: Final = 256 * 1024
+"""Chunks are joined up to this length; a longer one stands alone."""
+
+
 def journal_segments(chunks: list[Chunk]) -> list[tuple[int, bytes]]:
-    """The stored journal as (record time, frames), neighbours of one time joined."""
+    """The stored journal as (record time, frames), short neighbours of one time joined."""
     segments: list[tuple[int, bytes]] = []
+    joined: list[bytes] = []
+    size = time_ns = 0
     for chunk in chunks:
-        if segments and segments[-1][0] == chunk.record_time_ns:
-            segments[-1] = (chunk.record_time_ns, segments[-1][1] + chunk.frames)
-        else:
-            segments.append((chunk.record_time_ns, chunk.frames))
+        size += len(chunk.frames)
+        if joined and (chunk.record_time_ns != time_ns or size > SEGMENT_BYTES_MAX):
+            segments.append((time_ns, b"".join(joined)))
+            joined = []
+            size = len(chunk.frames)
+        joined.append(chunk.frames)
+        time_ns = chunk.record_time_ns
+    if joined:
+        segments.append((time_ns, b"".join(joined)))
     return segments
 
 

@@ -15,6 +15,9 @@ from .ticks import Ticks
 ATTEMPT_TIMEOUT: Final = 408
 """Failure code of attempts whose worker was silent for too long."""
 
+SWEPT_MIN: Final = 1_024
+"""A queue of so many, or twice as many as last time, is rid of what waits for nothing any more."""
+
 
 class Invoker:
     """Gives attempts to worker sessions; attempts that nobody can take wait in order of arrival.
@@ -40,6 +43,7 @@ class Invoker:
         self._pinned_routes: dict[str, list[WorkerSession]] = {}
         self.ticks = Ticks(tick_ns)
         self._waiting: dict[tuple[str | None, str], deque[Attempt]] = {}
+        self._sweep_at: dict[tuple[str | None, str], int] = {}
 
     # Attempts ------------------------------------------------------------------------------------
 
@@ -50,10 +54,21 @@ class Invoker:
             # Input and output stay in the store while nobody can take them: a long queue is short
             # in memory.
             attempt.invocation = msgspec.structs.replace(attempt.invocation, head=(), output=None)
-            self._waiting.setdefault(self._queue_of(attempt), deque()).append(attempt)
+            self._wait(attempt)
             self._make_room(attempt)
         else:
             session.open(attempt)
+
+    def _wait(self, attempt: Attempt) -> None:
+        key = self._queue_of(attempt)
+        queue = self._waiting.setdefault(key, deque())
+        queue.append(attempt)
+        if len(queue) > self._sweep_at.get(key, SWEPT_MIN):
+            # Those that were killed or paused meanwhile would stay until a worker comes.
+            waiting = [item for item in queue if not item.over]
+            queue.clear()
+            queue.extend(waiting)
+            self._sweep_at[key] = max(SWEPT_MIN, 2 * len(queue))
 
     def _make_room(self, attempt: Attempt) -> None:
         """Have an attempt that is blocked suspended where work waits.
@@ -200,3 +215,4 @@ class Invoker:
                 queue.popleft()
             if not queue:
                 del self._waiting[queue_key]
+                self._sweep_at.pop(queue_key, None)
