@@ -3,21 +3,26 @@
 import msgspec
 import pytest
 
+from perdure.log.types import Record
 from perdure.partition_processor import outcomes
 from perdure.partition_processor.effects import (
     Accepted,
     Answer,
     ArmTimer,
+    Done,
     Effect,
     StartAttempt,
+    StateChanged,
 )
 from perdure.partition_processor.operations import cancel
 from perdure.partition_processor.records import (
+    KINDS,
     Invoke,
     Kill,
     PatchState,
     Timer,
     TimersFired,
+    encode_command,
 )
 from perdure.partition_processor.state_changes import state_version
 from perdure.partition_processor.tables.inbox import InboxItem, decode_item, encode_item
@@ -173,6 +178,31 @@ def test_a_change_expects_a_version_when_its_turn_comes() -> None:
     )
     assert state(partition) == {b"a": b"4"}
     assert partition.rows(b"lq") == []
+
+
+@covers("PatchState")
+def test_whoever_asked_for_a_queued_change_is_told_when_it_had_its_turn() -> None:
+    partition = Partition()
+    partition.apply(add(1), add(2))
+    rows: list[bytes] = []
+    for number, change in enumerate(
+        (patch((b"a", b"1")), patch((b"b", b"2"), expected=bytes(16))), 2
+    ):
+        record = Record(KINDS[PatchState], encode_command(change), (), 1, None, number)
+        (done,) = partition.apply_records([record])
+        assert isinstance(done, Done)
+        assert (done.outcome, done.queued_as) == (outcomes.QUEUED, partition.rows(b"q")[-1])
+        rows.append(done.queued_as)
+    partition.apply(answer(ONE))
+    effects = partition.apply(answer(TWO))
+
+    assert [item for item in effects if isinstance(item, StateChanged)] == [
+        StateChanged(rows[0], outcomes.DONE),
+        StateChanged(rows[1], outcomes.VERSION_MISMATCH),
+    ]
+    assert state(partition) == {b"a": b"1"}
+    record = Record(KINDS[PatchState], encode_command(patch((b"a", b"3"))), (), 1, None, 9)
+    assert partition.apply_records([record]) == [Done(1, 9, outcomes.DONE, b"")]
 
 
 def test_the_version_of_a_state_tells_its_keys_from_its_values() -> None:

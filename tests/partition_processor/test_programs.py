@@ -17,6 +17,9 @@ from perdure.sdk import (
     ObjectContext,
     Service,
     VirtualObject,
+    Workflow,
+    WorkflowContext,
+    WorkflowSharedContext,
     app,
 )
 from perdure.testing.in_process import InProcessNode
@@ -68,7 +71,7 @@ def with_node(
     async def around() -> None:
         node = InProcessNode(options=options, clock=SimulationClock(loop), random=SeededRandom(1))
         async with node:
-            await node.add_worker(app([family, counter, stuck]), attempts_max=attempts_max)
+            await node.add_worker(app([family, counter, order, stuck]), attempts_max=attempts_max)
             await main(node)
             assert node.failures == []
 
@@ -129,6 +132,65 @@ def test_objects_that_sleep_while_they_are_locked_finish_on_few_places(inactivit
         assert found == sorted([*range(1, 21)] * 3)
 
     with_node(main, "partitions.count=3", f"retry.inactivity_timeout={inactivity}", attempts_max=2)
+
+
+order = Workflow("Order")
+
+
+@order.main()
+async def run(ctx: WorkflowContext, number: int) -> list[Any]:
+    ctx.set("number", number)
+    return [await ctx.promise("approved", type_hint=str).value(), number]
+
+
+@order.handler()
+async def approve(ctx: WorkflowSharedContext, by: str) -> int | None:
+    await ctx.promise("approved").resolve(by)
+    return await ctx.get("number", type_hint=int)
+
+
+@family.handler()
+async def resolve(ctx: Context, awakeable: str) -> None:
+    ctx.resolve_awakeable(awakeable, "resolved")
+
+
+@family.handler()
+async def story(ctx: Context, number: int) -> list[Any]:
+    """Calls, a sleep, an awakeable, a step, an object, a workflow and its promise."""
+    awakeable, resolved = ctx.awakeable(type_hint=str)
+    ctx.service_send(resolve, awakeable, send_delay=timedelta(seconds=1))
+    called, _, found = await asyncio.gather(
+        ctx.service_call(child, number), ctx.sleep(timedelta(seconds=2)), resolved
+    )
+
+    # Plain functions run in threads, of which virtual time knows nothing.
+    async def stepping() -> int:
+        return number + 100
+
+    stepped = await ctx.run_typed("step", stepping)
+    key = f"w{number}"
+    run_id = await ctx.workflow_send(run, key, number).invocation_id()
+    seen = await ctx.workflow_call(approve, key, "Ann")
+    ended = await ctx.attach_invocation(run_id, type_hint=list[Any])
+    added = await ctx.object_call(add, key, number)
+    return [called, found, stepped, seen, ended, added]
+
+
+@pytest.mark.parametrize(
+    ("inactivity", "attempts_max"), [("60s", 1_000), ("0s", 1_000), ("0s", 1), ("60s", 1)]
+)
+def test_a_program_gives_the_same_answers_however_often_it_is_suspended(
+    inactivity: str, attempts_max: int
+) -> None:
+    async def main(node: InProcessNode) -> None:
+        replies = await asyncio.gather(*answers(node, "story", 8))
+        assert [value(reply) for reply in replies] == [
+            [number * 2, "resolved", number + 100, number, ["Ann", number], number]
+            for number in range(8)
+        ]
+
+    options = ("partitions.count=3", f"retry.inactivity_timeout={inactivity}")
+    with_node(main, *options, attempts_max=attempts_max)
 
 
 stuck = Service("Stuck")
