@@ -108,7 +108,7 @@ async def test_changes(perdure_env):
 """,
     )
 
-    assert "ReplayMismatchError: Service/changes does not replay: journal mismatch" in output
+    assert "ReplayMismatchError: Service/changes does not replay: [PD0710] journal" in output
     line = (
         (tmp_path / "test_it.py")
         .read_text()

@@ -47,7 +47,7 @@ def test_another_step_in_the_replay_fails_the_test_with_its_line() -> None:
         checked(changes)
 
     text = str(caught.value)
-    assert text.startswith("Service/it does not replay: journal mismatch at command 1")
+    assert text.startswith("Service/it does not replay: [PD0710] journal mismatch at command 1")
     assert "the code now does Run (name 'step 1', completion 1)" in text
     assert "the journal has Run (name 'step 0', completion 1)" in text
     assert line_of(changes, 1) in text
