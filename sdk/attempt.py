@@ -163,6 +163,8 @@ class Attempt(AttemptBase):
                 self._deliver(notification)
         except AttemptEnded:
             pass  # the machine has said why
+        except HandlerDeadlockedError as endless:
+            machine.fail(vm.CODE_INTERNAL, message_of(endless))
         except Exception as error:
             logger.exception("the worker failed in handler %s", self._handler.target)
             machine.fail(vm.CODE_INTERNAL, message_of(error), stacktrace_of(error))

@@ -32,7 +32,7 @@ from .durable_tasks import (
     make_task,
     refuse_outsiders,
 )
-from .errors import AttemptEnded, ForbiddenCallError, OutsideHandlerError
+from .errors import AttemptEnded, ForbiddenCallError, HandlerDeadlockedError, OutsideHandlerError
 from .forbidden import ReplayableCallsOnly
 from .source_lines import caller_line, waiting_line
 
@@ -41,6 +41,8 @@ C = TypeVar("C", bound=CommandFuture[Any])
 
 SEMANTICS: Final = LOOP_SEMANTICS
 CALLBACKS_WARN: Final = 100_000
+CALLBACKS_MAX: Final = 500_000
+"""In one turn; a worker does nothing else in the second or two that they take."""
 UNWIND_CALLBACKS_MAX: Final = 10_000
 GENERATOR_CLOSING_AWAITS_MAX: Final = 100
 LEFT_BEHIND_MAX: Final = 1000
@@ -139,7 +141,10 @@ class DurableLoop(ReplayableCallsOnly):
         self._outer = None
 
     def run_ready(self, callbacks_max: int | None = None) -> int:
-        """Run callbacks until none is ready; returns how many ran. Only between enter and leave."""
+        """Run callbacks until none is ready; returns how many ran. Only between enter and leave.
+
+        Raises HandlerDeadlockedError for a handler that never comes to wait.
+        """
         ready = self._ready
         count = 0
         while ready and not self.halted:
@@ -148,13 +153,20 @@ class DurableLoop(ReplayableCallsOnly):
             if count == callbacks_max:
                 break
             if count == CALLBACKS_WARN:
-                lines = [waiting_line(task.get_coro()) for task in self.unfinished()]
                 logger.warning(
                     "handler ran %d callbacks without blocking; its tasks are at %s",
                     count,
-                    ", ".join(lines),
+                    self._lines(),
+                )
+            if count == CALLBACKS_MAX:
+                raise HandlerDeadlockedError(
+                    f"handler went on for {count} callbacks and waits for nothing durable, while "
+                    f"nobody else has a turn. Its tasks are at {self._lines()}"
                 )
         return count
+
+    def _lines(self) -> str:
+        return ", ".join(waiting_line(task.get_coro()) for task in self.unfinished())
 
     def start(self, coroutine: Any, name: str) -> DurableTask[Any]:
         """Make the handler's own task."""

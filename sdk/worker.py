@@ -133,6 +133,7 @@ class Worker:
 
     async def _serve(self, address: str) -> None:
         failures = 0
+        said = ""
         while not self._stopping.is_set():
             session: Session | None = None
             try:
@@ -143,8 +144,15 @@ class Worker:
             except WorkerRefusedError:
                 raise
             except PerdureError as error:
-                logger.info("%s: %s [%s]", address, error, error.code)
-            failures = 1 if session is not None and session.welcome is not None else failures + 1
+                sentence = f"{error} [{error.code}]"
+                # It is tried again every second: said once, until it is another or has worked.
+                if sentence != said:
+                    logger.info("%s", sentence if address in sentence else f"{address}: {sentence}")
+                    said = sentence
+            if session is not None and session.welcome is not None:
+                failures, said = 1, ""
+            else:
+                failures += 1
             await self._pause(RECONNECT.delay_ns(failures, self._random) or 0)
 
     async def _pause(self, duration_ns: int) -> None:

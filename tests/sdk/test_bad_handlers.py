@@ -16,6 +16,7 @@ from perdure.sdk import (
     VirtualObject,
     Workflow,
     WorkflowSharedContext,
+    durable_loop,
 )
 
 from .fake_node import (
@@ -109,6 +110,22 @@ def test_wrong_use_fails_the_attempt_with_a_sentence(act: Callable[[Any], Any], 
         act(ctx)
 
     assert words in error_of(it)
+
+
+def test_a_handler_that_never_comes_to_wait_fails_and_names_its_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else it would take its worker from everybody, and nothing could end it."""
+    monkeypatch.setattr(durable_loop, "CALLBACKS_MAX", 1000)
+
+    async def it(ctx: Context) -> None:
+        while True:
+            await asyncio.sleep(0)
+
+    message = error_of(it)
+
+    assert message.startswith("[PD0709] handler went on for 1000 callbacks")
+    assert "test_bad_handlers.py:" in message
 
 
 @pytest.mark.parametrize(

@@ -262,8 +262,9 @@ def test_refusal_for_good_stops_the_worker() -> None:
     asyncio.run(main())
 
 
-def test_refusal_for_now_is_tried_again() -> None:
+def test_refusal_for_now_is_tried_again_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
     """Until the node takes the worker."""
+    caplog.set_level("INFO")
 
     async def scenario(world: World) -> None:
         node = await world.node(2)
@@ -281,6 +282,9 @@ def test_refusal_for_now_is_tried_again() -> None:
         await listener.close()
 
     asyncio.run(main())
+
+    said = [record.getMessage() for record in caplog.records if "refused" in record.getMessage()]
+    assert len(said) == 1, said
 
 
 def test_more_attempts_than_announced_end_the_session() -> None:
