@@ -99,6 +99,8 @@ class History:
         self.node = self._start(MemoryStore())
 
     def _draw_defaults(self, chance: Chance) -> HandlingDefaults:
+        # Of what handlers call; clients know how long they may repeat themselves.
+        kept_ns = chance.pick((RETENTION_NS, RETENTION_NS, 30 * _MS, 0))
         return HandlingDefaults(
             retry=RetryPolicy(
                 initial_interval_ns=chance.pick((1, 10)) * _MS,
@@ -108,10 +110,10 @@ class History:
             pause_when_exhausted=chance.happens(0.5),
             inactivity_timeout_ns=chance.pick((20, 200, 60_000)) * _MS,
             abort_timeout_ns=chance.pick((50, 500, 600_000)) * _MS,
-            plain_retention_ns=RETENTION_NS,
-            journal_retention_ns=RETENTION_NS // 2,
-            idempotency_retention_ns=RETENTION_NS,
-            workflow_retention_ns=RETENTION_NS,
+            plain_retention_ns=kept_ns,
+            journal_retention_ns=kept_ns // 2,
+            idempotency_retention_ns=kept_ns,
+            workflow_retention_ns=kept_ns,
         )
 
     def _start(self, store: MemoryStore) -> HistoryNode:
@@ -156,6 +158,7 @@ class History:
                 self._ask_for(self._requests.pop())
             else:
                 self._pass_time(chance.between(1, 500) * _MS)
+                self._thaw_some()
         self._settle()
         self._check_end()
 
@@ -302,20 +305,26 @@ class History:
         worker = self._workers[number]
         if what < 2:
             self._crash(power=chance.happens(0.5))
-        elif what < 4:
+        elif what < 3:
             self._cut(number)
-        elif what < 6:
+        elif what < 7:
             worker.frozen = not worker.frozen
             self._note(f"worker {number} {'freezes' if worker.frozen else 'thaws'}")
-        elif what < 7:
+        elif what < 8:
             self._note("a log is sealed")
             chance.pick(self.logs).seal()
-        elif what < 8:
+        elif what < 9:
             self.node.store.sync()
         elif self.outside.clients:
             client = chance.pick(self.outside.clients)
             self._note(f"asks again for {client.command.invocation_id.hex()}")
             client.ask(self.node)
+
+    def _thaw_some(self) -> None:
+        """Workers that were frozen go on, and send what they had not sent in time."""
+        for worker in self._workers:
+            if worker.frozen and self._chance.happens(0.3):
+                worker.frozen = False
 
     def _crash(self, *, power: bool) -> None:
         self._note("the node loses its power" if power else "the node is killed")

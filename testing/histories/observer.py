@@ -48,9 +48,10 @@ from ...proto.generated.service_protocol_pb2 import Notification
 from ..simulation.violation import require
 from .open_effects import OpenEffects
 from .stage import TRANSIENT
-from .wakers import check_state_seen
+from .wakers import check_state_seen, is_current
 
 RECORDED_ONCE: Final = "each step is recorded once"
+SUPERSEDED: Final = "what a replaced attempt writes changes nothing"
 ONCE: Final = "each invocation completes exactly once"
 LOCKS: Final = "locks are neither lost nor shared"
 SAME_DIGEST: Final = "replay gives the same digest"
@@ -89,7 +90,7 @@ class Observer:
         self,
         own: PartitionRange,
         store: MemoryStore,
-        forget: Callable[[InvocationId, Invocation | None], None],
+        forget: Callable[[InvocationId], None],
     ) -> None:
         """Begin before the first record; `forget` hears of invocations that are purged."""
         self.own = own
@@ -119,9 +120,10 @@ class Observer:
     def _apply(self, batch: Batch, record: Record) -> None:
         machine = self._machine
         counts = machine.context.counts_once(record)
-        if counts and record.kind == ATTEMPT_CHUNK:
-            chunk = _decode_chunk(record.body)
-            check_state_seen(self.store, chunk, self.invocations.get(chunk.invocation_id))
+        chunk = _decode_chunk(record.body) if record.kind == ATTEMPT_CHUNK else None
+        current = chunk is not None and is_current(self.invocations, chunk)
+        if chunk is not None and current and counts:
+            check_state_seen(self.store, chunk, self.invocations[chunk.invocation_id])
         try:
             machine.apply_batch(batch, 1)
         except RecordFailedError as error:
@@ -133,10 +135,12 @@ class Observer:
         effects = machine.take_effects()
         if counts:
             self._look_at(record)
-        self._follow(operations)
-        for item in effects:
-            if isinstance(item, effect.Answer):
-                self._answered(item)
+        wrote = chunk is not None and not current and bool(operations)
+        require(not wrote, SUPERSEDED, f"{chunk} wrote {operations}")
+        answered = [item for item in effects if isinstance(item, effect.Answer)]
+        for item in answered:
+            self._answered(item)
+        self._follow(operations, [item.invocation_id for item in answered])
         require(
             list(progress.counts) == self._counts,
             ROWS_AGREE,
@@ -161,7 +165,7 @@ class Observer:
 
     # Rows ----------------------------------------------------------------------------------------
 
-    def _follow(self, operations: list[PutOrDelete]) -> None:
+    def _follow(self, operations: list[PutOrDelete], answered: list[InvocationId]) -> None:
         """Take the rows that a record changed, and check those that belong together."""
         changed: dict[InvocationId, Invocation | None] = {}
         before: dict[InvocationId, Invocation | None] = {}
@@ -183,6 +187,15 @@ class Observer:
             elif table == keys.EVENTS and value is not None:
                 event = decode_event(value)
                 require(event.code != 571, REPLAYS, event)
+        for invocation_id in answered:
+            row = changed.get(invocation_id)
+            if row is not None and row.status != STATUS_COMPLETED:
+                # Kept for no time at all, and begun anew by the same record.
+                was = before.pop(invocation_id)
+                before[invocation_id] = None
+                if was is not None:
+                    self._counts[was.status] -= 1
+                self._forgotten(invocation_id)
         objects = self._take_invocations(before, changed)
         for each in objects:
             self._check_object(each, changed)
@@ -206,7 +219,7 @@ class Observer:
                 self._counts[was.status] -= 1
             if row is None:
                 self.invocations.pop(invocation_id, None)
-                self._forgotten(invocation_id, was)
+                self._forgotten(invocation_id)
             else:
                 self._counts[row.status] += 1
                 self.invocations[invocation_id] = row
@@ -217,15 +230,12 @@ class Observer:
                 objects.append((either.service, either.key))
         return list(dict.fromkeys(objects))
 
-    def _forgotten(self, invocation_id: InvocationId, was: Invocation | None) -> None:
-        require(
-            was is None or was.status == STATUS_COMPLETED,
-            ONCE,
-            f"{invocation_id.hex()} is forgotten before it completed",
-        )
-        self._forget(invocation_id, was)
+    def _forgotten(self, invocation_id: InvocationId) -> None:
+        completed = invocation_id in self._completed
+        require(completed, ONCE, f"{invocation_id.hex()} is forgotten before it completed")
         # The same id may begin again; whoever waits for this one's result has had it.
         self._completed.discard(invocation_id)
+        self._forget(invocation_id)
 
     def _check_row(
         self, invocation_id: InvocationId, was: Invocation | None, row: Invocation

@@ -196,12 +196,13 @@ class Outside:
             return Kill(invocation_id)
         if what < 7 and row.status != STATUS_PAUSED:
             return Pause(invocation_id)
-        return Resume(invocation_id)
+        return Resume(invocation_id, chance.pick((None, "one")))
 
     def _restart(self, invocation_id: InvocationId, row: Invocation) -> Operation:
         new_id = self._minter.unique(invocation_id[:8])
         kept = self._chance.between(0, row.entries)
-        return Restart(invocation_id, new_id, kept, None, RETENTION_NS, RETENTION_NS)
+        deployment = self._chance.pick((None, "one"))
+        return Restart(invocation_id, new_id, kept, deployment, RETENTION_NS, RETENTION_NS)
 
     def _patch(self, node: HistoryNode) -> str:
         chance = self._chance

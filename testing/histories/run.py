@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from ..simulation.chance import Chance
 from ..simulation.violation import InvariantViolation
 from .history import History, HistoryOptions
+from .tight_limits import tight_limits
 
 
 @dataclass(slots=True)
@@ -44,7 +46,7 @@ def run_history(seed: int, options: HistoryOptions | None = None) -> HistoryRepo
     """Run the history of a seed. What it finds is in the report; only a bug in here raises."""
     report = HistoryReport(seed)
     history: History | None = None
-    with _silence():
+    with _silence(), tight_limits(Chance(seed, "limits")):
         try:
             history = History(seed, options or HistoryOptions())
             history.run()

@@ -7,9 +7,8 @@ same invocation saw in the same place of the code: durable execution is that the
 from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
+from ...core.hashing import workflow_invocation_id
 from ...core.ids import InvocationId, parse_awakeable_id
-from ...partition_processor.records import KIND_WORKFLOW_RUN
-from ...partition_processor.tables.invocations import Invocation
 from ...sdk.context import Context
 from ...sdk.errors import RetryableError, TerminalError
 from ..simulation.violation import require
@@ -78,7 +77,7 @@ class Stage:
             f"{invocation_id.hex()} at {path}: {before!r} before, {outcome!r} now",
         )
 
-    def forget(self, invocation_id: InvocationId, row: Invocation | None) -> None:
+    def forget(self, invocation_id: InvocationId) -> None:
         """The invocation was purged, so that its id may begin again, and wait again."""
         self._forgotten.add(invocation_id)
         for signal in self.signals:
@@ -87,10 +86,9 @@ class Stage:
         for awakeable in self.awakeables:
             if parse_awakeable_id(awakeable)[0] == invocation_id:
                 self.awakeables[awakeable] = False
-        if row is not None and row.target_kind == KIND_WORKFLOW_RUN:
-            for promise in self.promises:
-                if promise[:2] == (row.service, row.key):
-                    self.promises[promise] = False
+        for workflow, key, name in self.promises:
+            if workflow_invocation_id(workflow, key) == invocation_id:
+                self.promises[workflow, key, name] = False
 
 
 def stage_of(context: Context) -> Stage:

@@ -1,6 +1,6 @@
 """Whether all that sleeps can be woken, and handlers were given the state there is."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ...core.ids import InvocationId
@@ -59,14 +59,18 @@ def _check_waker(invocation_id: InvocationId, row: Invocation, wakers: set[Waker
     require(can, CAN_WAKE, f"{invocation_id.hex()} waits for {waiting}, and nothing brings it")
 
 
-def check_state_seen(store: MemoryStore, command: AttemptChunk, row: Invocation | None) -> None:
+def is_current(rows: Mapping[InvocationId, Invocation], command: AttemptChunk) -> bool:
+    """Whether the attempt that sent this is the one that runs."""
+    row = rows.get(command.invocation_id)
+    return row is not None and row.status == STATUS_RUNNING and row.attempt == command.attempt
+
+
+def check_state_seen(store: MemoryStore, command: AttemptChunk, row: Invocation) -> None:
     """Check what an attempt says it has read, before the record of it is applied.
 
     Nobody writes while an exclusive handler holds its object: what it read is what is there.
     """
-    if row is None or row.target_kind not in (KIND_OBJECT_EXCLUSIVE, KIND_WORKFLOW_RUN):
-        return
-    if row.status != STATUS_RUNNING or row.attempt != command.attempt:
+    if row.target_kind not in (KIND_OBJECT_EXCLUSIVE, KIND_WORKFLOW_RUN):
         return
     assert row.key is not None
     object_name = keys.object_suffix(row.service, row.key)
