@@ -11,7 +11,6 @@ _MS: Final = 1_000_000
 DURATION_NS_MAX: Final = 100 * 366 * 24 * 3600 * 10**9
 """A longer duration is taken for this one: a time that far ahead is still one of 64 bits."""
 _FACTOR_MAX: Final = 1000.0
-ON_EXHAUSTED_PAUSE: Final = "PAUSE"
 ON_EXHAUSTED_KILL: Final = "KILL"
 
 
@@ -78,9 +77,10 @@ def resolve_handling(
     on_exhausted = _first("retry_policy_on_max_attempts", handler, service)
     return Handling(
         retry=_retry(handler, service, defaults.retry),
+        # A word that is not known pauses: that loses nothing.
         pause_when_exhausted=defaults.pause_when_exhausted
         if on_exhausted is None
-        else on_exhausted == ON_EXHAUSTED_PAUSE,
+        else on_exhausted != ON_EXHAUSTED_KILL,
         inactivity_timeout_ns=nanoseconds("inactivity_timeout", defaults.inactivity_timeout_ns),
         abort_timeout_ns=nanoseconds("abort_timeout", defaults.abort_timeout_ns),
         plain_retention_ns=nanoseconds("journal_retention", defaults.plain_retention_ns),

@@ -10,12 +10,8 @@ from ..context import ApplyContext
 from ..effects import Delivered
 from ..lifecycle.notify import take_completion, take_signal
 from ..records import (
-    ATTACH,
     COMMAND_TYPES,
-    INVOKE,
-    KILL,
-    RESPOND,
-    SIGNAL,
+    DELIVERED_KINDS,
     Attach,
     Deliver,
     DeliveredCommand,
@@ -37,8 +33,7 @@ _APPLY: Final[dict[type[DeliveredCommand], Callable[[ApplyContext, Any], object]
     Kill: apply_kill_called,
 }
 _DECODE: Final[dict[int, Callable[[bytes], Any]]] = {
-    kind: msgspec.msgpack.Decoder(COMMAND_TYPES[kind]).decode
-    for kind in (INVOKE, SIGNAL, RESPOND, ATTACH, KILL)
+    kind: msgspec.msgpack.Decoder(COMMAND_TYPES[kind]).decode for kind in sorted(DELIVERED_KINDS)
 }
 
 

@@ -4,7 +4,6 @@ Bit n of the bytes, read as one little-endian number, stands for n. Numbers are 
 given out in order from 1, so the sets are dense; `ID_MAX` bounds what a worker can make of them.
 """
 
-from collections.abc import Iterator
 from typing import Final
 
 ID_MAX: Final = 1_000_000
@@ -25,12 +24,3 @@ def with_number(bits: bytes, number: int) -> bytes:
         grown.extend(bytes(index + 1 - len(grown)))
     grown[index] |= 1 << (number & 7)
     return bytes(grown)
-
-
-def without(bits: bytes, other: bytes) -> Iterator[int]:
-    """The numbers that are in the first set and not in the second, in order."""
-    rest = int.from_bytes(bits, "little") & ~int.from_bytes(other, "little")
-    while rest:
-        lowest = rest & -rest
-        yield lowest.bit_length() - 1
-        rest ^= lowest

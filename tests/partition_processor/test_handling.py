@@ -79,6 +79,12 @@ def test_a_handler_is_asked_before_its_service_and_that_before_the_node(
     assert found(otherwise, said) != expected
 
 
+def test_an_unknown_word_about_the_last_attempt_loses_nothing() -> None:
+    for word, pauses in (("PAUSE", True), ("KILL", False), ("kill?", True)):
+        said = HandlingOptions(retry_policy_on_max_attempts=word)
+        assert resolve(said, NO_OPTIONS).pause_when_exhausted is pauses
+
+
 def test_the_run_of_a_workflow_is_kept_by_the_option_that_is_its_own() -> None:
     said = HandlingOptions(idempotency_retention=7, workflow_completion_retention=8)
     run = resolve_handling(NO_OPTIONS, said, DEFAULTS, workflow_run=True)

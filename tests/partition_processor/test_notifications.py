@@ -5,6 +5,7 @@ import pytest
 from perdure.core.protocol import messages
 from perdure.partition_processor.effects import Notify, StartAttempt
 from perdure.partition_processor.operations import cancel
+from perdure.partition_processor.outcomes import DONE, UNCHANGED
 from perdure.partition_processor.records import Command, Respond, Signal
 from perdure.partition_processor.tables.invocations import Failure
 
@@ -87,6 +88,14 @@ def test_every_cancellation_and_named_signal_is_told_but_an_awakeable_only_once(
     for command, times in ((cancel(ONE), 2), (NAMED, 2), (AWAKEABLE, 1)):
         told_of = [*partition.apply(command), *partition.apply(command)]
         assert len(told(told_of, ONE)) == times
+
+
+@covers("Signal")
+def test_whoever_completes_an_awakeable_is_told_whether_that_was_the_first_time() -> None:
+    partition = reach("running")
+    for command, outcome in ((NAMED, DONE), (AWAKEABLE, UNCHANGED), (cancel(ONE), DONE)):
+        assert partition.operate(command)[0] == DONE
+        assert partition.operate(command)[0] == outcome
 
 
 def test_a_signal_named_like_a_number_is_not_the_signal_of_that_number() -> None:
