@@ -257,6 +257,8 @@ class History:
                 moves.append(partial(self._deliver, number))
             if worker.steps:
                 moves.append(partial(self._run_step, worker))
+            if worker.drained:
+                moves.append(partial(self._cut, number))
         return moves
 
     def _commit(self) -> None:
@@ -315,10 +317,17 @@ class History:
             chance.pick(self.logs).seal()
         elif what < 9:
             self.node.store.sync()
+            self._drain_worker(number)
         elif self.outside.clients:
             client = chance.pick(self.outside.clients)
             self._note(f"asks again for {client.command.invocation_id.hex()}")
-            client.ask(self.node)
+            (client.ask if chance.happens(0.6) else client.attach)(self.node)
+
+    def _drain_worker(self, number: int) -> None:
+        worker = self._workers[number]
+        if worker.link is not None and worker.link.open and not worker.draining:
+            self._note(f"worker {number} drains")
+            worker.drain()
 
     def _thaw_some(self) -> None:
         """Workers that were frozen go on, and send what they had not sent in time."""

@@ -124,7 +124,10 @@ class HistoryNode:
 
     def received(self, number: int, message: bytes) -> None:
         """A message of worker `number` has arrived."""
-        self._sessions[number].received(message)
+        session = self._sessions[number]
+        session.received(message)
+        if session.draining:
+            self.manager.invoker.drain(session)
 
     def lose(self, number: int) -> None:
         """The connection of worker `number` is gone."""

@@ -77,6 +77,11 @@ class Client:
             return
         self.asked = True
 
+    def attach(self, node: HistoryNode) -> None:
+        """Ask for the result alone."""
+        self._attach = True
+        self.ask(node)
+
     def _reply(self, outcome: InvokeOutcome) -> None:
         if isinstance(outcome, Answer):
             row = outcome.invocation

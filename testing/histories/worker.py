@@ -20,6 +20,7 @@ from .hand_loop import drive
 from .stage import Stage
 
 _decode_open: Final = msgspec.msgpack.Decoder(Open).decode
+_DRAIN_FRAME: Final = frame(messages.DRAIN, b"")
 _ABORT_FRAME: Final = frame(messages.ABORT, b"")
 _SUPERSEDED_FRAME: Final = frame(messages.SUPERSEDED, b"")
 
@@ -59,6 +60,7 @@ class HistoryWorker:
         link: to the node; None while there is none.
         steps: closures that wait to be run.
         frozen: takes and does nothing for now.
+        draining: has said that it takes nothing new.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class HistoryWorker:
         self._by_invocation: dict[InvocationId, Attempt] = {}
         self.steps: list[Step] = []
         self.frozen = False
+        self.draining = False
 
     # As the history moves it ---------------------------------------------------------------------
 
@@ -87,6 +90,7 @@ class HistoryWorker:
         """A new connection, after the loss of the last one was noticed."""
         assert not self._attempts, "the loss of a connection ends its attempts"
         self.link = link
+        self.draining = False
         self._reader = EnvelopeReader()
         self._writer = EnvelopeWriter()
 
@@ -110,6 +114,19 @@ class HistoryWorker:
             error = raised
         step.attempt.finish_step(step, value, error, 1_000_000)
         self._flush()
+
+    def drain(self) -> None:
+        """Finish what runs here, and take nothing new."""
+        self.draining = True
+        self._writer.add(SESSION_STREAM, 0, _DRAIN_FRAME)
+        self._flush()
+
+    @property
+    def drained(self) -> bool:
+        """Whether everything is finished after `drain`."""
+        link = self.link
+        busy = self._attempts or link is None or link.to_worker or link.to_node
+        return self.draining and not busy
 
     def lose(self) -> None:
         """The connection is gone, and with it everything that ran on it."""
