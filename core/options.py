@@ -127,7 +127,7 @@ def options_reference(root: type[msgspec.Struct]) -> str:
 def _file_values(file: Path | None) -> Iterator[tuple[str, Loaded]]:
     if file is None:
         return
-    origin = f"file:{file}"
+    origin = f"file {file}"
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:

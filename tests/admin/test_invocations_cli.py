@@ -183,6 +183,7 @@ def test_each_other_verb_does_what_it_says(on_node: OnNode) -> None:
 
         paused = await perdure("invocations", "pause", "--service", "Jobs", "--yes")
         await until(node, failing, "paused")
+        described = await perdure("invocations", "describe", failing)
         resumed = await perdure("invocations", "resume", failing, "--deployment", "latest")
         await until(node, failing, "backing-off")
         nowhere = await perdure("invocations", "resume", failing, "--deployment", "dp-nowhere")
@@ -191,6 +192,7 @@ def test_each_other_verb_does_what_it_says(on_node: OnNode) -> None:
         whole = await perdure("invocations", "purge", old)
 
         assert f"{failing}  done  paused" in paused.out.splitlines()
+        assert f"perdure invocations resume {failing}" in described.out
         # The node in this process writes to the same stdout.
         assert f"{failing}  done  it goes on" in resumed.out.splitlines()
         assert (nowhere.code, nowhere.out) == (1, "")

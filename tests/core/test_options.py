@@ -123,7 +123,7 @@ def test_file_is_named_where_it_is_wrong(tmp_path: Path, text: str, words: list[
     with pytest.raises(OptionsError) as refused:
         load_node_options(file=file)
 
-    for word in [f"file:{file}", *words]:
+    for word in [f"file {file}", *words]:
         assert word in refused.value.message
 
 

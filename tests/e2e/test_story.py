@@ -102,7 +102,7 @@ def _look(cluster: Cluster) -> None:
     assert wrong.status == 1
     assert wrong.stdout == ""
     assert wrong.stderr.startswith("error PD1001: "), wrong
-    assert "perdure partitions list" in wrong.stderr
+    assert "partitions list" in wrong.stderr
 
 
 def test_without_a_node(tmp_path: Path) -> None:

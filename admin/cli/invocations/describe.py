@@ -86,11 +86,14 @@ def _fields(detail: "InvocationDetail") -> dict[str, str]:
         "restarted from": _related(detail.restarted_from),
         "trace": detail.traceparent or "",
         "lock": "",
+        "goes on with": "",
         "result": "",
     }
     if detail.inbox is not None:
         holder = _related(detail.inbox.holder)
         fields["lock"] = f"held by {holder}; {detail.inbox.place} others come first"
+    if row.status == "paused":
+        fields["goes on with"] = f"perdure invocations resume {row.id}"
     if row.failure is not None:
         fields["result"] = f"[{row.failure.code}] {row.failure.message}"
     elif detail.output is not None:
