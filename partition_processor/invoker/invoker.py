@@ -20,7 +20,8 @@ SWEPT_MIN: Final = 1_024
 
 
 class Invoker:
-    """Gives attempts to worker sessions; attempts that nobody can take wait in order of arrival.
+    """Gives attempts to worker sessions; those that nobody can take wait in order of arrival, and
+    those that need different code take turns.
 
     An invocation that has stored an entry is pinned to its deployment. Any other runs on the newest
     deployment that is connected and offers the service, so that a rollback, which brings an older
@@ -201,18 +202,34 @@ class Invoker:
 
     def drain_waiting(self) -> None:
         """Give waiting attempts to workers that have room."""
-        if not self._waiting:
+        waiting = self._waiting
+        if not waiting:
             return
-        for queue_key, queue in list(self._waiting.items()):
-            while queue:
-                attempt = queue[0]
-                if not attempt.over:
-                    session = self._choose(attempt)
-                    if session is None:
-                        self._make_room(attempt)
-                        break
-                    session.open(attempt)
+        turns = deque(waiting)
+        while turns:
+            key = turns.popleft()
+            queue = waiting[key]
+            if self._open_first(queue):
+                # The other queues come before its next one, now and where room is made later: new
+                # invocations without end must not keep those waiting that had begun.
+                waiting[key] = waiting.pop(key)
+                turns.append(key)
+            elif not queue:
+                del waiting[key]
+                self._sweep_at.pop(key, None)
+
+    def _open_first(self, queue: deque[Attempt]) -> bool:
+        """Open the first attempt of a queue; False when there is none or no worker has room."""
+        while queue:
+            attempt = queue[0]
+            if attempt.over:
                 queue.popleft()
-            if not queue:
-                del self._waiting[queue_key]
-                self._sweep_at.pop(queue_key, None)
+                continue
+            session = self._choose(attempt)
+            if session is None:
+                self._make_room(attempt)
+                return False
+            session.open(attempt)
+            queue.popleft()
+            return True
+        return False
