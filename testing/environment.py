@@ -6,10 +6,10 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 from ..core.net.inproc import InProcNetwork, InProcTransport
-from ..core.options import Assignment
+from ..core.options import parse_assignment
 from ..core.protocol.session import HandlerKind
 from ..core.random import SeededRandom
 from ..core.storage.memory import MemoryStore
@@ -17,6 +17,7 @@ from ..core.tasks import TaskScope
 from ..core.waiters import Waiters
 from ..node.options import load_node_options
 from ..sdk.client import RestateClient
+from ..sdk.errors import InvalidOptionError
 from ..sdk.run_worker import make_worker
 from ..sdk.service import App, ServiceBase
 from ..sdk.worker import Worker
@@ -72,8 +73,15 @@ class Environment(TimeUser):
             seed: what ids and waits are drawn from.
             options: of the node, such as ``retry.max_attempts=3``.
 
-        Raises OptionsError, and what `App` raises.
+        Raises OptionsError, InvalidOptionError, and what `App` raises.
         """
+        if replay_check not in get_args(ReplayMode):
+            allowed = ", ".join(map(repr, get_args(ReplayMode)))
+            raise InvalidOptionError(f"replay_check={replay_check!r} is none of {allowed}")
+        if crash is not None and (crash.step < 1 or crash.what not in ("worker", "node")):
+            raise InvalidOptionError(
+                f"{crash!r}: steps count from 1, and what crashes is 'worker' or 'node'"
+            )
         self._app = _app_of(app)
         self._skip_time = skip_time
         self._replay_check: ReplayMode = replay_check
@@ -84,7 +92,10 @@ class Environment(TimeUser):
         if always_suspend:
             assignments.append("retry.inactivity_timeout=0s")
         self._options = load_node_options(
-            assignments=[Assignment(*text.split("=", 1)) for text in (*assignments, *options)]
+            assignments=[
+                parse_assignment(text, "Environment(options=…)")
+                for text in (*assignments, *options)
+            ]
         )
         self.crash_points: list[CrashPoint] = []
         self._entered = 0

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from perdure.core.errors import PerdureError
 from perdure.sdk import Context, HttpError, Service, TerminalError
 from perdure.sdk.service import ServiceBase
-from perdure.testing import Environment, StalledError, run
+from perdure.testing import CrashAt, Environment, StalledError, run
 
 from . import users_app as app
 
@@ -277,6 +278,21 @@ def test_options_of_the_node_can_be_given() -> None:
     options = ("retry.max_attempts=2", "retry.on_max_attempts=kill", "partitions.count=3")
     with pytest.raises(HttpError, match="always"):
         used(use, service_of(fails), options=options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"options": ["retry"]}, "is not of the form section.key=value"),
+        ({"options": ["retry.never=1"]}, "retry.never"),
+        ({"replay_check": "sometimes"}, "none of 'whole', 'every prefix', 'off'"),
+        ({"crash": CrashAt(0)}, "steps count from 1"),
+        ({"crash": CrashAt(1, "disk")}, "'worker' or 'node'"),  # type: ignore[arg-type]
+    ],
+)
+def test_options_that_are_none_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(PerdureError, match=message):
+        Environment(app.counter, **options)
 
 
 def test_two_environments_share_a_loop_one_after_the_other() -> None:
