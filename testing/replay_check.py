@@ -263,8 +263,8 @@ def check_recording(handler: Handler, recording: Recording, mode: ReplayMode) ->
     error = recording.error
     if error is not None and error.code == vm.CODE_JOURNAL_MISMATCH:
         return error.message
-    if mode == "off" or not recording.begun:
-        return None
+    if mode == "off" or not recording.begun or error is not None:
+        return None  # what failed is replayed by the next try, which also counts as one
     disabled = logging.root.manager.disable
     # Whatever the handler logs, it has logged before.
     logging.disable(logging.CRITICAL)
@@ -282,11 +282,10 @@ def check_recording(handler: Handler, recording: Recording, mode: ReplayMode) ->
 def _replay(handler: Handler, recording: Recording, count: int) -> str | None:
     whole = count == len(recording.entries)
     ended = recording.ended_with == messages.END
-    failed = recording.ended_with == messages.ERROR
     last_ns = max((time for time, _, _ in recording.entries[:count]), default=0)
     host = _Nowhere(last_ns)
     attempt = Attempt(handler, host)
-    attempt.machine = _Machine(may_go_on=failed or not whole, may_end=ended)
+    attempt.machine = _Machine(may_go_on=not whole, may_end=ended)
     try:
         sent = recording.feed(attempt, count)
         host.follow(attempt)
@@ -298,8 +297,8 @@ def _replay(handler: Handler, recording: Recording, count: int) -> str | None:
     for error in errors:
         if error.code == vm.CODE_JOURNAL_MISMATCH:
             return error.message
-    if not whole or failed:
-        return None  # what the rest came to is not known, or was chance
+    if not whole:
+        return None  # what the rest came to depends on what is cut off
     if errors:
         return f"the code now fails: {errors[0].message}"
     if ended and not any(kind == messages.END for kind, _ in _frames(sent)):

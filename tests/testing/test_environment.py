@@ -199,8 +199,8 @@ def test_failing_handlers_are_tried_again_without_waiting() -> None:
         environment.append(env)
         return await env.client.service_call(flaky, None)
 
-    assert used(use, service_of(flaky), replay_check="off") == "done"
-    assert tries[-1] - tries[0] > timedelta(seconds=5)
+    assert used(use, service_of(flaky)) == "done"
+    assert tries[4] - tries[0] > timedelta(seconds=5)
 
 
 def test_a_handler_that_fails_for_good_fails_its_caller() -> None:

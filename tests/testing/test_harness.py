@@ -47,7 +47,7 @@ def test_without_retries_the_first_failure_ends_the_invocation() -> None:
         raise ValueError("always")
 
     async def main() -> None:
-        async with create_test_harness(service, disable_retries=True, replay_check="off") as env:
+        async with create_test_harness(service, disable_retries=True) as env:
             with pytest.raises(HttpError, match="always"):
                 await env.client.service_call(it, None)
 
