@@ -200,6 +200,11 @@ class ContextBase:
         **kwargs: Any,
     ) -> RestateDurableFuture[Any]:
         """As `run`, with options and with the closure's arguments checked by type checkers."""
+        if not isinstance(options, RunOptions):
+            raise TypeError(
+                f"step {name!r} was given {type(options).__name__} where its options stand: give "
+                "the function's arguments by name, or behind RunOptions()"
+            )
         return self._run(name, action, options, options.serde, options.type_hint, args, kwargs)
 
     def _run(

@@ -468,3 +468,20 @@ def test_thread_that_cannot_be_started_fails_its_attempt(monkeypatch: pytest.Mon
 
     opening = Journal().opening()
     asyncio.run(main())
+
+
+def test_an_argument_in_the_place_of_the_options_is_named() -> None:
+    """The official signature has the options third; what stands there instead is easily missed."""
+
+    async def greet(ctx: Context) -> str:
+        look_up: Any = str.upper
+        with pytest.raises(TypeError, match="'look up' was given str where its options stand"):
+            ctx.run_typed("look up", look_up, "Ann")
+        return "told"
+
+    service = Service("S")
+    service.handler()(greet)
+    attempt, _host = attempt_of(service, "greet")
+    output, _end = frames_of(attempt.feed(start_frame(1) + input_frame(b"")))
+
+    assert parsed(output).value.content == b'"told"'
