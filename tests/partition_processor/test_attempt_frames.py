@@ -1,10 +1,13 @@
 """What an attempt is started with, and what its worker's answers come to before the log."""
 
+from typing import Any, cast
+
 import msgspec
 import pytest
 
 from perdure.core.protocol import messages
 from perdure.core.protocol.session import Open
+from perdure.partition_processor.invoker.attempt import Attempt
 from perdure.partition_processor.invoker.attempt_frames import (
     MESSAGE_CHARACTERS_MAX,
     NAME_CHARACTERS_MAX,
@@ -16,6 +19,7 @@ from perdure.partition_processor.invoker.attempt_frames import (
     read_reply,
     start_frames,
 )
+from perdure.partition_processor.invoker.start_segments import start_segments
 from perdure.partition_processor.records import DELAY_NS_MAX, AttemptFailed, AttemptStarted
 from perdure.partition_processor.tables.invocations import Failure
 from perdure.partition_processor.tables.journal import Chunk
@@ -24,7 +28,18 @@ from perdure.proto.generated import service_protocol_pb2 as wire
 from ..covering import covers
 from .calls import called
 from .frames import entry, read_frames, result
-from .support import END, OUTPUT_OK, RUN, RUN_DONE, Partition, add, frames, greet, identity
+from .support import (
+    END,
+    OUTPUT_OK,
+    RUN,
+    RUN_DONE,
+    Partition,
+    add,
+    frames,
+    greet,
+    identity,
+    set_state,
+)
 
 ONE = identity(1)
 
@@ -104,6 +119,44 @@ def test_a_restarted_invocation_starts_with_the_chance_of_the_old_one() -> None:
     partition.transaction.put_invocation(ONE, seeded)
 
     assert started(partition)[1].random_seed == 77
+
+
+def opened(partition: Partition, number: int, *, lazy: bool = False) -> list[tuple[int, bytes]]:
+    """What opens the current attempt of an object's invocation on a worker."""
+    invocation_id = identity(number, "k")
+    invocation = partition.invocation(invocation_id)
+    attempt = Attempt(cast(Any, None), invocation_id, invocation, cast(Any, None))
+    segments = start_segments(partition.transaction, attempt, 7, 9, lazy_state=lazy)
+    assert attempt.entries == (invocation.entries if segments else 0)
+    return segments
+
+
+@covers("START")
+def test_an_attempt_opens_with_the_state_and_the_journal_as_they_are_stored() -> None:
+    partition = Partition()
+    partition.apply(add(1), add(2))
+    partition.send(identity(1, "k"), set_state(b"a", b"1"), time_ns=2_000)
+    (first_ns, first), (second_ns, second) = opened(partition, 1)
+
+    kinds = [kind for kind, _, _ in messages.split_frames(first)]
+    assert kinds == [messages.OPEN, messages.START, messages.INPUT_COMMAND]
+    assert (first_ns, second_ns, second) == (1_000, 2_000, frames(set_state(b"a", b"1")))
+    ((_, start, end),) = list(messages.split_frames(first))[1:2]
+    state = wire.Start.FromString(first[start:end]).state_map
+    assert [(item.key, item.value) for item in state] == [(b"a", b"1")]
+    lazily = opened(partition, 1, lazy=True)[0][1]
+    ((_, start, end),) = list(messages.split_frames(lazily))[1:2]
+    message = wire.Start.FromString(lazily[start:end])
+    assert (message.partial_state, len(message.state_map)) == (True, 0)
+
+
+def test_what_is_over_in_the_store_opens_with_nothing() -> None:
+    partition = Partition()
+    partition.apply(add(1), add(2))
+    assert opened(partition, 2) == []
+    partition.send(identity(1, "k"), OUTPUT_OK, END)
+    assert opened(partition, 1) == []
+    assert opened(partition, 2) != []
 
 
 def test_the_stored_journal_is_sent_in_order_with_its_times() -> None:

@@ -187,7 +187,8 @@ def test_a_violation_is_a_failure_that_is_tried_again_after_a_fixed_delay() -> N
     invocation = partition.invocation(ONE)
     assert (invocation.failed_attempts, invocation.failures_since_entry) == (1, 1)
     assert (invocation.entries, invocation.output) == (2, None)
-    assert [event.code for event in events(partition)] == [571]
+    (event,) = events(partition)
+    assert (event.code, event.related_index, event.related_name) == (571, -1, "")
 
 
 @covers("AttemptStarted")
