@@ -106,6 +106,7 @@ def test_an_error_for_good_is_the_result_and_goes_to_whoever_waits() -> None:
     make(partition, ONE, call)
     effects = partition.apply(AttemptFailed(identity(2), 1, 418, "tea", None, True))
 
+    assert effects[0] == EndAttempt(identity(2), 1, True, 3)
     assert result(told(effects, ONE)[0].message) == Failure(418, "tea")
     assert partition.counts() == {"running": 1, "completed": 1}
 

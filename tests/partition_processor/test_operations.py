@@ -6,10 +6,12 @@ import msgspec
 import pytest
 
 from perdure.core.ids import InvocationId
+from perdure.log.types import Record
 from perdure.partition_processor import outcomes
 from perdure.partition_processor.effects import Answer, EndAttempt, StartAttempt
 from perdure.partition_processor.operations import cancel, keys_of
 from perdure.partition_processor.records import (
+    INVOKE,
     AttemptFailed,
     Kill,
     Pause,
@@ -17,6 +19,7 @@ from perdure.partition_processor.records import (
     Restart,
     Resume,
     attempt_key,
+    encode_command,
 )
 from perdure.partition_processor.tables.invocations import Failure
 
@@ -35,7 +38,7 @@ from .support import (
     workflow,
 )
 from .transitions import ONE as OBJECT
-from .transitions import reach
+from .transitions import STATUSES, reach
 
 ONE, TWO, THREE, NEW = identity(1), identity(2), identity(3), identity(100)
 
@@ -87,6 +90,18 @@ def test_a_killed_invocation_has_no_output_even_where_one_was_stored() -> None:
     invocation = partition.invocation(ONE)
     assert (invocation.output, invocation.failure) == (None, Failure(409, "killed"))
     assert invocation.completed_ns == invocation.modified_ns == 5_000
+
+
+@covers("Kill")
+@pytest.mark.parametrize("status", STATUSES[1:-1])
+def test_what_has_completed_waits_for_nothing_any_more(status: str) -> None:
+    partition = reach(status)
+    partition.operate(Kill(OBJECT))
+
+    invocation = partition.invocation(OBJECT)
+    assert (invocation.retry_at_ns, invocation.timers, invocation.inbox_number) == (0, 0, -1)
+    assert (invocation.waiting, invocation.sinks) == (None, ())
+    assert [key for key in partition.rows(b"aty") if OBJECT[8:] in key] == []
 
 
 @covers("Kill")
@@ -181,9 +196,9 @@ def test_purging_the_journal_alone_keeps_the_result_until_its_time() -> None:
 
 
 def restart(old: InvocationId, new: InvocationId, entries: int = 1, **fields: Any) -> Restart:
-    """A restart with a day of retention."""
+    """A restart with two hours of retention."""
     deployment = fields.pop("deployment", None)
-    return Restart(old, new, entries, deployment, 86_400 * 10**9, 3_600 * 10**9)
+    return Restart(old, new, entries, deployment, 7_200 * 10**9, 3_600 * 10**9)
 
 
 def lived() -> Partition:
@@ -215,7 +230,7 @@ def test_a_restart_begins_anew_with_the_old_input_and_chance() -> None:
     assert new.seed == int.from_bytes(ONE[16:24], "big")
     assert (new.idempotency_key, new.deployment, new.sinks) == (None, None, ())
     assert (new.completion_retention_ns, new.journal_retention_ns) == (
-        86_400 * 10**9,
+        7_200 * 10**9,
         3_600 * 10**9,
     )
     assert partition.journal(NEW)[0].message.value.content == b'"again"'
@@ -266,6 +281,19 @@ def test_a_restart_keeps_a_command_whose_completion_came_behind_the_part_that_is
 def frames_done(number: int) -> tuple[int, bytes]:
     """A step's completion."""
     return entry("RUN_COMPLETION", completion_id=number, value={"content": b"1"})
+
+
+@covers("Restart")
+def test_a_restart_belongs_to_the_trace_of_the_old_one_and_its_journal_is_kept_no_longer() -> None:
+    partition = Partition()
+    record = Record(INVOKE, encode_command(greet(1)), (), 1, None, 0, 0, "00-trace")
+    partition.apply_records([record])
+    partition.apply(answer(ONE))
+    partition.operate(Restart(ONE, NEW, 1, None, 5, 9))
+
+    invocation = partition.invocation(NEW)
+    assert invocation.traceparent == "00-trace"
+    assert (invocation.completion_retention_ns, invocation.journal_retention_ns) == (5, 5)
 
 
 @covers("Restart")
