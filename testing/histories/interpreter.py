@@ -218,7 +218,7 @@ class _Run:
         raise TerminalError(f"fails on purpose at {path}", code)
 
 
-_READS: Final = frozenset(("get", "keys", "gather", "race"))
+_READS: Final = frozenset(("get", "keys", "gather", "race", "timeout"))
 """Operations whose value may hold what was read."""
 _OPERATIONS: Final[dict[str, Callable[..., Awaitable[Any]]]] = {
     name: getattr(_Run, name)

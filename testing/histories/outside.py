@@ -14,7 +14,7 @@ from ...partition_processor.effects import Answer
 from ...partition_processor.minting import Minter
 from ...partition_processor.notification_frames import input_command
 from ...partition_processor.operations import Operation, cancel
-from ...partition_processor.outcomes import NOT_FOUND
+from ...partition_processor.outcomes import NOT_FOUND, UNCHANGED
 from ...partition_processor.processor import InvocationNotFoundError, NotLeadingError
 from ...partition_processor.records import (
     KIND_WORKFLOW_SHARED,
@@ -281,8 +281,9 @@ class Outside:
 
     @staticmethod
     def _acknowledged(open_ones: dict[Any, bool], name: Any, outcome: object) -> None:
-        if outcome == NOT_FOUND:
-            open_ones.pop(name, None)  # Purged; where its id begins anew, it waits anew.
+        if outcome in (NOT_FOUND, UNCHANGED):
+            # Purged, or not begun, or there already. Whoever waits then, will say so.
+            open_ones.pop(name, None)
         elif not isinstance(outcome, PerdureError):
             open_ones[name] = True
 
