@@ -102,13 +102,14 @@ def _ask(
     except urllib.error.HTTPError as error:
         with error:
             raise _refused(admin, request.selector, error.code, error.read()) from None
-    except http.client.HTTPException:
-        raise MalformedMessageError(_no_admin(admin, "does not speak HTTP")) from None
-    except OSError as error:
+    except (OSError, http.client.IncompleteRead) as error:
+        # A node that ends in the midst of its answer has said nothing wrong.
         reason = getattr(error, "reason", error)
         raise TransportError(f"no node answers at {admin} ({reason}); --admin names another") from (
             None
         )
+    except http.client.HTTPException:
+        raise MalformedMessageError(_no_admin(admin, "does not speak HTTP")) from None
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.MsgspecError as error:

@@ -13,6 +13,7 @@ from perdure.core.storage.memory import MemoryStore
 from perdure.core.storage.rocks import RocksStore
 from perdure.log import Logs, open_logs
 from perdure.partition_processor.machine import Machine
+from perdure.partition_processor.manager import partition_range
 from perdure.partition_processor.tables import keys
 from perdure.partition_processor.tables.progress import (
     Progress,
@@ -41,7 +42,7 @@ async def replay(logs: Logs, partition: int, store: MemoryStore, last_lsn: int) 
     """
     log = await logs.open(LogId(partition))
     transaction = Transaction(store)
-    machine = Machine(transaction, Progress())
+    machine = Machine(transaction, Progress(), partition_range(partition, PARTITIONS))
     while (progress := machine.progress()).applied_lsn < last_lsn:
         batches = await log.read(progress.applied_lsn + 1)
         assert batches, f"the log of partition {partition} ends at {progress.applied_lsn}"
