@@ -8,6 +8,7 @@ from perdure.core.hashing import (
     keyed_partition_key,
     workflow_invocation_id,
 )
+from perdure.core.ids import INVOCATION_ID_BYTES
 from perdure.core.protocol.session import (
     HandlerKind,
     HandlerManifest,
@@ -128,6 +129,7 @@ def test_an_idempotency_key_gives_the_id_that_requests_with_it_get(key: str | No
 def test_what_is_waited_for_runs_beside_its_caller_and_what_is_not_is_spread() -> None:
     (waited,), _, _ = resolve(called(2).item)
     assert waited.invocation_id[:8] == CALLER[:8]
+    assert len(waited.invocation_id) == INVOCATION_ID_BYTES
 
     many = [sent(2, id_index=number).item for number in range(1, 8 * UNKEYED_RUN)]
     targets, _, _ = resolve(*many)
