@@ -110,6 +110,27 @@ def test_the_names_of_the_states_come_in_order_with_those_of_the_same_record() -
     assert [result(item.message) for item in told] == [[b"a", b"b", b"m"], []]
 
 
+@covers("GET_LAZY_STATE_COMMAND", "GET_LAZY_STATE_KEYS_COMMAND", "CLEAR_ALL_STATE_COMMAND")
+def test_a_record_sees_what_the_records_before_it_in_its_batch_have_written() -> None:
+    partition = holding(a=b"1", b=b"2")
+    partition.reopen()
+    writes = frames(set_state(b"a", b"3"), entry("CLEAR_STATE_COMMAND", key=b"b"))
+    reads = frames(
+        entry("GET_LAZY_STATE_COMMAND", key=b"a", result_completion_id=1),
+        entry("GET_LAZY_STATE_COMMAND", key=b"b", result_completion_id=2),
+        entry("GET_LAZY_STATE_KEYS_COMMAND", result_completion_id=3),
+        entry("CLEAR_ALL_STATE_COMMAND"),
+    )
+    (notify,) = partition.apply(
+        AttemptChunk(OBJECT, 1, "dp-1", writes), AttemptChunk(OBJECT, 1, "dp-1", reads)
+    )
+
+    assert isinstance(notify, Notify)
+    told = [result(item.message) for item in read_frames(notify.frames)]
+    assert told == [b"3", None, [b"a"]]
+    assert state(partition) == {}
+
+
 @covers("GET_EAGER_STATE_COMMAND", "GET_EAGER_STATE_KEYS_COMMAND")
 def test_reads_that_were_answered_before_are_stored_and_nothing_else() -> None:
     partition = holding(a=b"1")
