@@ -7,7 +7,7 @@ event loop and nothing waits; the log's writer calls in with commits.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Any
 
 import structlog
 
@@ -148,6 +148,20 @@ class PartitionProcessor:
         self._open_tail_lsn = 0
         self._dirty = False
         self.clients = Clients()
+        self._run: dict[type, Callable[[Any], None]] = {
+            effect.Accepted: self._run_accepted,
+            effect.Done: self._run_done,
+            effect.StateChanged: self.clients.state_changed,
+            effect.StartAttempt: self.keeper.start,
+            effect.Notify: self.keeper.notify,
+            effect.EndAttempt: self.keeper.end,
+            effect.Answer: self._run_answer,
+            effect.ArmRetry: self._run_arm_retry,
+            effect.ArmTimer: self._run_arm_timer,
+            effect.Ship: self.drivers.shipments.add,
+            effect.Delivered: self._run_delivered,
+            effect.LeaderAnnounced: self._run_leader_announced,
+        }
 
     def _retry_due(self, invocation_id: InvocationId, failed_attempt: int) -> None:
         self.keeper.retry_due(invocation_id, failed_attempt)
@@ -251,7 +265,7 @@ class PartitionProcessor:
         effects = self._machine.take_effects()
         if self.role == "leader":
             for item in effects:
-                self._RUN[type(item)](self, item)
+                self._run[type(item)](item)
             self.keeper.restart_refused()
             self.drivers.shipments.flush()
         elif self.role == "candidate":
@@ -265,7 +279,7 @@ class PartitionProcessor:
         self.role = "leader"
         # Derived from the store, which holds this whole batch: the batch's own effects are in it.
         for item in pending_effects(self.transaction, self.own):
-            self._RUN[type(item)](self, item)
+            self._run[type(item)](item)
         self.drivers.start()
         _log.debug("partition leads", partition=self.partition, epoch=self.epoch)
         self._on_lead(self)
@@ -296,21 +310,6 @@ class PartitionProcessor:
 
     def _run_leader_announced(self, item: effect.LeaderAnnounced) -> None:
         assert item.epoch <= self.epoch, "another leader announced itself on a log of one node"
-
-    _RUN: Final[dict[type, Callable[..., None]]] = {
-        effect.Accepted: _run_accepted,
-        effect.Done: _run_done,
-        effect.StateChanged: lambda self, item: self.clients.state_changed(item),
-        effect.StartAttempt: lambda self, item: self.keeper.start(item),
-        effect.Notify: lambda self, item: self.keeper.notify(item),
-        effect.EndAttempt: lambda self, item: self.keeper.end(item),
-        effect.Answer: _run_answer,
-        effect.ArmRetry: _run_arm_retry,
-        effect.ArmTimer: _run_arm_timer,
-        effect.Ship: lambda self, item: self.drivers.shipments.add(item),
-        effect.Delivered: _run_delivered,
-        effect.LeaderAnnounced: _run_leader_announced,
-    }
 
     # To the log ----------------------------------------------------------------------------------
 

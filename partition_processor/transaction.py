@@ -78,8 +78,10 @@ class Transaction:
         self._store = store
         self._batch: dict[bytes, bytes | None] = {}
         self._record: dict[bytes, bytes | None] = {}
-        # The keys of both by table and partition key, for scans; rolled back ones may be left.
+        # For scans: the keys of both by table and partition key, but for the newest, which the next
+        # scan sorts in. Few batches have any. Rolled back ones may be left.
         self._written: dict[bytes, dict[bytes, None]] = {}
+        self._unsorted: list[bytes] = []
         self._record_invocations: dict[InvocationId, Invocation | None] = {}
         self._record_locks: dict[bytes, Lock | None] = {}
         self._record_states: list[tuple[bytes, bytes, bytes | None]] = []
@@ -103,19 +105,19 @@ class Transaction:
     def put(self, key: bytes, value: bytes) -> None:
         """Write a row."""
         self._record[key] = value
-        self._note(key)
+        self._unsorted.append(key)
 
     def delete(self, key: bytes) -> None:
         """Delete a row."""
         self._record[key] = None
-        self._note(key)
+        self._unsorted.append(key)
 
-    def _note(self, key: bytes) -> None:
-        """Have scans find the key."""
-        group = self._written.get(key[:_GROUP_BYTES])
-        if group is None:
-            group = self._written[key[:_GROUP_BYTES]] = {}
-        group[key] = None
+    def _sort_in(self) -> None:
+        """Have scans find the newest keys."""
+        written = self._written
+        for key in self._unsorted:
+            written.setdefault(key[:_GROUP_BYTES], {})[key] = None
+        self._unsorted.clear()
 
     def _written_rows(self, first: bytes, end: bytes) -> dict[bytes, bytes | None]:
         """What this batch, the record included, has written from `first` to before `end`."""
@@ -123,6 +125,7 @@ class Transaction:
         candidates: Iterable[bytes]
         one_group = len(group) == _GROUP_BYTES and end <= keys.prefix_end(group)
         if one_group and group[:1] not in _NOT_GROUPED:
+            self._sort_in()
             candidates = self._written.get(group, ())
         else:
             candidates = chain(self._batch, self._record)
@@ -210,8 +213,9 @@ class Transaction:
     ) -> None:
         """Write one entry of an object's state; None clears it."""
         row = partition_key + object_name
-        self._record[keys.STATE + row + key] = value
-        self._note(keys.STATE + row + key)
+        state_row = keys.STATE + row + key
+        self._record[state_row] = value
+        self._unsorted.append(state_row)
         self._record_states.append((row, key, value))
 
     def object_state(self, partition_key: bytes, object_name: bytes) -> dict[bytes, bytes]:
@@ -332,6 +336,7 @@ class Transaction:
         operations = list(self._batch.items())
         self._batch = {}
         self._written = {}
+        self._unsorted = []
         return operations
 
     def active(self, first: bytes, last: bytes) -> list[tuple[InvocationId, Invocation]]:
