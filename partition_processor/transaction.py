@@ -227,6 +227,7 @@ class Transaction:
             end = keys.prefix_end(prefix)
             start = len(prefix)
             state = {key[start:]: value for key, value in self._store.scan(prefix, end)}
+            self._sort_in()
             for key in self._written.get(prefix[:_GROUP_BYTES], ()):
                 if key.startswith(prefix) and key in self._batch:
                     value = self._batch[key]
