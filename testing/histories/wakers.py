@@ -68,9 +68,12 @@ def is_current(rows: Mapping[InvocationId, Invocation], command: AttemptChunk) -
 def check_state_seen(store: MemoryStore, command: AttemptChunk, row: Invocation) -> None:
     """Check what an attempt says it has read, before the record of it is applied.
 
-    Nobody writes while an exclusive handler holds its object: what it read is what is there.
+    Nobody writes while an exclusive handler holds its object: what it read is what is there. But
+    one that was restarted as new sees what the entries that it kept wrote, whatever came of it.
     """
     if row.target_kind not in (KIND_OBJECT_EXCLUSIVE, KIND_WORKFLOW_RUN):
+        return
+    if row.restarted_from is not None:
         return
     assert row.key is not None
     object_name = keys.object_suffix(row.service, row.key)
