@@ -19,7 +19,7 @@ echo "built   $(basename "$wheel")"
 
 "$python" -m venv "$scratch/venv"
 "$scratch/venv/bin/pip" install --quiet --disable-pip-version-check \
-  "$wheel[server]" "pytest>=8.3" "hypothesis>=6.100"
+  "$wheel[server,client]" "pytest>=8.3" "hypothesis>=6.100" "pydantic>=2"
 echo "installed into an environment of its own"
 
 # The tests and what they read besides the product, and nothing else.
