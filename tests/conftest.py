@@ -6,6 +6,7 @@ file, socket, process or un-awaited coroutine speak up in the file that made it,
 
 import gc
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -62,6 +63,11 @@ def bare_imports() -> list[str]:
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Refuse to run on the wrong copy of the product."""
     import perdure
+
+    # A shell starts what it runs in the background with SIGINT ignored, and children inherit that:
+    # the programs that tests end as Ctrl-C does would go on.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     location = Path(perdure.__file__ or "").resolve()
     in_tree = location == TREE / "__init__.py"
