@@ -212,7 +212,7 @@ class CallingContext(ContextBase):
     ) -> RestateDurableFuture[T]:
         """The value of a named signal of this invocation, once somebody has sent it.
 
-        A name has one value: the first that is sent.
+        Each call takes the next signal of its name, in the order in which they came.
         """
         attempt = self._acting()
         future: CommandFuture[T] = attempt.command_future(
