@@ -1,13 +1,11 @@
 """The client's requests inside a process: straight to the dispatcher, over crashes of the node."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from typing import Any
 
 from ..core.errors import PerdureError
-from ..ingress.grpc.translation import KINDS, Reply, status_name
-from ..ingress.requests import Rejected
+from ..ingress.grpc.asking import ask
+from ..ingress.grpc.translation import KINDS, status_name
 from ..partition_processor.processor import InvocationNotFoundError
 from ..proto.generated import ingress_pb2 as wire
 from ..sdk.client_types import refusal_of, unreachable
@@ -43,7 +41,7 @@ class InProcessRequests:
         while True:
             node = await self._find_node()
             try:
-                reply = await _asked(node, asked, asked_message)
+                reply = await ask(node.engine.dispatcher, asked, asked_message, None)
             except PerdureError as error:
                 if asked != name and isinstance(error, InvocationNotFoundError):
                     asked, asked_message = name, message  # the crash was before it was taken
@@ -66,22 +64,3 @@ def _attaching(call: wire.CallRequest) -> wire.AttachRequest:
     workflow = wire.InvocationReference.Workflow(name=target.service, key=target.key)
     reference = wire.InvocationReference(workflow=workflow)
     return wire.AttachRequest(invocation=reference)
-
-
-async def _asked(node: NodeLife, name: str, message: Any) -> Reply:
-    waiter: asyncio.Future[Reply | Rejected] = asyncio.get_running_loop().create_future()
-    pending = KINDS[name].begin(node.engine.dispatcher, message, None, partial(_settle, waiter))
-    try:
-        reply = await waiter
-    except asyncio.CancelledError:
-        if pending is not None:
-            pending.forget()
-        raise
-    if isinstance(reply, Rejected):
-        raise reply.error
-    return reply
-
-
-def _settle(waiter: "asyncio.Future[Any]", reply: Any) -> None:
-    if not waiter.done():
-        waiter.set_result(reply)

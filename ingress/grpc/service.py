@@ -1,7 +1,5 @@
 """The Ingress service: protobuf in, one call of the dispatcher, protobuf or a status out."""
 
-import asyncio
-from functools import partial
 from typing import Final, TypeAlias, TypeVar
 
 import grpc.aio
@@ -11,9 +9,9 @@ from ...proto.generated import ingress_pb2 as wire
 from ...proto.generated.ingress_pb2_grpc import IngressServicer
 from ..dispatcher import Dispatcher
 from ..errors import RETRY_AFTER_SECONDS
-from ..requests import Rejected
+from .asking import ask
 from .session import IN_FLIGHT_MAX, Session
-from .translation import KINDS, Reply, status_name
+from .translation import KINDS, status_name
 
 ERROR_METADATA_KEY: Final = "perdure-error"
 """The trailing metadata that carries an error's PD code beside the gRPC status."""
@@ -92,24 +90,12 @@ class IngressService(IngressServicer):
     async def _answer(
         self, name: str, request: object, response: _Response, context: _Context
     ) -> _Response:
-        kind = KINDS[name]
-        waiter: asyncio.Future[Reply | Rejected] = asyncio.get_running_loop().create_future()
         try:
-            pending = kind.begin(
-                self._dispatcher, request, _traceparent(context), partial(_settle, waiter)
-            )
-            try:
-                reply = await waiter
-            except asyncio.CancelledError:
-                if pending is not None:
-                    pending.forget()
-                raise
-            if isinstance(reply, Rejected):
-                raise reply.error
+            reply = await ask(self._dispatcher, name, request, _traceparent(context))
         except PerdureError as error:
             await _refuse(context, error)
             raise AssertionError("abort returns never") from error
-        kind.fill(response, reply)
+        KINDS[name].fill(response, reply)
         return response
 
 
@@ -126,8 +112,3 @@ async def _refuse(context: _Context, error: PerdureError) -> None:
     if error.retryable:
         metadata.append((RETRY_METADATA_KEY, str(RETRY_AFTER_SECONDS * 1000)))
     await context.abort(grpc.StatusCode[status_name(error)], error.message, tuple(metadata))
-
-
-def _settle(waiter: "asyncio.Future[Reply | Rejected]", reply: Reply | Rejected) -> None:
-    if not waiter.done():
-        waiter.set_result(reply)
