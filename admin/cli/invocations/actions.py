@@ -1,16 +1,26 @@
 """Doing something to one invocation or to many: asking before it, batches, a line per result."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 import typer
 
-from ..admin_client import post
-from ..confirm import confirm
-from ..output import Format, print_json, printable
-from .filters import Filters, select
+from ..admin_client import ADMIN_DEFAULT, AdminOption, post
+from ..confirm import YesOption, confirm
+from ..output import Format, Output, print_json, printable
+from .filters import (
+    DeploymentOption,
+    Filters,
+    HandlerOption,
+    IdempotencyKeyFilter,
+    KeyOption,
+    OldestFirstOption,
+    ServiceOption,
+    StatusOption,
+    select,
+)
 from .list_invocations import print_rows
 
 if TYPE_CHECKING:
@@ -18,6 +28,15 @@ if TYPE_CHECKING:
 
 BATCH: Final = 200
 LIMIT_DEFAULT: Final = 500
+NOT_COMPLETED: Final = (
+    "scheduled",
+    "pending",
+    "ready",
+    "running",
+    "backing-off",
+    "suspended",
+    "paused",
+)
 _TIMEOUT_SECONDS: Final = 120.0
 
 IdsArgument = Annotated[
@@ -65,6 +84,33 @@ class Run(msgspec.Struct, frozen=True):
     limit: int
     admin: str
     output: Format
+
+
+def bulk_command(action: Action) -> Callable[..., None]:
+    """The command of an action that takes invocations, found in every way, and nothing else."""
+
+    def command(
+        ids: IdsArgument = None,
+        service: ServiceOption = None,
+        handler: HandlerOption = None,
+        key: KeyOption = None,
+        status: StatusOption = None,
+        deployment: DeploymentOption = None,
+        idempotency_key: IdempotencyKeyFilter = None,
+        oldest_first: OldestFirstOption = False,
+        dry_run: DryRunOption = False,
+        yes: YesOption = False,
+        limit: LimitOption = LIMIT_DEFAULT,
+        admin: AdminOption = ADMIN_DEFAULT,
+        output: Output = Format.TABLE,
+    ) -> None:
+        """Run the command."""
+        filters = Filters(
+            service, handler, key, tuple(status or ()), deployment, idempotency_key, oldest_first
+        )
+        act(action, Run(ids, filters, dry_run, yes, limit, admin, output))
+
+    return command
 
 
 def act(action: Action, run: Run) -> None:

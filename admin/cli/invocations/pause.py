@@ -2,29 +2,7 @@
 
 from typing import Final
 
-from ..admin_client import ADMIN_DEFAULT, AdminOption
-from ..confirm import YesOption
-from ..output import Format, Output
-from .actions import (
-    BULK_HELP,
-    LIMIT_DEFAULT,
-    Action,
-    DryRunOption,
-    IdsArgument,
-    LimitOption,
-    Run,
-    act,
-)
-from .filters import (
-    DeploymentOption,
-    Filters,
-    HandlerOption,
-    IdempotencyKeyFilter,
-    KeyOption,
-    OldestFirstOption,
-    ServiceOption,
-    StatusOption,
-)
+from .actions import BULK_HELP, Action, bulk_command
 
 HELP: Final = f"""Keep invocations from going on until they are resumed.
 
@@ -38,25 +16,4 @@ is: it goes on when what it waits for comes.
 
 _STATUSES: Final = ("ready", "running", "backing-off")
 
-
-def pause(
-    ids: IdsArgument = None,
-    service: ServiceOption = None,
-    handler: HandlerOption = None,
-    key: KeyOption = None,
-    status: StatusOption = None,
-    deployment: DeploymentOption = None,
-    idempotency_key: IdempotencyKeyFilter = None,
-    oldest_first: OldestFirstOption = False,
-    dry_run: DryRunOption = False,
-    yes: YesOption = False,
-    limit: LimitOption = LIMIT_DEFAULT,
-    admin: AdminOption = ADMIN_DEFAULT,
-    output: Output = Format.TABLE,
-) -> None:
-    """Run the command."""
-    filters = Filters(
-        service, handler, key, tuple(status or ()), deployment, idempotency_key, oldest_first
-    )
-    action = Action("pause", _STATUSES, {})
-    act(action, Run(ids, filters, dry_run, yes, limit, admin, output))
+pause = bulk_command(Action("pause", _STATUSES, {}))
