@@ -10,22 +10,10 @@ from collections.abc import Iterable
 from typing import Final
 
 from ..core.protocol import messages
+from ..core.protocol.fields import field, varint
 from .tables.invocations import Failure
 
 _VOID: Final = b"\x22\x00"
-
-
-def varint(number: int) -> bytes:
-    parts = bytearray()
-    while number > 127:
-        parts.append(number & 127 | 128)
-        number >>= 7
-    parts.append(number)
-    return bytes(parts)
-
-
-def field(tag: bytes, content: bytes) -> bytes:
-    return tag + varint(len(content)) + content
 
 
 def _value(content: bytes) -> bytes:

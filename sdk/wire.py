@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Final
 
 from ..core.protocol import messages
+from ..core.protocol.fields import field, varint
 from ..proto.generated import service_protocol_pb2 as pb
 from . import texts
 from .errors import TerminalError
@@ -20,31 +21,14 @@ METADATA_BYTES_MAX: Final = 64 * 1024
 RETRY_DELAY_MAX: Final = timedelta(days=366)
 
 END_FRAME: Final = messages.frame(messages.END, b"")
-_ONE_BYTE: Final = tuple(bytes((number,)) for number in range(128))
-
-
-def varint(number: int) -> bytes:
-    """A non-negative integer as protobuf writes it."""
-    if number < 128:
-        return _ONE_BYTE[number]
-    parts = bytearray()
-    while number > 127:
-        parts.append(number & 127 | 128)
-        number >>= 7
-    parts.append(number)
-    return bytes(parts)
-
-
-def _field(tag: bytes, content: bytes) -> bytes:
-    return tag + varint(len(content)) + content
 
 
 def _name(name: str | None) -> bytes:
-    return _field(b"\x62", texts.encode_text(name)) if name else b""
+    return field(b"\x62", texts.encode_text(name)) if name else b""
 
 
 def _value(tag: bytes, content: bytes) -> bytes:
-    return _field(tag, b"\x0a" + varint(len(content)) + content if content else b"")
+    return field(tag, b"\x0a" + varint(len(content)) + content if content else b"")
 
 
 def output_value(content: bytes) -> bytes:
@@ -88,12 +72,12 @@ def get_eager_state(key: bytes, content: bytes | None, name: str | None) -> byte
         length = len(content)
         return b"\x0a%c%b\x72%c\x0a%c%b" % (len(key), key, length + 2, length, content)
     answer = b"\x6a\x00" if content is None else _value(b"\x72", content)
-    return _field(b"\x0a", key) + _name(name) + answer
+    return field(b"\x0a", key) + _name(name) + answer
 
 
 def get_lazy_state(key: bytes, completion_id: int, name: str | None) -> bytes:
     """Body of a GetLazyState command."""
-    return _field(b"\x0a", key) + b"\x58" + varint(completion_id) + _name(name)
+    return field(b"\x0a", key) + b"\x58" + varint(completion_id) + _name(name)
 
 
 def set_state(key: bytes, content: bytes, name: str | None) -> bytes:
@@ -101,12 +85,12 @@ def set_state(key: bytes, content: bytes, name: str | None) -> bytes:
     if content and not name and len(key) < 128 and len(content) < 126:
         length = len(content)
         return b"\x0a%c%b\x1a%c\x0a%c%b" % (len(key), key, length + 2, length, content)
-    return _field(b"\x0a", key) + _value(b"\x1a", content) + _name(name)
+    return field(b"\x0a", key) + _value(b"\x1a", content) + _name(name)
 
 
 def clear_state(key: bytes, name: str | None) -> bytes:
     """Body of a ClearState command."""
-    return _field(b"\x0a", key) + _name(name)
+    return field(b"\x0a", key) + _name(name)
 
 
 def run(completion_id: int, name: str) -> bytes:
@@ -116,7 +100,7 @@ def run(completion_id: int, name: str) -> bytes:
 
 def propose_run_value(completion_id: int, content: bytes) -> bytes:
     """Body of a ProposeRunCompletion with a value."""
-    return b"\x08" + varint(completion_id) + _field(b"\x72", content)
+    return b"\x08" + varint(completion_id) + field(b"\x72", content)
 
 
 def propose_run_failure(completion_id: int, what: pb.Failure) -> bytes:
