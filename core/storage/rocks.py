@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from rocksdict import (
+    BlockBasedIndexType,
     BlockBasedOptions,
     BottommostLevelCompaction,
     Cache,
@@ -97,7 +98,7 @@ class RocksStore:
         """Open the store in a directory, made when it is missing.
 
         After a crash the log is read up to the first torn record and no further. Two write buffers
-        of 32 MiB and a block cache of 32 MiB are held in memory at most, in the profile `log`
+        of 32 MiB and a block cache of 64 MiB are held in memory at most, in the profile `log`
         three of 16 MiB and 8 MiB. A directory may be opened with either profile at any time.
 
         Raises StorageLockedError when the directory is open elsewhere, StorageCorruptError when
@@ -106,7 +107,7 @@ class RocksStore:
         directory = os.fspath(path)
         is_log = profile == "log"
         buffer_bytes = write_buffer_bytes or (_LOG_BUFFER_BYTES if is_log else 32 * _MIB)
-        cache_bytes = block_cache_bytes or (_LOG_CACHE_BYTES if is_log else 32 * _MIB)
+        cache_bytes = block_cache_bytes or (_LOG_CACHE_BYTES if is_log else 64 * _MIB)
         options = _options(buffer_bytes, cache_bytes, background_jobs_max, compression)
         if is_log:
             _tune_for_log(options)
@@ -381,6 +382,12 @@ def _options(
     # Else the indexes and filters of all tables stay in memory, and grow with the data.
     blocks.set_cache_index_and_filter_blocks(True)
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(True)
+    # A table's index and filter as one block each are a megabyte: as soon as those of all tables
+    # did not fit into the cache, every read loaded some anew. Measured with 700 000 rows of two
+    # tables: 186 µs for each key that is not there, 6 µs in partitions of 4 KiB.
+    blocks.set_index_type(BlockBasedIndexType.two_level_index_search())
+    blocks.set_partition_filters(True)
+    blocks.set_pin_top_level_index_and_filter(True)
     options.set_block_based_table_factory(blocks)
     # rocksdict cannot lower the level of the info log, so it is kept short instead.
     options.set_keep_log_file_num(2)
