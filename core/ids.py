@@ -31,8 +31,7 @@ _DIGITS: Final = {digit: value for value, digit in enumerate(_ALPHABET)}
 # Two digits at a time: every answer at the front doors carries an id.
 _PAIRS: Final = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
 _PAIR_BASE: Final = len(_PAIRS)
-_HALF_PAIRS: Final = 5
-_HALF: Final = _PAIR_BASE**_HALF_PAIRS
+_FOUR_DIGITS: Final = _PAIR_BASE**2
 _PARTITION_KEY_CHARS: Final = 11
 _UUID_CHARS: Final = 22
 
@@ -47,20 +46,29 @@ def base62(raw: bytes, width: int) -> str:
     """`raw`, read little-endian, as `width` base62 digits, most significant first."""
     number = int.from_bytes(raw, "little")
     pairs: list[str] = []
-    append = pairs.append
-    # Halves of 64 bits keep the divisions to machine words as long as possible.
-    if number >= _HALF:
-        number, low = divmod(number, _HALF)
-        for _ in range(_HALF_PAIRS):
-            low, rest = divmod(low, _PAIR_BASE)
-            append(_PAIRS[rest])
     while number:
         number, rest = divmod(number, _PAIR_BASE)
-        append(_PAIRS[rest])
-    pairs.reverse()
-    text = "".join(pairs)
+        pairs.append(_PAIRS[rest])
+    text = "".join(reversed(pairs))
     # An odd number of digits came out with a zero in front.
     return text.rjust(width, "0") if len(text) <= width else text[-width:]
+
+
+def _unique_text(raw: bytes) -> str:
+    """`base62` of 16 bytes in 22 digits. Every answer at the front doors carries one."""
+    number = int.from_bytes(raw, "little")
+    # Four digits at a time, so that all but few divisions are of the shortest integers.
+    number, a = divmod(number, _FOUR_DIGITS)
+    number, b = divmod(number, _FOUR_DIGITS)
+    number, c = divmod(number, _FOUR_DIGITS)
+    number, d = divmod(number, _FOUR_DIGITS)
+    f, e = divmod(number, _FOUR_DIGITS)
+    pairs, base = _PAIRS, _PAIR_BASE
+    return (
+        f"{pairs[f]}{pairs[e // base]}{pairs[e % base]}{pairs[d // base]}{pairs[d % base]}"
+        f"{pairs[c // base]}{pairs[c % base]}{pairs[b // base]}{pairs[b % base]}"
+        f"{pairs[a // base]}{pairs[a % base]}"
+    )
 
 
 def _unbase62(text: str, size: int) -> bytes:
@@ -72,7 +80,7 @@ def _unbase62(text: str, size: int) -> bytes:
 
 def invocation_id_text(invocation_id: InvocationId) -> str:
     """The text form, ``inv_1`` and 33 base62 digits."""
-    return _id_start_text(invocation_id[:8]) + base62(invocation_id[8:], _UUID_CHARS)
+    return _id_start_text(invocation_id[:8]) + _unique_text(invocation_id[8:])
 
 
 @lru_cache(maxsize=4096)

@@ -3,7 +3,7 @@
 from typing import Final
 
 from ..core.protocol import messages
-from ..proto.generated import service_protocol_pb2 as wire
+from ..core.protocol.fields import field
 
 INGRESS_PATH: Final = "x-restate-ingress-path"
 """The first header of what came over HTTP: its path and query, as received."""
@@ -34,11 +34,24 @@ class EncodedHeaders:
         return _encode_headers(headers[:1]) + encoded if own else encoded
 
 
+# Fields of InputCommand, Header and Value. By hand it takes half the time, and this is per call.
+_HEADERS: Final = b"\x0a"
+_HEADER_KEY: Final = b"\x0a"
+_HEADER_VALUE: Final = b"\x12"
+_VALUE: Final = b"\x72"
+_VALUE_CONTENT: Final = b"\x0a"
+
+
 def _encode_headers(headers: tuple[tuple[str, str], ...]) -> bytes:
-    message = wire.InputCommand()
+    parts: list[bytes] = []
     for key, value in headers:
-        message.headers.add(key=key, value=value)
-    return message.SerializeToString()
+        header = b""
+        if key:
+            header = field(_HEADER_KEY, key.encode())
+        if value:
+            header += field(_HEADER_VALUE, value.encode())
+        parts.append(field(_HEADERS, header))
+    return b"".join(parts)
 
 
 def input_frame(headers: bytes, body: bytes) -> bytes:
@@ -46,5 +59,5 @@ def input_frame(headers: bytes, body: bytes) -> bytes:
 
     Encoded messages of one type may be joined end to end: that is how protobuf merges them.
     """
-    value = wire.InputCommand(value=wire.Value(content=body)).SerializeToString()
-    return messages.frame(messages.INPUT_COMMAND, headers + value)
+    content = field(_VALUE_CONTENT, body) if body else b""
+    return messages.frame(messages.INPUT_COMMAND, headers + field(_VALUE, content))

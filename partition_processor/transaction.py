@@ -284,16 +284,17 @@ class Transaction:
         if not self._record:
             return digest
         # Lengths go in as well, so that no two lists of operations read alike.
-        parts = [digest]
+        hashed = bytearray(digest)
+        extend = hashed.extend
         for key, value in self._record.items():
             if value is None:
-                parts += (_LENGTHS(len(key), _DELETED), key)
+                extend(_LENGTHS(len(key), _DELETED) + key)
             else:
-                parts += (_LENGTHS(len(key), len(value)), key, value)
+                extend(_LENGTHS(len(key), len(value)) + key + value)
         self._batch.update(self._record)
         self._record = {}
         self._refresh_caches()
-        return xxhash.xxh3_128_digest(b"".join(parts))
+        return xxhash.xxh3_128_digest(hashed)
 
     def _refresh_caches(self) -> None:
         for invocation_id, invocation in self._record_invocations.items():

@@ -2,6 +2,7 @@
 
 from ..tables import keys
 from ..tables.invocations import STATUS_RUNNING
+from ..tables.journal import decode_chunk
 from ..transaction import Transaction
 from .attempt import Attempt
 from .attempt_frames import journal_segments, start_frames
@@ -37,8 +38,12 @@ def start_segments(
     opening = start_frames(
         attempt.invocation_id, invocation, epoch=epoch, state=state, now_ns=now_ns
     )
+    attempt.entries = invocation.entries
+    if invocation.rows == 0 and len(invocation.head) == 1:
+        # Nearly all first attempts: the input and nothing else.
+        chunk = decode_chunk(invocation.head[0])
+        return [(chunk.record_time_ns, opening + chunk.frames)]
     segments = journal_segments(transaction.journal(attempt.invocation_id, invocation))
     first_time_ns, first_frames = segments[0]
     segments[0] = (first_time_ns, opening + first_frames)
-    attempt.entries = invocation.entries
     return segments
