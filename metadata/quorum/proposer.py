@@ -1,0 +1,452 @@
+"""Proposer: runs rounds on the servers of the list, again until one is decided or time is up."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from ...core.errors import MalformedMessageError
+from ...core.net.transport import Transport
+from ...core.random import Random
+from ...core.retry import RetryPolicy
+from ...core.tasks import TaskScope
+from . import messages as m
+from .configuration import Configuration
+from .errors import NotProvisionedError, QuorumNotReachedError, StrangerError
+from .peer import Peer
+from .registers import (
+    BEFORE_ALL_BALLOTS,
+    PROPOSER_BYTES,
+    Ballot,
+    Register,
+    ballot_number,
+    make_ballot,
+)
+from .rounds import (
+    Ask,
+    ChangeRound,
+    Chosen,
+    Listing,
+    ListRound,
+    Lost,
+    Overtaken,
+    Round,
+    Undecided,
+    Verdict,
+)
+
+_BACK_OFF: Final = RetryPolicy(
+    initial_interval_ns=2_000_000,
+    factor=2.0,
+    interval_max_ns=200_000_000,
+    attempts_max=None,
+    jitter=0.0,
+)
+"""The longest wait between attempts. Each wait is drawn from nothing to this, so that of several
+proposers that beat each other one gets ahead."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuorumOptions:
+    """How long things may take.
+
+    Attributes:
+        operation_seconds: no call takes longer; then it raises QuorumNotReachedError.
+        round_seconds: a server that has not answered by then counts as silent.
+    """
+
+    operation_seconds: float = 10.0
+    round_seconds: float = 2.0
+
+
+@dataclass(slots=True)
+class Attempt:
+    """What is known of one call that may need several rounds.
+
+    Attributes:
+        what: for messages.
+        deadline: on the event loop's clock, in seconds.
+        tried: whether a change was sent out.
+        beaten: whether the last round was lost to a higher ballot.
+        failures: rounds that came to nothing.
+        answered: names of the servers that answered in the last round.
+        silent: what was wrong with each of the others.
+    """
+
+    what: str
+    deadline: float
+    tried: bool = False
+    beaten: bool = False
+    failures: int = 0
+    answered: set[str] = field(default_factory=set)
+    silent: dict[str, str] = field(default_factory=dict)
+
+    def error(self) -> QuorumNotReachedError:
+        """What to raise when time is up."""
+        return QuorumNotReachedError(
+            self.what, self.answered, self.silent, tried=self.tried, beaten=self.beaten
+        )
+
+
+class Proposer:
+    """Knows the list of servers, their connections and the ballots of one proposer.
+
+    A ballot is used once: numbers go up, and the rest of it is drawn when the proposer is made, so
+    that no two proposers, nor a process and the one before it, share any.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        addresses: Sequence[str],
+        *,
+        random: Random,
+        sender: str,
+        fingerprint: str = "",
+        options: QuorumOptions | None = None,
+    ) -> None:
+        """Take addresses of some servers, and the cluster's fingerprint unless any will do.
+
+        Args:
+            sender: name and generation of the node, for the servers' logs.
+        """
+        self.options = options or QuorumOptions()
+        self.configuration: Configuration | None = None
+        self.fingerprint = fingerprint
+        self._transport = transport
+        self._addresses = tuple(dict.fromkeys(addresses))
+        self._random = random
+        self._sender = sender
+        self._proposer = random.bits(8 * PROPOSER_BYTES).to_bytes(PROPOSER_BYTES, "big")
+        self._ballot_number = 0
+        self._scope = TaskScope("metadata quorum")
+        self._peers: dict[tuple[str, bytes | None], Peer] = {}
+
+    async def close(self) -> None:
+        """End the connections. Cancelling is safe."""
+        await self._scope.close()
+
+    def begin(self, what: str) -> Attempt:
+        """Start the clock of a call."""
+        now = asyncio.get_running_loop().time()
+        return Attempt(what, now + self.options.operation_seconds)
+
+    def nonce(self, size: int) -> bytes:
+        """Bytes that nobody else draws."""
+        return self._random.bits(8 * size).to_bytes(size, "big")
+
+    # Rounds --------------------------------------------------------------------------------------
+
+    async def change(
+        self,
+        attempt: Attempt,
+        key: bytes,
+        change: Callable[[Register], Register],
+        *,
+        under: Configuration | None = None,
+    ) -> Chosen:
+        """Run full rounds until one is chosen. Cancelling leaves open whether one will be.
+
+        Args:
+            change: gives the next state; it is called once per round, with the state before, and
+                has to recognise there what an earlier round of its own has made.
+            under: the list to use, whatever newer ones there are; else the newest.
+
+        Raises QuorumNotReachedError, and OvertakenError when there is a newer list than `under`.
+        """
+        while True:
+            configuration = under or await self.learn(attempt)
+            ballot = self._next_ballot()
+            verdict = await self.run(
+                attempt, ChangeRound(configuration, key, ballot, change), configuration
+            )
+            match verdict:
+                case Chosen():
+                    return verdict
+                case Overtaken(newer):
+                    self.adopt(newer)
+                    if under is not None:
+                        raise OvertakenError(newer)
+                case Lost(highest):
+                    self._ballot_number = max(self._ballot_number, ballot_number(highest))
+                    attempt.beaten = highest != BEFORE_ALL_BALLOTS
+                    await self.back_off(attempt)
+                case Undecided() | Listing():
+                    raise AssertionError(verdict)
+
+    async def list_registers(
+        self, attempt: Attempt, prefix: bytes, *, under: Configuration | None = None
+    ) -> dict[bytes, bool | None]:
+        """The registers that a quorum has. Cancelling is safe. Raises as `change` does."""
+        while True:
+            configuration = under or await self.learn(attempt)
+            verdict = await self.run(attempt, ListRound(configuration, prefix), configuration)
+            match verdict:
+                case Listing(keys):
+                    return keys
+                case Overtaken(newer):
+                    self.adopt(newer)
+                    if under is not None:
+                        raise OvertakenError(newer)
+                case Lost():
+                    await self.back_off(attempt)
+                case Undecided() | Chosen():
+                    raise AssertionError(verdict)
+
+    async def run(self, attempt: Attempt, machine: Round, configuration: Configuration) -> Verdict:
+        """One round, to its verdict or to the end of its time. Cancelling is safe."""
+        loop = asyncio.get_running_loop()
+        performance = _Performance(attempt, machine, configuration, self._peers_of(configuration))
+        seconds = min(self.options.round_seconds, attempt.deadline - loop.time())
+        timer = loop.call_later(max(seconds, 0), performance.time_out)
+        try:
+            performance.start()
+            return await performance.verdict
+        finally:
+            timer.cancel()
+            performance.end()
+
+    async def back_off(self, attempt: Attempt) -> None:
+        """Wait before the next round. Raises QuorumNotReachedError when time is up."""
+        attempt.failures += 1
+        delay_ns = _BACK_OFF.delay_ns(attempt.failures, self._random)
+        assert delay_ns is not None
+        delay = self._random.fraction() * delay_ns / 1e9
+        loop = asyncio.get_running_loop()
+        if loop.time() + delay >= attempt.deadline:
+            raise attempt.error()
+        waiter: asyncio.Future[None] = loop.create_future()
+        timer = loop.call_later(delay, waiter.set_result, None)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+        # A server that was out may know a newer list than the ones that did not answer.
+        if attempt.failures % 4 == 0 and self.configuration is not None:
+            await self._ask_around(attempt)
+
+    def _next_ballot(self) -> Ballot:
+        self._ballot_number += 1
+        return make_ballot(self._ballot_number, self._proposer)
+
+    # The list of servers -------------------------------------------------------------------------
+
+    async def learn(self, attempt: Attempt) -> Configuration:
+        """The newest list that is known, asked for when none is.
+
+        Raises NotProvisionedError and QuorumNotReachedError. Cancelling is safe.
+        """
+        while self.configuration is None:
+            reports = await self._ask_around(attempt)
+            if self.configuration is not None:
+                break
+            if len(reports) == len(self._addresses) > 0:
+                raise NotProvisionedError(
+                    f"the metadata servers at {', '.join(self._addresses)} answer, but they have "
+                    "no list of servers yet: provision the cluster"
+                )
+            await self.back_off(attempt)
+        return self.configuration
+
+    def adopt(self, configuration: Configuration) -> None:
+        """Use a list that was chosen, if it is newer. Raises StrangerError."""
+        if self.fingerprint and configuration.fingerprint != self.fingerprint:
+            raise StrangerError(
+                f"metadata servers belong to cluster {configuration.fingerprint}, not "
+                f"{self.fingerprint}: check their addresses"
+            )
+        if self.configuration is None or configuration.epoch > self.configuration.epoch:
+            self.configuration = configuration
+            self.fingerprint = configuration.fingerprint
+            self._keep_peers(configuration)
+
+    async def _ask_around(self, attempt: Attempt) -> dict[str, m.Report]:
+        reports = await self.ask_each(
+            attempt, {address: self.peer(address) for address in self._addresses}, m.Status()
+        )
+        found = {name: reply for name, reply in reports.items() if isinstance(reply, m.Report)}
+        for report in found.values():
+            if report.configuration is not None:
+                self.adopt(report.configuration)
+        return found
+
+    async def ask_each(
+        self, attempt: Attempt, peers: dict[str, Peer], request: m.Request
+    ) -> dict[str, m.Reply | str]:
+        """Ask servers one thing; the reply of each, or what is wrong with it. Cancelling is safe.
+
+        Waits for all of them, for one round's time at most.
+        """
+        loop = asyncio.get_running_loop()
+        replies: dict[str, m.Reply | str] = {}
+        complete: asyncio.Future[None] = loop.create_future()
+
+        def hear(name: str, reply: m.Reply | str) -> None:
+            replies[name] = reply
+            if len(replies) == len(peers) and not complete.done():
+                complete.set_result(None)
+
+        def time_out() -> None:
+            if not complete.done():
+                complete.set_result(None)
+
+        seconds = min(self.options.round_seconds, attempt.deadline - loop.time())
+        timer = loop.call_later(max(seconds, 0), time_out)
+        numbers = {name: peer.ask(request, partial(hear, name)) for name, peer in peers.items()}
+        try:
+            if peers:
+                await complete
+        finally:
+            timer.cancel()
+            for name, number in numbers.items():
+                peers[name].forget(number, in_vain=name not in replies)
+        for name in peers:
+            reply = replies.setdefault(name, "it did not answer in time")
+            if isinstance(reply, str):
+                attempt.silent[name] = reply
+        return replies
+
+    def peer(self, address: str, expected_id: bytes | None = None) -> Peer:
+        """The connection to a server, made when it is needed."""
+        found = self._peers.get((address, expected_id))
+        if found is None:
+            found = Peer(
+                self._transport,
+                address,
+                scope=self._scope,
+                sender=self._sender,
+                fingerprint=lambda: self.fingerprint,
+                expected_id=expected_id,
+            )
+            self._peers[address, expected_id] = found
+        return found
+
+    def _peers_of(self, configuration: Configuration) -> dict[bytes, tuple[str, Peer]]:
+        return {
+            member.id: (member.name, self.peer(member.address, member.id))
+            for member in configuration.members
+        }
+
+    def _keep_peers(self, configuration: Configuration) -> None:
+        """Let go of the connections to servers that are in no list any more."""
+        kept = {(member.address, member.id) for member in configuration.members}
+        kept |= {(member.address, member.id) for member in configuration.previous}
+        for name, peer in list(self._peers.items()):
+            if name not in kept and name[1] is not None:
+                del self._peers[name]
+                peer.drop()
+
+
+class OvertakenError(Exception):
+    """There is a newer list of servers than the one that a call insisted on.
+
+    Attributes:
+        configuration: the newer one.
+    """
+
+    def __init__(self, configuration: Configuration) -> None:
+        """Take the newer list."""
+        super().__init__(configuration.epoch)
+        self.configuration = configuration
+
+
+class _Performance:
+    """One round as it goes: who was asked what, and what follows from each reply."""
+
+    def __init__(
+        self,
+        attempt: Attempt,
+        machine: Round,
+        configuration: Configuration,
+        peers: dict[bytes, tuple[str, Peer]],
+    ) -> None:
+        self._attempt = attempt
+        self._machine = machine
+        self._configuration = configuration
+        self._peers = peers
+        self._asked: dict[bytes, int] = {}
+        self._told: set[bytes] = set()
+        self._phase = 0
+        attempt.answered.clear()
+        attempt.silent.clear()
+        self.verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+
+    def start(self) -> None:
+        """Ask everybody the first thing."""
+        self._ask_all(self._machine.request)
+
+    def time_out(self) -> None:
+        """Count everybody who has not answered as silent."""
+        for server_id, number in list(self._asked.items()):
+            self._peers[server_id][1].forget(number, in_vain=True)
+            self._hear(self._phase, server_id, self._request, "it did not answer in time")
+        if not self.verdict.done():
+            self.verdict.set_result(Lost(BEFORE_ALL_BALLOTS))
+
+    def end(self) -> None:
+        """Wait for nobody any more."""
+        self._phase += 1
+        self._forget()
+
+    def _forget(self) -> None:
+        asked, self._asked = self._asked, {}
+        for server_id, number in asked.items():
+            self._peers[server_id][1].forget(number)
+
+    def _ask_all(self, request: m.Request) -> None:
+        self._forget()
+        self._phase += 1
+        self._request = request
+        self._told.clear()
+        if isinstance(request, m.Accept):
+            self._attempt.tried = True
+        for server_id in self._peers:
+            self._ask(server_id, request)
+
+    def _ask(self, server_id: bytes, request: m.Request) -> None:
+        self._asked[server_id] = self._peers[server_id][1].ask(
+            request, partial(self._hear, self._phase, server_id, request)
+        )
+
+    def _hear(self, phase: int, server_id: bytes, request: m.Request, reply: m.Reply | str) -> None:
+        if phase != self._phase or self.verdict.done():
+            return
+        name, peer = self._peers[server_id]
+        if isinstance(reply, str):
+            self._attempt.silent[name] = reply
+            step = self._machine.lose(server_id)
+        elif isinstance(reply, m.Behind) and self._may_install(server_id):
+            # It does not know the list yet, which was chosen: tell it, and ask again behind that.
+            self._told.add(server_id)
+            peer.ask(m.Install(self._configuration), _ignore)
+            self._ask(server_id, request)
+            return
+        else:
+            if isinstance(reply, m.Failed):
+                self._attempt.silent[name] = reply.reason
+            else:
+                self._attempt.answered.add(name)
+            try:
+                step = self._machine.take(server_id, reply)
+            except MalformedMessageError as error:
+                self._attempt.silent[name] = error.message
+                step = self._machine.lose(server_id)
+            following = None
+            if step is None and isinstance(self._machine, ListRound):
+                following = self._machine.next_page(reply)
+            if following is not None:
+                self._ask(server_id, following)
+                return
+        self._asked.pop(server_id, None)
+        if isinstance(step, Ask):
+            self._ask_all(step.request)
+        elif step is not None:
+            self.verdict.set_result(step)
+
+    def _may_install(self, server_id: bytes) -> bool:
+        return self._configuration.epoch > 0 and server_id not in self._told
+
+
+def _ignore(reply: m.Reply | str) -> None:
+    """Nothing depends on it."""

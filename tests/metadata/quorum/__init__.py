@@ -1,0 +1,1 @@
+"""Tests of the metadata store on a quorum of servers."""

@@ -1,0 +1,513 @@
+"""A world of metadata servers, clients and an operator on a virtual clock, drawn from a seed."""
+
+import asyncio
+import itertools
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from perdure.core.errors import PerdureError, TransportError
+from perdure.core.tasks import TaskScope
+from perdure.metadata import (
+    DoesNotExist,
+    MatchesVersion,
+    Precondition,
+    PreconditionFailedError,
+    Version,
+)
+from perdure.metadata.quorum import (
+    SERVICE,
+    Acceptor,
+    MetadataServer,
+    MetadataServers,
+    Proposer,
+    QuorumMetadataStore,
+    QuorumOptions,
+)
+from perdure.testing.simulation.chance import Chance
+from perdure.testing.simulation.disk import PowerLoss, SimulationDisk
+from perdure.testing.simulation.loop import SimulationLoop, run_simulated
+from perdure.testing.simulation.trace import Trace
+
+from ...linearizability import Operation
+from ..history import History, check
+from ..register import (
+    Call,
+    Delete,
+    Deleted,
+    Found,
+    Get,
+    Listed,
+    Look,
+    Missing,
+    Put,
+    Refused,
+    Result,
+    Stored,
+)
+from .lossy import MS, LossyListener, LossyNetwork, Weather
+
+FINGERPRINT = "a simulated cluster"
+OPTIONS = QuorumOptions(operation_seconds=1.5, round_seconds=0.15)
+KEYS = ("a", "b")
+WORLD_NS_MAX = 600_000 * MS
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a world is like.
+
+    Attributes:
+        servers: how many the cluster begins with.
+        clients: how many call at the same time.
+        calls: by each client.
+        faults: strikes in all.
+        changes: how often the operator changes the list of servers.
+    """
+
+    servers: int
+    clients: int = 4
+    calls: int = 10
+    faults: int = 12
+    changes: int = 0
+
+
+@dataclass(slots=True)
+class Machine:
+    """A server's machine."""
+
+    name: str
+    disk: SimulationDisk
+    server: MetadataServer | None = None
+    listener: LossyListener | None = None
+    lives: int = 0
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"{self.name}:5122"
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came out of a world."""
+
+    digest: str = ""
+    counts: Counter[str] = field(default_factory=Counter)
+    history: History = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+
+
+class World:
+    """Machines, clients, an operator and what strikes them."""
+
+    def __init__(self, seed: int, plan: Plan) -> None:
+        """Draw everything from the seed."""
+        self.seed = seed
+        self.plan = plan
+        self.loop = SimulationLoop()
+        self.trace = Trace(self.loop)
+        self.chance = Chance(seed, "faults")
+        self.network = LossyNetwork(self.loop, self.trace, Chance(seed, "network"))
+        self.random = Chance(seed, "ids")
+        self.counts: Counter[str] = Counter()
+        self.scope = TaskScope("world")
+        names = [f"n{number}" for number in range(1, plan.servers + (2 if plan.changes else 1))]
+        self.machines = {name: Machine(name, self.new_disk(name)) for name in names}
+        self.beginners = names[: plan.servers]
+        # Who is in the list, while nobody changes it and no change was left half done.
+        self.stable: tuple[str, ...] | None = tuple(self.beginners)
+        self.wiped: set[str] = set()
+        self.clients = [Client(self, f"client {number}") for number in range(plan.clients)]
+        self.history: History = {key: [] for key in KEYS}
+        self.ticks = itertools.count()
+
+    # Machines ------------------------------------------------------------------------------------
+
+    def new_disk(self, name: str) -> SimulationDisk:
+        """An empty disk."""
+        return SimulationDisk(name, trace=self.trace, chance=Chance(self.seed, f"disk {name}"))
+
+    async def start(self, machine: Machine) -> None:
+        """Begin a life of a server on what its disk holds."""
+        acceptor = Acceptor(machine.disk, name=machine.name, random=self.random)
+        machine.lives += 1
+        machine.server = MetadataServer(acceptor, name=machine.name)
+        machine.listener = await self.network.transport(machine.name).listen(
+            machine.address, {SERVICE: machine.server.handle}
+        )
+        self.trace.add(machine.name, f"life {machine.lives} of {acceptor.server_id.hex()[:6]}")
+
+    def stop(self, machine: Machine) -> None:
+        """The process is gone."""
+        if machine.server is None or machine.listener is None:
+            return
+        self.trace.add(machine.name, "is gone")
+        machine.server.stop()
+        machine.listener.release()
+        self.network.crash(machine.name)
+        machine.server = machine.listener = None
+
+    def come_back(self, machine: Machine, disk: SimulationDisk, after_ms: int) -> None:
+        """Start again on a disk, later."""
+
+        async def later() -> None:
+            await self.loop.pause(after_ms * MS)
+            machine.disk = disk
+            await self.start(machine)
+
+        self.scope.spawn(later(), name=f"{machine.name} comes back")
+
+    def proposer(self, name: str) -> Proposer:
+        """A new proposer."""
+        return Proposer(
+            self.network.transport(name),
+            [machine.address for machine in self.machines.values()],
+            random=self.random,
+            sender=name,
+            fingerprint=FINGERPRINT,
+            options=OPTIONS,
+        )
+
+    # The run -------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """From new machines to a history that is complete."""
+        for machine in self.machines.values():
+            await self.start(machine)
+        await self.provision()
+        clients = [self.scope.spawn(each.run(), name=each.name) for each in self.clients]
+        others = [self.scope.spawn(self.strike(), name="faults")]
+        if self.plan.changes:
+            others.append(self.scope.spawn(Operator(self).run(), name="operator"))
+        await asyncio.gather(*clients, *others)
+        self.network.heal()
+        self.trace.add("world", "is well again")
+        while not all(machine.server for machine in self.machines.values()):
+            await self.loop.pause(10 * MS)
+        await self.settle()
+        reader = Client(self, "reader")
+        for key in KEYS:
+            await reader.perform(key, Get(), must_answer=True)
+        await reader.perform(KEYS[0], Look(), must_answer=True)
+        await self.scope.close()
+
+    async def provision(self) -> None:
+        """Two operators begin the cluster at the same time."""
+        addresses = [self.machines[name].address for name in self.beginners]
+
+        async def begin(name: str) -> bool:
+            while True:
+                proposer = self.proposer(name)
+                try:
+                    return await MetadataServers(proposer).provision(addresses, FINGERPRINT)
+                except TransportError as error:
+                    self.trace.add(name, f"{error.code}")
+                finally:
+                    await proposer.close()
+
+        self.network.weather = Weather(0.05, 0.05, 5 * MS)
+        winners = await asyncio.gather(begin("operator 1"), begin("operator 2"))
+        assert winners.count(True) <= 1, f"{winners}: a cluster began twice"
+
+    async def settle(self) -> None:
+        """Whatever list is there: it can be finished, and a server that lost its storage goes."""
+        servers = MetadataServers(self.proposer("operator"))
+        await servers.settle()
+        report = await servers.report()
+        for name in sorted(self.wiped & {member.name for member in report.members}):
+            await servers.remove(name)
+        report = await servers.report()
+        assert report.settled, report
+
+    async def strike(self) -> None:
+        """Faults, as the seed says."""
+        chance = self.chance
+        kinds = [self.crash, self.power, self.cut, self.freeze, self.storm, self.client_dies]
+        if self.plan.changes:
+            kinds.append(self.wipe)
+        kinds = [kind for kind in kinds if chance.happens(0.7)] or [self.crash]
+        self.network.weather = Weather(
+            chance.pick((0.0, 0.02, 0.1)), chance.pick((0.0, 0.1)), chance.pick((1, 5, 30)) * MS
+        )
+        step_ms = chance.pick((10, 40, 150))
+        for _ in range(chance.between(0, self.plan.faults)):
+            await self.loop.pause(int(chance.fraction() * step_ms * MS))
+            chance.pick(kinds)()
+
+    def some_machine(self) -> Machine:
+        """Any of them."""
+        return self.chance.pick(list(self.machines.values()))
+
+    def crash(self) -> None:
+        """A process or a machine stops, with what it had not synced in the second case."""
+        machine = self.some_machine()
+        if machine.server is None:
+            return
+        self.stop(machine)
+        power = self.chance.happens(0.7)
+        disk = machine.disk.after_power_loss() if power else machine.disk.after_restart()
+        disk.heal()
+        self.come_back(machine, disk, self.chance.between(1, 300))
+        self.counts["crash"] += 1
+
+    def power(self) -> None:
+        """The power goes before or after one of the next writes and syncs."""
+        machine = self.some_machine()
+        where = self.chance.pick((PowerLoss.BEFORE, PowerLoss.AFTER))
+
+        def gone() -> None:
+            self.counts["power lost in an operation"] += 1
+            self.stop(machine)
+            disk = machine.disk
+
+            def back() -> None:
+                if machine.disk is disk and machine.server is None:
+                    self.come_back(machine, disk.after_power_loss(), 0)
+
+            self.loop.call_at_ns(self.loop.now_ns + 100 * MS, back)
+
+        machine.disk.lose_power_at(self.chance.between(0, 5), where, gone)
+
+    def cut(self) -> None:
+        """One way between two parties is cut for a while, or both ways."""
+        servers = list(self.machines)
+        one = self.chance.pick(servers)
+        other = self.chance.pick([client.name for client in self.clients])
+        ways = [(one, other), (other, one)]
+        if self.chance.happens(0.6):
+            ways = [self.chance.pick(ways)]
+        for way in ways:
+            self.trace.add(way[0], f"does not reach {way[1]}")
+            self.network.cuts[way] = None
+
+        def mend() -> None:
+            for way in ways:
+                self.network.cuts.pop(way, None)
+
+        self.loop.call_at_ns(self.loop.now_ns + self.chance.between(10, 800) * MS, mend)
+        self.counts["cut"] += 1
+
+    def freeze(self) -> None:
+        """A party is paused: what it sends and gets comes later."""
+        name = self.chance.pick([*self.machines, *(client.name for client in self.clients)])
+        self.trace.add(name, "freezes")
+        self.network.frozen[name] = None
+        due_ns = self.loop.now_ns + self.chance.between(5, 600) * MS
+        self.loop.call_at_ns(due_ns, self.network.thaw, name)
+        self.counts["freeze"] += 1
+
+    def storm(self) -> None:
+        """The lines are bad for a while."""
+        before = self.network.weather
+        self.network.weather = Weather(0.3, 0.2, 60 * MS)
+
+        def calm() -> None:
+            self.network.weather = before
+
+        self.loop.call_at_ns(self.loop.now_ns + self.chance.between(10, 200) * MS, calm)
+
+    def client_dies(self) -> None:
+        """A client's process is gone in the middle of what it does, and starts anew."""
+        self.chance.pick(self.clients).die()
+
+    def wipe(self) -> None:
+        """A server loses its storage and comes back; one at a time, as more would lose data."""
+        if self.wiped or self.stable is None or len(self.stable) < 3:
+            return
+        machine = self.machines[self.chance.pick(self.stable)]
+        self.stop(machine)
+        self.wiped.add(machine.name)
+        self.trace.add(machine.name, "has lost its storage")
+        machine.disk = self.emptied(machine)
+        self.come_back(machine, machine.disk, self.chance.between(1, 50))
+        self.counts["wipe"] += 1
+
+    def emptied(self, machine: Machine) -> SimulationDisk:
+        """What is left of a disk that is replaced."""
+        return self.new_disk(machine.name)
+
+
+class Client:
+    """Calls the store, cancels some calls, and writes down what it called and got."""
+
+    def __init__(self, world: World, name: str) -> None:
+        """Draw its calls from the world's seed."""
+        self.world = world
+        self.name = name
+        self.draw = Chance(world.seed, name)
+        self.store: QuorumMetadataStore | None = None
+        self.task: asyncio.Task[Any] | None = None
+        self.versions: dict[str, list[Version]] = {key: [] for key in KEYS}
+
+    def die(self) -> None:
+        """Lose the call that is under way and everything that the process knew."""
+        self.world.trace.add(self.name, "dies")
+        self.store = None
+        if self.task is not None:
+            self.task.cancel()
+
+    async def run(self) -> None:
+        """Make all calls."""
+        for number in range(self.world.plan.calls):
+            await self.world.loop.pause(int(self.draw.fraction() * 30 * MS))
+            key = self.draw.pick(KEYS)
+            await self.perform(key, self.call(key, f"{self.name} {number}"))
+
+    def call(self, key: str, text: str) -> Call:
+        """The next call."""
+        value = b"same" if self.draw.happens(0.4) else text.encode()
+        kind = self.draw.fraction()
+        if kind < 0.4:
+            return Get()
+        if kind < 0.45:
+            return Look()
+        if kind < 0.85:
+            return Put(value, self.precondition(key))
+        return Delete(self.precondition(key))
+
+    def precondition(self, key: str) -> Precondition:
+        """What a change expects."""
+        seen = self.versions[key]
+        kind = self.draw.fraction()
+        if kind < 0.3:
+            return None
+        if kind < 0.5 or not seen:
+            return DoesNotExist()
+        return MatchesVersion(seen[-1] if self.draw.happens(0.9) else self.draw.pick(seen))
+
+    async def perform(self, key: str, call: Call, *, must_answer: bool = False) -> None:
+        """Make one call, perhaps cancel it, and write it down."""
+        world = self.world
+        called_at = next(world.ticks)
+        world.trace.add(self.name, f"{called_at}: {call} of {key}")
+        self.task = world.scope.spawn(self.answers(key, call), name=self.name)
+        if not must_answer and self.draw.happens(0.1):
+            await world.loop.pause(int(self.draw.fraction() * 20 * MS))
+            self.task.cancel()
+        await asyncio.wait({self.task})
+        task, self.task = self.task, None
+        returned_at = next(world.ticks)
+        answers = {} if task.cancelled() else task.result()
+        world.trace.add(self.name, f"{returned_at}: {answers or 'unknown'}")
+        assert answers or not must_answer, "a world that is well answers"
+        for answered, result in answers.items():
+            world.history[answered].append(
+                Operation(self.name, call, result, called_at, returned_at)
+            )
+            world.counts[f"{type(call).__name__} {type(result).__name__}"] += 1
+            if isinstance(result, Found | Stored):
+                self.versions[answered].append(Version(result.version))
+        if not answers and isinstance(call, Put | Delete):
+            # Made by now, or never: so says the contract.
+            world.history[key].append(Operation(self.name, call, None, called_at, returned_at))
+            world.counts[f"{type(call).__name__} unknown"] += 1
+
+    async def answers(self, key: str, call: Call) -> dict[str, Result]:
+        """What the call tells of which keys; nothing when it leaves it open."""
+        if self.store is None:
+            self.store = QuorumMetadataStore(self.world.proposer(self.name))
+        store = self.store
+        try:
+            match call:
+                case Get():
+                    held = await store.get(key)
+                    return {key: Found(held.version, held.value) if held else Missing()}
+                case Look():
+                    names = await store.keys("")
+                    return {name: Listed(name in names) for name in KEYS}
+                case Put(value, precondition):
+                    return {key: Stored(await store.put(key, value, precondition))}
+                case Delete(precondition):
+                    await store.delete(key, precondition)
+                    return {key: Deleted()}
+        except PreconditionFailedError as refused:
+            return {key: Refused(refused.actual)}
+        except TransportError as error:
+            self.world.trace.add(self.name, f"{error.code}")
+            self.world.counts[error.code] += 1
+            return {}
+
+
+class Operator:
+    """Changes the list of servers under load, and starts again where it was interrupted."""
+
+    def __init__(self, world: World) -> None:
+        """Draw from the world's seed."""
+        self.world = world
+        self.draw = Chance(world.seed, "operator")
+
+    async def run(self) -> None:
+        """Make the changes."""
+        world = self.world
+        for _ in range(world.plan.changes):
+            await world.loop.pause(int(self.draw.fraction() * 60 * MS))
+            world.stable = None
+            task = world.scope.spawn(self.change(), name="operator")
+            if self.draw.happens(0.2):
+                await world.loop.pause(int(self.draw.fraction() * 100 * MS))
+                task.cancel()
+            await asyncio.wait({task})
+            if not task.cancelled():
+                task.result()
+
+    async def change(self) -> None:
+        """Replace a server that lost its storage, or grow or shrink the list."""
+        world = self.world
+        proposer = world.proposer("operator")
+        servers = MetadataServers(proposer)
+        try:
+            report = await servers.report()
+            names = [member.name for member in report.members]
+            lost = sorted(world.wiped & set(names))
+            world.wiped &= set(names)  # what left the list lost nothing that counts
+            spare = [name for name in world.machines if name not in names]
+            if lost:
+                await servers.remove(lost[0])
+                world.wiped.discard(lost[0])
+                world.counts["lost server removed"] += 1
+            elif spare and (len(names) < world.plan.servers or self.draw.happens(0.5)):
+                await self.add(servers, world.machines[self.draw.pick(spare)])
+            elif len(names) > 2:
+                name = self.draw.pick(names)
+                await servers.remove(name)
+                world.counts["removed"] += 1
+            report = await servers.report()
+            if report.settled:
+                world.stable = tuple(member.name for member in report.members)
+        except PerdureError as error:
+            world.trace.add("operator", f"{error.code}: {error.message}")
+        finally:
+            await proposer.close()
+
+    async def add(self, servers: MetadataServers, machine: Machine) -> None:
+        """Add a machine, as a new server."""
+        world = self.world
+        if machine.server is None:
+            return
+        if machine.server.acceptor.configuration is not None:
+            # It was a member once: only without its storage may it come back.
+            world.stop(machine)
+            machine.disk = world.new_disk(machine.name)
+            await world.start(machine)
+        await servers.add(machine.address)
+        world.counts["added"] += 1
+
+
+def run_world(seed: int, plan: Plan, world_type: type[World] = World) -> Outcome:
+    """Run a world and check its history. Raises AssertionError when a promise is broken."""
+    world = world_type(seed, plan)
+    try:
+        run_simulated(world.run(), world.loop, until_ns=WORLD_NS_MAX)
+        check(world.history, f"seed {seed}")
+    except BaseException as error:
+        error.add_note(f"seed {seed}, {plan}")
+        error.add_note("\n".join(world.trace.lines[-200:]))
+        raise
+    rows = [
+        part
+        for machine in world.machines.values()
+        for row in sorted(machine.disk.rows().items())
+        for part in row
+    ]
+    return Outcome(world.trace.digest(*rows), world.counts, world.history, world.trace.lines)
