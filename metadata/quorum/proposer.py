@@ -70,7 +70,7 @@ class Attempt:
         tried: whether a change was sent out.
         beaten: whether the last round was lost to a higher ballot.
         failures: rounds that came to nothing.
-        answered: names of the servers that answered in the last round.
+        answered: names of the servers that answered when they were last asked.
         silent: what was wrong with each of the others.
     """
 
@@ -81,6 +81,15 @@ class Attempt:
     failures: int = 0
     answered: set[str] = field(default_factory=set)
     silent: dict[str, str] = field(default_factory=dict)
+
+    def heard(self, name: str, problem: str | None) -> None:
+        """Note that a server answered, or what is wrong with it."""
+        if problem is None:
+            self.answered.add(name)
+            self.silent.pop(name, None)
+        else:
+            self.answered.discard(name)
+            self.silent[name] = problem
 
     def error(self) -> QuorumNotReachedError:
         """What to raise when time is up."""
@@ -197,9 +206,11 @@ class Proposer:
     async def run(self, attempt: Attempt, machine: Round, configuration: Configuration) -> Verdict:
         """One round, to its verdict or to the end of its time. Cancelling is safe."""
         loop = asyncio.get_running_loop()
-        performance = _Performance(attempt, machine, configuration, self._peers_of(configuration))
-        seconds = min(self.options.round_seconds, attempt.deadline - loop.time())
-        timer = loop.call_later(max(seconds, 0), performance.time_out)
+        whole = self.options.round_seconds
+        seconds = min(whole, max(attempt.deadline - loop.time(), 0))
+        peers = self._peers_of(configuration)
+        performance = _Performance(attempt, machine, configuration, peers, seconds == whole)
+        timer = loop.call_later(seconds, performance.time_out)
         try:
             performance.start()
             return await performance.verdict
@@ -304,7 +315,7 @@ class Proposer:
         for name in peers:
             reply = replies.setdefault(name, "it did not answer in time")
             if isinstance(reply, str):
-                attempt.silent[name] = reply
+                attempt.heard(name, reply)
         return replies
 
     def peer(self, address: str, expected_id: bytes | None = None) -> Peer:
@@ -360,16 +371,16 @@ class _Performance:
         machine: Round,
         configuration: Configuration,
         peers: dict[bytes, tuple[str, Peer]],
+        is_whole: bool,
     ) -> None:
         self._attempt = attempt
         self._machine = machine
         self._configuration = configuration
         self._peers = peers
+        self._is_whole = is_whole
         self._asked: dict[bytes, int] = {}
         self._told: set[bytes] = set()
         self._phase = 0
-        attempt.answered.clear()
-        attempt.silent.clear()
         self.verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
 
     def start(self) -> None:
@@ -378,9 +389,16 @@ class _Performance:
 
     def time_out(self) -> None:
         """Count everybody who has not answered as silent."""
-        for server_id, number in list(self._asked.items()):
-            self._peers[server_id][1].forget(number, in_vain=True)
-            self._hear(self._phase, server_id, self._request, "it did not answer in time")
+        asked, self._asked = self._asked, {}
+        for server_id, number in asked.items():
+            name, peer = self._peers[server_id]
+            peer.forget(number, in_vain=self._is_whole)
+            # The last round of a call may be cut short: who answered before is not to blame.
+            if self._is_whole or name not in self._attempt.answered:
+                self._attempt.heard(name, "it did not answer in time")
+            step = self._machine.lose(server_id)
+            if isinstance(step, Lost) and not self.verdict.done():
+                self.verdict.set_result(step)
         if not self.verdict.done():
             self.verdict.set_result(Lost(BEFORE_ALL_BALLOTS))
 
@@ -397,7 +415,6 @@ class _Performance:
     def _ask_all(self, request: m.Request) -> None:
         self._forget()
         self._phase += 1
-        self._request = request
         self._told.clear()
         if isinstance(request, m.Accept):
             self._attempt.tried = True
@@ -414,7 +431,7 @@ class _Performance:
             return
         name, peer = self._peers[server_id]
         if isinstance(reply, str):
-            self._attempt.silent[name] = reply
+            self._attempt.heard(name, reply)
             step = self._machine.lose(server_id)
         elif isinstance(reply, m.Behind) and self._may_install(server_id):
             # It does not know the list yet, which was chosen: tell it, and ask again behind that.
@@ -423,14 +440,11 @@ class _Performance:
             self._ask(server_id, request)
             return
         else:
-            if isinstance(reply, m.Failed):
-                self._attempt.silent[name] = reply.reason
-            else:
-                self._attempt.answered.add(name)
+            self._attempt.heard(name, reply.reason if isinstance(reply, m.Failed) else None)
             try:
                 step = self._machine.take(server_id, reply)
             except MalformedMessageError as error:
-                self._attempt.silent[name] = error.message
+                self._attempt.heard(name, error.message)
                 step = self._machine.lose(server_id)
             following = None
             if step is None and isinstance(self._machine, ListRound):

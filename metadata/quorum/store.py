@@ -10,6 +10,7 @@ from ..checks import check_value, checked_key, encoded_text
 from .acceptor import USER_KEYS
 from .changes import KeyChange, Made, Refused, Unknown, unchanged
 from .errors import OutcomeUnknownError
+from .messages import REGISTER_KEY_BYTES_MAX
 from .proposer import Attempt, Proposer
 from .registers import NONCE_BYTES, Register
 from .rounds import Chosen, Listing, Lost, Overtaken, ReadRound, Undecided
@@ -63,6 +64,8 @@ class QuorumMetadataStore:
         A round trip per 256 registers; those that changed lately on some servers only are read.
         """
         start = USER_KEYS + encoded_text(prefix)
+        if len(start) > REGISTER_KEY_BYTES_MAX:
+            return []  # no key is as long
         attempt = self._proposer.begin(f"list metadata keys that start with {prefix!r}")
         listed = await self._proposer.list_registers(attempt, start)
         unclear = [key for key, has_value in listed.items() if has_value is None]

@@ -44,9 +44,7 @@ def one(acceptor: Acceptor, request: m.Request) -> m.Reply:
 def list_of(acceptor: Acceptor, epoch: int = 1, fingerprint: str = "cluster") -> Configuration:
     """A list with the server and two others."""
     others = tuple(Member(name.encode() * 8, name, f"{name}:5122") for name in ("n2", "n3"))
-    return Configuration(
-        epoch, fingerprint, (Member(acceptor.server_id, "n1", "n1:5122"), *others)
-    )
+    return Configuration(epoch, fingerprint, (Member(acceptor.server_id, "n1", "n1:5122"), *others))
 
 
 def member(disk: MemoryStore) -> Acceptor:
@@ -207,9 +205,7 @@ def test_a_removed_server_serves_nobody() -> None:
 
 def test_before_a_cluster_begins_only_its_list_is_agreed_on() -> None:
     acceptor = opened(MemoryStore())
-    first = encode_register(
-        UNTOUCHED.changed(encode_configuration(list_of(acceptor)), NONCE)
-    )
+    first = encode_register(UNTOUCHED.changed(encode_configuration(list_of(acceptor)), NONCE))
 
     for request in (m.Read(0, b"ua"), m.Read(1, b"ua"), m.List(0, b"", b"")):
         assert one(acceptor, request) == m.Behind(0)

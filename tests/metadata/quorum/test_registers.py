@@ -19,7 +19,6 @@ from perdure.metadata.quorum.registers import (
     REGISTER_BYTES_MAX,
     UNTOUCHED,
     WRITERS_MAX,
-    Register,
     ballot_number,
     check_ballot,
     decode_register,
@@ -106,7 +105,7 @@ def test_ballots_are_ordered_by_number_and_then_by_proposer() -> None:
 
     assert sorted(ballots) == ballots
     assert len(set(ballots)) == len(ballots)
-    assert BEFORE_ALL_BALLOTS < ballots[0]
+    assert ballots[0] > BEFORE_ALL_BALLOTS
     assert [ballot_number(ballot) for ballot in ballots[::3]] == [1, 2, 255, 256, BALLOT_NUMBER_MAX]
 
 

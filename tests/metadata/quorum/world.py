@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from perdure.core.errors import PerdureError, TransportError
+from perdure.core.errors import PerdureError, StorageError, TransportError
 from perdure.core.tasks import TaskScope
 from perdure.metadata import (
     DoesNotExist,
@@ -130,8 +130,13 @@ class World:
 
     async def start(self, machine: Machine) -> None:
         """Begin a life of a server on what its disk holds."""
-        acceptor = Acceptor(machine.disk, name=machine.name, random=self.random)
         machine.lives += 1
+        try:
+            acceptor = Acceptor(machine.disk, name=machine.name, random=self.random)
+        except StorageError as error:
+            # The power went while it started; it comes back as after any loss of power.
+            self.trace.add(machine.name, f"does not start: {error.message}")
+            return
         machine.server = MetadataServer(acceptor, name=machine.name)
         machine.listener = await self.network.transport(machine.name).listen(
             machine.address, {SERVICE: machine.server.handle}
