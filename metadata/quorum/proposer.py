@@ -11,6 +11,7 @@ from ...core.net.transport import Transport
 from ...core.random import Random
 from ...core.retry import RetryPolicy
 from ...core.tasks import TaskScope
+from ...core.waiters import settle
 from . import messages as m
 from .configuration import Configuration
 from .errors import NotProvisionedError, QuorumNotReachedError, StrangerError
@@ -39,7 +40,7 @@ from .rounds import (
 _BACK_OFF: Final = RetryPolicy(
     initial_interval_ns=2_000_000,
     factor=2.0,
-    interval_max_ns=200_000_000,
+    interval_max_ns=100_000_000,
     attempts_max=None,
     jitter=0.0,
 )
@@ -90,6 +91,10 @@ class Attempt:
         else:
             self.answered.discard(name)
             self.silent[name] = problem
+
+    def knows(self, name: str) -> bool:
+        """Whether anything was noted of a server."""
+        return name in self.answered or name in self.silent
 
     def error(self) -> QuorumNotReachedError:
         """What to raise when time is up."""
@@ -228,7 +233,7 @@ class Proposer:
         if loop.time() + delay >= attempt.deadline:
             raise attempt.error()
         waiter: asyncio.Future[None] = loop.create_future()
-        timer = loop.call_later(delay, waiter.set_result, None)
+        timer = loop.call_later(delay, settle, waiter)
         try:
             await waiter
         finally:
@@ -273,13 +278,16 @@ class Proposer:
             self._keep_peers(configuration)
 
     async def _ask_around(self, attempt: Attempt) -> dict[str, m.Report]:
-        reports = await self.ask_each(
-            attempt, {address: self.peer(address) for address in self._addresses}, m.Status()
-        )
+        peers = {address: self.peer(address) for address in self._addresses}
+        reports = await self.ask_each(attempt, peers, m.Status())
         found = {name: reply for name, reply in reports.items() if isinstance(reply, m.Report)}
         for report in found.values():
             if report.configuration is not None:
                 self.adopt(report.configuration)
+        if self.configuration is not None:
+            # From here on servers go by their names in the list, not by their addresses.
+            for address in self._addresses:
+                attempt.silent.pop(address, None)
         return found
 
     async def ask_each(
@@ -295,15 +303,11 @@ class Proposer:
 
         def hear(name: str, reply: m.Reply | str) -> None:
             replies[name] = reply
-            if len(replies) == len(peers) and not complete.done():
-                complete.set_result(None)
-
-        def time_out() -> None:
-            if not complete.done():
-                complete.set_result(None)
+            if len(replies) == len(peers):
+                settle(complete)
 
         seconds = min(self.options.round_seconds, attempt.deadline - loop.time())
-        timer = loop.call_later(max(seconds, 0), time_out)
+        timer = loop.call_later(max(seconds, 0), settle, complete)
         numbers = {name: peer.ask(request, partial(hear, name)) for name, peer in peers.items()}
         try:
             if peers:
@@ -393,8 +397,8 @@ class _Performance:
         for server_id, number in asked.items():
             name, peer = self._peers[server_id]
             peer.forget(number, in_vain=self._is_whole)
-            # The last round of a call may be cut short: who answered before is not to blame.
-            if self._is_whole or name not in self._attempt.answered:
+            # The last round of a call may be cut short: what was found before says more.
+            if self._is_whole or not self._attempt.knows(name):
                 self._attempt.heard(name, "it did not answer in time")
             step = self._machine.lose(server_id)
             if isinstance(step, Lost) and not self.verdict.done():

@@ -12,18 +12,18 @@ Ballot = NewType("Ballot", bytes)
 
 BALLOT_BYTES: Final = 24
 PROPOSER_BYTES: Final = 16
-NONCE_BYTES: Final = 16
+NONCE_BYTES: Final = 8
 BALLOT_NUMBER_MAX: Final = 2**63 - 1
 """No ballot has a higher number, so that there is always one above it."""
 
 BEFORE_ALL_BALLOTS: Final = Ballot(bytes(BALLOT_BYTES))
 """The ballot of a register that nobody has touched; it is accepted there, absent, everywhere."""
 
-WRITERS_MAX: Final = 16
+WRITERS_MAX: Final = 64
 """How many versions back a register knows who wrote them."""
 
 # Layout of a register, for ever, on disk and on the wire:
-# format u8 = 1 | kind u8 | version u64 | count of writers u8 | 16 bytes each, newest first | value.
+# format u8 = 1 | kind u8 | version u64 | count of writers u8 | 8 bytes each, newest first | value.
 # Kind 0 was never changed (version 0, no writers), 1 has a value, 2 was deleted.
 _HEADER: Final = struct.Struct(">BBQB")
 _FORMAT: Final = 1

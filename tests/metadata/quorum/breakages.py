@@ -116,7 +116,7 @@ def versions_begin_anew(patch: pytest.MonkeyPatch) -> None:
     def changed(self: Register, value: bytes | None, nonce: bytes) -> Register:
         if value is None:
             return Register(0, None, ())
-        return Register(self.version + 1, value, (nonce, *self.writers[:15]))
+        return Register(self.version + 1, value, (nonce, *self.writers[:63]))
 
     patch.setattr(Register, "changed", changed)
 
@@ -177,7 +177,7 @@ BREAKAGES: dict[Breakage, Plan] = {
     nonces_ignored: Plan(3),
     versions_begin_anew: Plan(3),
     ballots_shared: Plan(3),
-    wiped_server_counts_at_once: Plan(3, changes=8),
+    wiped_server_counts_at_once: Plan(3, wipes=True),
     lists_settle_at_once: Plan(3, changes=8),
     epochs_not_checked: Plan(3, changes=8),
 }

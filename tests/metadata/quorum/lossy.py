@@ -38,6 +38,8 @@ class LossyNetwork:
         self.chance = chance
         self.weather = Weather()
         self.cuts: dict[tuple[str, str], None] = {}
+        # Ways on which everything takes so much longer.
+        self.lags: dict[tuple[str, str], int] = {}
         self.frozen: dict[str, None] = {}
         self.listeners: dict[str, LossyListener] = {}
         self.ends: dict[LossyConnection, None] = {}
@@ -58,6 +60,7 @@ class LossyNetwork:
         """Fair weather, and everybody reaches everybody."""
         self.weather = Weather()
         self.cuts.clear()
+        self.lags.clear()
         for name in list(self.frozen):
             self.thaw(name)
 
@@ -78,7 +81,8 @@ class LossyNetwork:
         self.trace.add(way[0], f"-> {way[1]}: {what}, {copies} times")
         for _ in range(copies):
             delay_ns = int(self.chance.fraction() * self.weather.delay_ns_max)
-            self.loop.call_at_ns(self.loop.now_ns + delay_ns, self.arrive, sender.other, message)
+            due_ns = self.loop.now_ns + delay_ns + self.lags.get(way, 0)
+            self.loop.call_at_ns(due_ns, self.arrive, sender.other, message)
 
     def arrive(self, end: "LossyConnection", message: bytes | None) -> None:
         """Hand over what has travelled, unless it waits for a frozen party."""

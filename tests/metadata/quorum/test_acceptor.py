@@ -19,7 +19,7 @@ from perdure.metadata.quorum.registers import (
     make_ballot,
 )
 
-NONCE = b"n" * 16
+NONCE = b"n" * 8
 FIRST = encode_register(UNTOUCHED.changed(b"first", NONCE))
 SECOND = encode_register(UNTOUCHED.changed(b"second", NONCE))
 NOTHING = encode_register(UNTOUCHED)

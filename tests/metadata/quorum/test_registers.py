@@ -30,12 +30,12 @@ from perdure.metadata.quorum.registers import (
 
 def nonce(number: int) -> bytes:
     """A nonce."""
-    return number.to_bytes(16, "big")
+    return number.to_bytes(8, "big")
 
 
 def member(number: int) -> Member:
     """A server."""
-    return Member(nonce(number), f"n{number}", f"n{number}:5122")
+    return Member(nonce(number) * 2, f"n{number}", f"n{number}:5122")
 
 
 def test_a_register_has_the_layout_it_promises() -> None:
@@ -65,13 +65,13 @@ def test_registers_come_back_from_their_encodings() -> None:
         b"",
         b"\x01\x00" + bytes(8),
         b"\x02\x00" + bytes(9),
-        b"\x01\x03" + bytes(7) + b"\x01\x01" + bytes(16),
-        b"\x01\x00" + bytes(7) + b"\x01\x01" + bytes(16),
+        b"\x01\x03" + bytes(7) + b"\x01\x01" + bytes(8),
+        b"\x01\x00" + bytes(7) + b"\x01\x01" + bytes(8),
         b"\x01\x01" + bytes(9),
         b"\x01\x01" + bytes(7) + b"\x01\x00",
-        b"\x01\x01" + bytes(7) + b"\x01\x01" + bytes(15),
-        b"\x01\x01" + bytes(7) + b"\x01\x02" + bytes(32),
-        b"\x01\x02" + bytes(7) + b"\x01\x01" + bytes(16) + b"value",
+        b"\x01\x01" + bytes(7) + b"\x01\x01" + bytes(7),
+        b"\x01\x01" + bytes(7) + b"\x01\x02" + bytes(16),
+        b"\x01\x02" + bytes(7) + b"\x01\x01" + bytes(8) + b"value",
         b"\x01\x00" + bytes(9) + b"value",
         bytes(REGISTER_BYTES_MAX + 1),
     ],
@@ -83,17 +83,17 @@ def test_what_is_no_register_is_refused(encoded: bytes) -> None:
 
 def test_a_register_knows_the_writers_of_its_last_versions() -> None:
     register = UNTOUCHED
-    for number in range(1, 31):
+    for number in range(1, 101):
         register = register.changed(b"", nonce(number))
 
-    assert not register.knows_writer_of(30 - WRITERS_MAX)
-    for version in range(30 - WRITERS_MAX + 1, 31):
+    assert not register.knows_writer_of(100 - WRITERS_MAX)
+    for version in range(100 - WRITERS_MAX + 1, 101):
         assert register.knows_writer_of(version)
         assert register.was_written_by(nonce(version), version)
         assert not register.was_written_by(nonce(0), version)
     # Nobody has made the version after the last one.
-    assert register.knows_writer_of(31)
-    assert not register.was_written_by(nonce(31), 31)
+    assert register.knows_writer_of(101)
+    assert not register.was_written_by(nonce(101), 101)
 
 
 def test_ballots_are_ordered_by_number_and_then_by_proposer() -> None:
@@ -130,7 +130,7 @@ def test_a_list_is_followed_by_one_that_differs_by_one_server() -> None:
     grown = first.following((member(0), *first.members))
 
     assert grown.epoch == 2
-    assert [each.id for each in grown.members] == [nonce(number) for number in (0, 1, 2, 3)]
+    assert [each.id for each in grown.members] == [nonce(number) * 2 for number in (0, 1, 2, 3)]
     assert grown.previous == first.members
     assert not grown.is_settled
     assert grown.settled() == Configuration(2, "cluster", grown.members)

@@ -63,6 +63,7 @@ class Plan:
         calls: by each client.
         faults: strikes in all.
         changes: how often the operator changes the list of servers.
+        wipes: whether a server may lose its storage.
     """
 
     servers: int
@@ -70,6 +71,7 @@ class Plan:
     calls: int = 10
     faults: int = 12
     changes: int = 0
+    wipes: bool = False
 
 
 @dataclass(slots=True)
@@ -111,7 +113,7 @@ class World:
         self.network = LossyNetwork(self.loop, self.trace, Chance(seed, "network"))
         self.random = Chance(seed, "ids")
         self.counts: Counter[str] = Counter()
-        self.scope = TaskScope("world")
+        self.scope = TaskScope("world", on_failure=self.fail)
         names = [f"n{number}" for number in range(1, plan.servers + (2 if plan.changes else 1))]
         self.machines = {name: Machine(name, self.new_disk(name)) for name in names}
         self.beginners = names[: plan.servers]
@@ -121,6 +123,10 @@ class World:
         self.clients = [Client(self, f"client {number}") for number in range(plan.clients)]
         self.history: History = {key: [] for key in KEYS}
         self.ticks = itertools.count()
+
+    def fail(self, failure: BaseException) -> None:
+        """End the run with what a task of it raised."""
+        self.loop.failure = self.loop.failure or failure
 
     # Machines ------------------------------------------------------------------------------------
 
@@ -228,9 +234,10 @@ class World:
     async def strike(self) -> None:
         """Faults, as the seed says."""
         chance = self.chance
-        kinds = [self.crash, self.power, self.cut, self.freeze, self.storm, self.client_dies]
-        if self.plan.changes:
-            kinds.append(self.wipe)
+        kinds = [self.crash, self.power, self.cut, self.freeze, self.storm, self.lag]
+        kinds += [self.client_dies]
+        if self.plan.wipes:
+            kinds += [self.wipe]
         kinds = [kind for kind in kinds if chance.happens(0.7)] or [self.crash]
         self.network.weather = Weather(
             chance.pick((0.0, 0.02, 0.1)), chance.pick((0.0, 0.1)), chance.pick((1, 5, 30)) * MS
@@ -253,7 +260,7 @@ class World:
         power = self.chance.happens(0.7)
         disk = machine.disk.after_power_loss() if power else machine.disk.after_restart()
         disk.heal()
-        self.come_back(machine, disk, self.chance.between(1, 300))
+        self.come_back(machine, disk, self.chance.pick((1, 5, 30, 300)))
         self.counts["crash"] += 1
 
     def power(self) -> None:
@@ -302,6 +309,19 @@ class World:
         self.loop.call_at_ns(due_ns, self.network.thaw, name)
         self.counts["freeze"] += 1
 
+    def lag(self) -> None:
+        """One way between two parties is slow for a while, and no other one."""
+        one = self.chance.pick(list(self.machines))
+        other = self.chance.pick([client.name for client in self.clients])
+        way = self.chance.pick(((one, other), (other, one)))
+        self.network.lags[way] = self.chance.between(5, 80) * MS
+        self.trace.add(way[0], f"is slow to reach {way[1]}")
+
+        def mend() -> None:
+            self.network.lags.pop(way, None)
+
+        self.loop.call_at_ns(self.loop.now_ns + self.chance.between(10, 300) * MS, mend)
+
     def storm(self) -> None:
         """The lines are bad for a while."""
         before = self.network.weather
@@ -321,6 +341,8 @@ class World:
         if self.wiped or self.stable is None or len(self.stable) < 3:
             return
         machine = self.machines[self.chance.pick(self.stable)]
+        if machine.server is None:
+            return
         self.stop(machine)
         self.wiped.add(machine.name)
         self.trace.add(machine.name, "has lost its storage")
@@ -387,7 +409,7 @@ class Client:
         called_at = next(world.ticks)
         world.trace.add(self.name, f"{called_at}: {call} of {key}")
         self.task = world.scope.spawn(self.answers(key, call), name=self.name)
-        if not must_answer and self.draw.happens(0.1):
+        if not must_answer and self.draw.happens(0.15):
             await world.loop.pause(int(self.draw.fraction() * 20 * MS))
             self.task.cancel()
         await asyncio.wait({self.task})
