@@ -32,7 +32,7 @@ from .configuration import (
     encode_configuration,
     quorum_of,
 )
-from .errors import MemberChangeError
+from .errors import MemberChangeError, QuorumNotReachedError
 from .proposer import Attempt, OvertakenError, Proposer
 from .registers import NONCE_BYTES, Register, encode_register
 
@@ -68,9 +68,17 @@ class MemberReport:
 
 @dataclass(frozen=True, slots=True)
 class MembersReport:
-    """The list of servers, and whether the next change may begin."""
+    """The list of servers.
+
+    Attributes:
+        epoch: of the list; each change is a new one.
+        agreed: a quorum says so now; else no quorum answers, and it is what some server told last.
+        settled: nobody's change is under way or was left unfinished, so the next one may begin.
+        members: the servers.
+    """
 
     epoch: int
+    agreed: bool
     settled: bool
     members: tuple[MemberReport, ...]
 
@@ -138,8 +146,18 @@ class MetadataServers:
         return chosen.register.writers[-1] == nonce
 
     async def report(self) -> MembersReport:
-        """The list, and how each of its servers is. Cancelling is safe."""
-        _, configuration = await self._current()
+        """The list, and how each of its servers is. Cancelling is safe.
+
+        Without a quorum it shows the newest list that any server told of, and then it may be old.
+        """
+        agreed = True
+        try:
+            _, configuration = await self._current()
+        except QuorumNotReachedError:
+            known = self._proposer.configuration
+            if known is None:
+                raise
+            agreed, configuration = False, known
         attempt = self._proposer.begin("look after the metadata servers")
         # Whoever is at the address may answer: that is how lost storage is seen.
         replies = await self._proposer.ask_each(
@@ -152,6 +170,7 @@ class MetadataServers:
         )
         return MembersReport(
             configuration.epoch,
+            agreed,
             configuration.is_settled,
             tuple(
                 _report_of(member, replies[member.address], configuration)
@@ -188,7 +207,7 @@ class MetadataServers:
         version, configuration = await self._settled()
         kept = tuple(member for member in configuration.members if member.name != name)
         if len(kept) == len(configuration.members):
-            names = ", ".join(member.name for member in configuration.members)
+            names = ", ".join(sorted(member.name for member in configuration.members))
             raise MemberChangeError(f"no metadata server is called {name!r}; there are {names}")
         if not kept:
             raise MemberChangeError(f"{name} is the last metadata server: add another one first")
