@@ -1,6 +1,7 @@
 """The small linearizable store of versioned values: configuration of nodes, logs and partitions.
 
-Imports ``proto`` and ``core``. Implementations are imported by name: ``memory``, ``local``.
+Imports ``proto`` and ``core``. Implementations are imported by name: ``memory``, ``local``,
+``quorum``.
 """
 
 from .api import (

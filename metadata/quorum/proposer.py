@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from ...core.errors import MalformedMessageError
+from ...core.errors import MalformedMessageError, TransportError
 from ...core.net.transport import Transport
 from ...core.random import Random
 from ...core.retry import RetryPolicy
@@ -134,11 +134,13 @@ class Proposer:
         self._sender = sender
         self._proposer = random.bits(8 * PROPOSER_BYTES).to_bytes(PROPOSER_BYTES, "big")
         self._ballot_number = 0
+        self._closed = False
         self._scope = TaskScope("metadata quorum")
         self._peers: dict[tuple[str, bytes | None], Peer] = {}
 
     async def close(self) -> None:
-        """End the connections. Cancelling is safe."""
+        """End the connections; calls under way raise TransportError. Cancelling is safe."""
+        self._closed = True
         await self._scope.close()
 
     def begin(self, what: str) -> Attempt:
@@ -210,6 +212,7 @@ class Proposer:
 
     async def run(self, attempt: Attempt, machine: Round, configuration: Configuration) -> Verdict:
         """One round, to its verdict or to the end of its time. Cancelling is safe."""
+        self._check_open()
         loop = asyncio.get_running_loop()
         whole = self.options.round_seconds
         seconds = min(whole, max(attempt.deadline - loop.time(), 0))
@@ -241,6 +244,10 @@ class Proposer:
         # A server that was out may know a newer list than the ones that did not answer.
         if attempt.failures % 4 == 0 and self.configuration is not None:
             await self._ask_around(attempt)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise TransportError("the metadata store was closed: open it again to use it")
 
     def _next_ballot(self) -> Ballot:
         self._ballot_number += 1
@@ -288,6 +295,7 @@ class Proposer:
             # From here on servers go by their names in the list, not by their addresses.
             for address in self._addresses:
                 attempt.silent.pop(address, None)
+                attempt.answered.discard(address)
         return found
 
     async def ask_each(
@@ -297,6 +305,7 @@ class Proposer:
 
         Waits for all of them, for one round's time at most.
         """
+        self._check_open()
         loop = asyncio.get_running_loop()
         replies: dict[str, m.Reply | str] = {}
         complete: asyncio.Future[None] = loop.create_future()
@@ -318,8 +327,7 @@ class Proposer:
                 peers[name].forget(number, in_vain=name not in replies)
         for name in peers:
             reply = replies.setdefault(name, "it did not answer in time")
-            if isinstance(reply, str):
-                attempt.heard(name, reply)
+            attempt.heard(name, reply if isinstance(reply, str) else None)
         return replies
 
     def peer(self, address: str, expected_id: bytes | None = None) -> Peer:

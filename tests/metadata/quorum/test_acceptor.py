@@ -1,12 +1,14 @@
 """What one metadata server promises, accepts, refuses and keeps."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from perdure.core.errors import StorageCorruptError, StorageFormatError
 from perdure.core.random import SeededRandom
 from perdure.core.storage.memory import MemoryStore
+from perdure.core.storage.rocks import RocksStore
 from perdure.metadata.quorum import acceptor as acceptor_module
 from perdure.metadata.quorum import messages as m
 from perdure.metadata.quorum.acceptor import CONFIGURATION_KEY, Acceptor
@@ -357,6 +359,25 @@ def test_a_server_whose_own_row_is_damaged_or_gone_does_not_start() -> None:
     disk.write([(b"quorum/s", b"\x02" + row[1:])])
     with pytest.raises(StorageFormatError):
         opened(disk)
+
+
+def test_a_server_keeps_everything_in_files_too(tmp_path: Path) -> None:
+    disk = RocksStore.open(tmp_path)
+    acceptor = Acceptor(disk, name="n1", random=SeededRandom(1))
+    one(acceptor, m.Install(list_of(acceptor)))
+    for number in range(300):
+        one(acceptor, m.Accept(1, b"u%03d" % number, ballot(1), FIRST))
+    one(acceptor, m.Prepare(1, b"u000", ballot(2)))
+    disk.close()
+    disk = RocksStore.open(tmp_path)
+    again = Acceptor(disk, name="n1", random=SeededRandom(2))
+
+    assert again.server_id == acceptor.server_id
+    assert one(again, m.Read(1, b"u000")) == m.Held(ballot(2), ballot(1), FIRST)
+    page = one(again, m.List(1, b"u", b"u255"))
+    assert isinstance(page, m.Page)
+    assert [row.key for row in page.rows] == [b"u%03d" % number for number in range(256, 300)]
+    disk.close()
 
 
 def test_messages_come_back_from_their_encodings() -> None:

@@ -265,7 +265,7 @@ def test_removals_that_would_leave_too_few_are_refused() -> None:
     simulate(scenario)
 
 
-@pytest.mark.parametrize("after", [1, 3, 10, 20, 30, 40, 50, 70, 90])
+@pytest.mark.parametrize("after", [1, 5, 10, 15, 20, 30, 45])
 @pytest.mark.parametrize("change", ["add", "remove"])
 def test_a_change_that_was_interrupted_anywhere_is_finished_by_the_next_one(
     change: str, after: int
@@ -273,7 +273,7 @@ def test_a_change_that_was_interrupted_anywhere_is_finished_by_the_next_one(
     async def scenario(servers: Servers) -> None:
         await servers.begin()
         store = servers.store()
-        for number in range(40):
+        for number in range(12):
             await store.put(f"key {number}", b"%d" % number)
 
         async def work(operator: MetadataServers) -> None:
@@ -296,7 +296,7 @@ def test_a_change_that_was_interrupted_anywhere_is_finished_by_the_next_one(
         assert report.settled
         assert sorted(member.name for member in report.members) == expected
         assert report.epoch == 2
-        for number in range(40):
+        for number in range(12):
             held = await store.get(f"key {number}")
             assert held is not None
             assert held.value == b"%d" % number

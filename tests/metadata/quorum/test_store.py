@@ -290,6 +290,35 @@ def test_a_server_with_a_failing_disk_is_named() -> None:
     simulate(scenario)
 
 
+def test_a_store_that_is_closed_ends_its_calls() -> None:
+    async def scenario(servers: Servers) -> None:
+        await servers.begin()
+        store = servers.store()
+        await store.put("key", b"1")
+        servers.stop("n1", "n2")
+        waiting = asyncio.ensure_future(store.put("key", b"2"))
+        await servers.loop.pause(20 * MS)
+        await store.close()
+        with pytest.raises(TransportError, match="closed"):
+            await waiting
+        with pytest.raises(TransportError, match="closed"):
+            await store.get("key")
+
+    simulate(scenario)
+
+
+def test_servers_that_are_half_begun_are_told_from_missing_ones() -> None:
+    async def scenario(servers: Servers) -> None:
+        await servers.start("n1", "n2")
+        with pytest.raises(QuorumNotReachedError) as failed:
+            await servers.store().get("key")
+
+        assert failed.value.answered == ["n1:5122", "n2:5122"]
+        assert list(failed.value.silent) == ["n3:5122"]
+
+    simulate(scenario)
+
+
 # A change, round by round ------------------------------------------------------------------------
 
 
