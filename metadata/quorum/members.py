@@ -141,6 +141,13 @@ class MetadataServers:
         except OvertakenError:
             return False
         configuration = _list_of(chosen.register)
+        if configuration.members != members:
+            # It has to be chosen among its own servers before anybody may follow it.
+            names = ", ".join(f"{each.name} at {each.address}" for each in configuration.members)
+            raise MemberChangeError(
+                f"one of these servers was to begin a cluster with others ({names}): provision "
+                "those, or clear its metadata directory"
+            )
         self._proposer.adopt(configuration)
         await self._install(configuration)
         return chosen.register.writers[-1] == nonce

@@ -13,7 +13,9 @@ from perdure.metadata.quorum import (
 )
 from perdure.metadata.quorum import members as members_module
 from perdure.metadata.quorum import messages as m
+from perdure.metadata.quorum.configuration import Configuration, Member, encode_configuration
 from perdure.metadata.quorum.members import IN_ORDER, NOT_TOLD
+from perdure.metadata.quorum.registers import UNTOUCHED, encode_register, make_ballot
 
 from .lossy import MS
 from .simulated import FINGERPRINT, Servers, simulate
@@ -95,6 +97,32 @@ def test_a_beginning_that_was_interrupted_is_finished_by_the_next_one() -> None:
         assert fingerprints == {FINGERPRINT}
 
     simulate(scenario)
+
+
+def test_a_beginning_with_other_servers_is_not_mixed_with_this_one() -> None:
+    async def scenario(servers: Servers) -> None:
+        await servers.start()
+        listed = [
+            Member(servers.acceptor(name).server_id, name, servers.addresses[name])
+            for name in ("n1", "n2", "n3")
+        ]
+        members = tuple(sorted(listed, key=lambda member: member.id))
+        first = UNTOUCHED.changed(
+            encode_configuration(Configuration(1, FINGERPRINT, members)), b"n" * 8
+        )
+        ballot = make_ballot(1, b"p" * 16)
+        # An operator with other servers in mind left this behind, on n1 and where it may be found.
+        for name in ("n1", "n4", "n5"):
+            servers.acceptor(name).answer([m.Accept(0, b"c", ballot, encode_register(first))])
+        others = [servers.addresses[name] for name in ("n1", "n4", "n5")]
+        with pytest.raises(MemberChangeError, match="n2 at n2:5122"):
+            await servers.operator("second").provision(others, FINGERPRINT)
+        assert all(servers.acceptor(name).configuration is None for name in servers.names)
+        await servers.operator("third").provision(servers.beginners, FINGERPRINT)
+
+        assert sorted(await names_and_states(servers.operator("reader"))) == ["n1", "n2", "n3"]
+
+    simulate(scenario, 3, 2)
 
 
 # Looking -----------------------------------------------------------------------------------------
