@@ -23,6 +23,7 @@ from typing import Any, Final
 from ..api import MatchesVersion, Version
 from . import messages as m
 from .acceptor import CONFIGURATION_KEY
+from .attempts import Attempt
 from .changes import KeyChange, Made, unchanged
 from .configuration import (
     SERVERS_MAX,
@@ -33,7 +34,7 @@ from .configuration import (
     quorum_of,
 )
 from .errors import MemberChangeError, QuorumNotReachedError
-from .proposer import Attempt, OvertakenError, Proposer
+from .proposer import OvertakenError, Proposer
 from .registers import NONCE_BYTES, Register, encode_register
 
 _REGISTERS_AT_ONCE: Final = 32

@@ -2,19 +2,20 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from ...core.errors import MalformedMessageError, TransportError
+from ...core.errors import TransportError
 from ...core.net.transport import Transport
 from ...core.random import Random
 from ...core.retry import RetryPolicy
 from ...core.tasks import TaskScope
 from ...core.waiters import settle
 from . import messages as m
+from .attempts import Attempt, Performance
 from .configuration import Configuration
-from .errors import NotProvisionedError, QuorumNotReachedError, StrangerError
+from .errors import NotProvisionedError, StrangerError
 from .peer import Peer
 from .registers import (
     BEFORE_ALL_BALLOTS,
@@ -25,7 +26,6 @@ from .registers import (
     make_ballot,
 )
 from .rounds import (
-    Ask,
     ChangeRound,
     Chosen,
     Listing,
@@ -59,48 +59,6 @@ class QuorumOptions:
 
     operation_seconds: float = 10.0
     round_seconds: float = 2.0
-
-
-@dataclass(slots=True)
-class Attempt:
-    """What is known of one call that may need several rounds.
-
-    Attributes:
-        what: for messages.
-        deadline: on the event loop's clock, in seconds.
-        tried: whether a change was sent out.
-        beaten: whether the last round was lost to a higher ballot.
-        failures: rounds that came to nothing.
-        answered: names of the servers that answered when they were last asked.
-        silent: what was wrong with each of the others.
-    """
-
-    what: str
-    deadline: float
-    tried: bool = False
-    beaten: bool = False
-    failures: int = 0
-    answered: set[str] = field(default_factory=set)
-    silent: dict[str, str] = field(default_factory=dict)
-
-    def heard(self, name: str, problem: str | None) -> None:
-        """Note that a server answered, or what is wrong with it."""
-        if problem is None:
-            self.answered.add(name)
-            self.silent.pop(name, None)
-        else:
-            self.answered.discard(name)
-            self.silent[name] = problem
-
-    def knows(self, name: str) -> bool:
-        """Whether anything was noted of a server."""
-        return name in self.answered or name in self.silent
-
-    def error(self) -> QuorumNotReachedError:
-        """What to raise when time is up."""
-        return QuorumNotReachedError(
-            self.what, self.answered, self.silent, tried=self.tried, beaten=self.beaten
-        )
 
 
 class Proposer:
@@ -217,7 +175,7 @@ class Proposer:
         whole = self.options.round_seconds
         seconds = min(whole, max(attempt.deadline - loop.time(), 0))
         peers = self._peers_of(configuration)
-        performance = _Performance(attempt, machine, configuration, peers, seconds == whole)
+        performance = Performance(attempt, machine, configuration, peers, seconds == whole)
         timer = loop.call_later(seconds, performance.time_out)
         try:
             performance.start()
@@ -242,7 +200,7 @@ class Proposer:
         finally:
             timer.cancel()
         # A server that was out may know a newer list than the ones that did not answer.
-        if attempt.failures % 4 == 0 and self.configuration is not None:
+        if attempt.failures % 4 == 0 and self.configuration is not None and not attempt.beaten:
             await self._ask_around(attempt)
 
     def _check_open(self) -> None:
@@ -286,7 +244,14 @@ class Proposer:
 
     async def _ask_around(self, attempt: Attempt) -> dict[str, m.Report]:
         peers = {address: self.peer(address) for address in self._addresses}
-        reports = await self.ask_each(attempt, peers, m.Status())
+        epoch = self.configuration.epoch if self.configuration is not None else 0
+
+        def tells_more(reply: m.Reply | str) -> bool:
+            if not isinstance(reply, m.Report) or reply.configuration is None:
+                return False
+            return reply.configuration.epoch > epoch
+
+        reports = await self.ask_each(attempt, peers, m.Status(), tells_more)
         found = {name: reply for name, reply in reports.items() if isinstance(reply, m.Report)}
         for report in found.values():
             if report.configuration is not None:
@@ -299,11 +264,15 @@ class Proposer:
         return found
 
     async def ask_each(
-        self, attempt: Attempt, peers: dict[str, Peer], request: m.Request
+        self,
+        attempt: Attempt,
+        peers: dict[str, Peer],
+        request: m.Request,
+        enough: Callable[[m.Reply | str], bool] = lambda reply: False,
     ) -> dict[str, m.Reply | str]:
         """Ask servers one thing; the reply of each, or what is wrong with it. Cancelling is safe.
 
-        Waits for all of them, for one round's time at most.
+        Waits for all of them, or for a reply that is `enough`, for one round's time at most.
         """
         self._check_open()
         loop = asyncio.get_running_loop()
@@ -312,11 +281,17 @@ class Proposer:
 
         def hear(name: str, reply: m.Reply | str) -> None:
             replies[name] = reply
-            if len(replies) == len(peers):
+            if len(replies) == len(peers) or enough(reply):
                 settle(complete)
 
+        def time_out() -> None:
+            for name in [name for name in peers if name not in replies]:
+                peers[name].forget(numbers[name], in_vain=True)
+                replies[name] = "it did not answer in time"
+            settle(complete)
+
         seconds = min(self.options.round_seconds, attempt.deadline - loop.time())
-        timer = loop.call_later(max(seconds, 0), settle, complete)
+        timer = loop.call_later(max(seconds, 0), time_out)
         numbers = {name: peer.ask(request, partial(hear, name)) for name, peer in peers.items()}
         try:
             if peers:
@@ -324,9 +299,8 @@ class Proposer:
         finally:
             timer.cancel()
             for name, number in numbers.items():
-                peers[name].forget(number, in_vain=name not in replies)
-        for name in peers:
-            reply = replies.setdefault(name, "it did not answer in time")
+                peers[name].forget(number)
+        for name, reply in replies.items():
             attempt.heard(name, reply if isinstance(reply, str) else None)
         return replies
 
@@ -372,107 +346,3 @@ class OvertakenError(Exception):
         """Take the newer list."""
         super().__init__(configuration.epoch)
         self.configuration = configuration
-
-
-class _Performance:
-    """One round as it goes: who was asked what, and what follows from each reply."""
-
-    def __init__(
-        self,
-        attempt: Attempt,
-        machine: Round,
-        configuration: Configuration,
-        peers: dict[bytes, tuple[str, Peer]],
-        is_whole: bool,
-    ) -> None:
-        self._attempt = attempt
-        self._machine = machine
-        self._configuration = configuration
-        self._peers = peers
-        self._is_whole = is_whole
-        self._asked: dict[bytes, int] = {}
-        self._told: set[bytes] = set()
-        self._phase = 0
-        self.verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-
-    def start(self) -> None:
-        """Ask everybody the first thing."""
-        self._ask_all(self._machine.request)
-
-    def time_out(self) -> None:
-        """Count everybody who has not answered as silent."""
-        asked, self._asked = self._asked, {}
-        for server_id, number in asked.items():
-            name, peer = self._peers[server_id]
-            peer.forget(number, in_vain=self._is_whole)
-            # The last round of a call may be cut short: what was found before says more.
-            if self._is_whole or not self._attempt.knows(name):
-                self._attempt.heard(name, "it did not answer in time")
-            step = self._machine.lose(server_id)
-            if isinstance(step, Lost) and not self.verdict.done():
-                self.verdict.set_result(step)
-        if not self.verdict.done():
-            self.verdict.set_result(Lost(BEFORE_ALL_BALLOTS))
-
-    def end(self) -> None:
-        """Wait for nobody any more."""
-        self._phase += 1
-        self._forget()
-
-    def _forget(self) -> None:
-        asked, self._asked = self._asked, {}
-        for server_id, number in asked.items():
-            self._peers[server_id][1].forget(number)
-
-    def _ask_all(self, request: m.Request) -> None:
-        self._forget()
-        self._phase += 1
-        self._told.clear()
-        if isinstance(request, m.Accept):
-            self._attempt.tried = True
-        for server_id in self._peers:
-            self._ask(server_id, request)
-
-    def _ask(self, server_id: bytes, request: m.Request) -> None:
-        self._asked[server_id] = self._peers[server_id][1].ask(
-            request, partial(self._hear, self._phase, server_id, request)
-        )
-
-    def _hear(self, phase: int, server_id: bytes, request: m.Request, reply: m.Reply | str) -> None:
-        if phase != self._phase or self.verdict.done():
-            return
-        name, peer = self._peers[server_id]
-        if isinstance(reply, str):
-            self._attempt.heard(name, reply)
-            step = self._machine.lose(server_id)
-        elif isinstance(reply, m.Behind) and self._may_install(server_id):
-            # It does not know the list yet, which was chosen: tell it, and ask again behind that.
-            self._told.add(server_id)
-            peer.ask(m.Install(self._configuration), _ignore)
-            self._ask(server_id, request)
-            return
-        else:
-            self._attempt.heard(name, reply.reason if isinstance(reply, m.Failed) else None)
-            try:
-                step = self._machine.take(server_id, reply)
-            except MalformedMessageError as error:
-                self._attempt.heard(name, error.message)
-                step = self._machine.lose(server_id)
-            following = None
-            if step is None and isinstance(self._machine, ListRound):
-                following = self._machine.next_page(reply)
-            if following is not None:
-                self._ask(server_id, following)
-                return
-        self._asked.pop(server_id, None)
-        if isinstance(step, Ask):
-            self._ask_all(step.request)
-        elif step is not None:
-            self.verdict.set_result(step)
-
-    def _may_install(self, server_id: bytes) -> bool:
-        return self._configuration.epoch > 0 and server_id not in self._told
-
-
-def _ignore(reply: m.Reply | str) -> None:
-    """Nothing depends on it."""

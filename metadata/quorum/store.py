@@ -8,10 +8,11 @@ from typing import Final, assert_never
 from ..api import Precondition, Version, VersionedValue
 from ..checks import check_value, checked_key, encoded_text
 from .acceptor import USER_KEYS
+from .attempts import Attempt
 from .changes import KeyChange, Made, Refused, Unknown, unchanged
 from .errors import OutcomeUnknownError
 from .messages import REGISTER_KEY_BYTES_MAX
-from .proposer import Attempt, Proposer
+from .proposer import Proposer
 from .registers import NONCE_BYTES, Register
 from .rounds import Chosen, Listing, Lost, Overtaken, ReadRound, Undecided
 

@@ -60,7 +60,7 @@ class Client:
         """Make all calls."""
         for number in range(self.world.plan.calls):
             await self.world.loop.pause(int(self.draw.fraction() * 30 * MS))
-            key = self.draw.pick(KEYS)
+            key = self.draw.pick(KEYS[: self.world.plan.keys])
             await self.perform(key, self.call(key, f"{self.name} {number}"))
 
     def call(self, key: str, text: str) -> Call:

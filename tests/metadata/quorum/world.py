@@ -41,6 +41,9 @@ class Plan:
         faults: strikes in all.
         changes: how often the operator changes the list of servers.
         wipes: whether a server may lose its storage.
+        keys: how many of the keys are used; fewer are fought for harder.
+        kinds: of faults, by name; drawn when there are none here.
+        step_ms: the longest time between two faults; drawn when it is 0.
     """
 
     servers: int
@@ -49,6 +52,9 @@ class Plan:
     faults: int = 12
     changes: int = 0
     wipes: bool = False
+    keys: int = len(KEYS)
+    kinds: tuple[str, ...] = ()
+    step_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -216,11 +222,14 @@ class World:
         if self.plan.wipes:
             kinds += [self.wipe]
         kinds = [kind for kind in kinds if chance.happens(0.7)] or [self.crash]
+        if self.plan.kinds:
+            kinds = [getattr(self, name) for name in self.plan.kinds]
         self.network.weather = Weather(
             chance.pick((0.0, 0.02, 0.1)), chance.pick((0.0, 0.1)), chance.pick((1, 5, 30)) * MS
         )
-        step_ms = chance.pick((10, 40, 150))
-        for _ in range(chance.between(0, self.plan.faults)):
+        step_ms = self.plan.step_ms or chance.pick((10, 40, 150))
+        least = self.plan.faults if self.plan.kinds else 0
+        for _ in range(chance.between(least, self.plan.faults)):
             await self.loop.pause(int(chance.fraction() * step_ms * MS))
             chance.pick(kinds)()
 
