@@ -168,40 +168,6 @@ def test_a_put_whose_answer_was_lost_is_found_to_be_made(losers: list[str]) -> N
     simulate(scenario)
 
 
-def test_a_change_that_was_given_up_is_decided_by_the_next_read_for_good() -> None:
-    """One server alone accepted it; a read that does not meet that server must end it."""
-
-    async def scenario(servers: Servers) -> None:
-        await servers.begin()
-        store, reader = servers.store(), servers.store("reader")
-        first = await store.put("key", b"1")
-        await servers.loop.pause(50 * MS)
-        for name in ("n1", "n2"):
-            disk = servers.disks[name]
-            servers.network.cuts["client", name] = None
-            assert disk is not None
-        # All have promised, n3 alone accepts.
-        proposer = store._proposer
-        configuration = await proposer.learn(proposer.begin("test"))
-        ballot = proposer._next_ballot()
-        later = Register(int(first) + 1, b"2", (MINE, OTHER))
-        for name in servers.names:
-            acceptor = servers.acceptor(name)
-            acceptor.answer([m.Prepare(configuration.epoch, b"ukey", ballot)])
-        servers.acceptor("n3").answer(
-            [m.Accept(configuration.epoch, b"ukey", ballot, encode_register(later))]
-        )
-        servers.network.cuts["reader", "n3"] = None
-        assert await reader.get("key") == VersionedValue(first, b"1")
-        servers.network.cuts.clear()
-        servers.stop("n1")
-
-        assert await servers.store("other").get("key") == VersionedValue(first, b"1")
-        assert await reader.get("key") == VersionedValue(first, b"1")
-
-    simulate(scenario)
-
-
 def test_a_quiet_key_is_read_in_one_round_trip_and_without_a_write() -> None:
     async def scenario(servers: Servers) -> None:
         await servers.begin()
