@@ -39,7 +39,8 @@ class TcpServers:
         self.addresses = [NOWHERE] * COUNT
         self.running: list[tuple[MetadataServer, Listener]] = []
         self.proposers: list[Proposer] = []
-        self.starting = asyncio.Lock()
+        self.starts: list[asyncio.Task[None]] = []
+        self.is_due = True
 
     def open(self) -> MetadataStore:
         """A store that starts what does not run when it is called."""
@@ -54,22 +55,27 @@ class TcpServers:
         for server, _ in self.running:
             server.stop()
         self.disks = [disk.crash(draw.randint(0, disk.unsynced_writes)) for disk in self.disks]
+        self.is_due = True
 
     async def ready(self) -> None:
-        """Start the servers unless they run."""
-        async with self.starting:
-            if self.running and not self.running[0][0]._stopped:
-                return
-            await self.stop()
-            for index, disk in enumerate(self.disks):
-                name = f"n{index + 1}"
-                acceptor = Acceptor(disk, name=name, random=self.random)
-                server = MetadataServer(acceptor, name=name)
-                listener = await self.transport.listen(
-                    self.addresses[index], {SERVICE: server.handle}
-                )
-                self.addresses[index] = listener.address
-                self.running.append((server, listener))
+        """Start the servers unless they run; cancelling a caller leaves none half started."""
+        if self.is_due:
+            self.is_due = False
+            self.starts.append(asyncio.ensure_future(self.start(list(self.starts))))
+        await asyncio.shield(self.starts[-1])
+
+    async def start(self, before: list[asyncio.Task[None]]) -> None:
+        """End what runs, then start every server."""
+        if before:
+            await asyncio.wait(before)
+        await self.stop()
+        for index in range(COUNT):
+            name = f"n{index + 1}"
+            acceptor = Acceptor(self.disks[index], name=name, random=self.random)
+            server = MetadataServer(acceptor, name=name)
+            listener = await self.transport.listen(self.addresses[index], {SERVICE: server.handle})
+            self.addresses[index] = listener.address
+            self.running.append((server, listener))
 
     async def stop(self) -> None:
         """End the servers and their connections."""
@@ -91,6 +97,8 @@ class TcpServers:
         for proposer in self.proposers:
             await proposer.close()
         self.proposers.clear()
+        if self.starts:
+            await asyncio.wait(self.starts)
         await self.stop()
 
 
