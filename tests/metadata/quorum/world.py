@@ -103,6 +103,7 @@ class World:
         # Who is in the list, while nobody changes it and no change was left half done.
         self.stable: tuple[str, ...] | None = tuple(self.beginners)
         self.wiped: set[str] = set()
+        self.is_well = False
         self.clients = [Client(self, f"client {number}") for number in range(plan.clients)]
         self.history: History = {key: [] for key in KEYS}
         self.ticks = itertools.count()
@@ -175,7 +176,10 @@ class World:
         if self.plan.changes:
             others.append(self.scope.spawn(Operator(self).run(), name="operator"))
         await asyncio.gather(*clients, *others)
+        self.is_well = True
         self.network.heal()
+        for machine in self.machines.values():
+            machine.disk.heal()
         self.trace.add("world", "is well again")
         while not all(machine.server for machine in self.machines.values()):
             await self.loop.pause(10 * MS)
@@ -314,7 +318,9 @@ class World:
         self.network.weather = Weather(0.3, 0.2, 60 * MS)
 
         def calm() -> None:
-            self.network.weather = before
+            # A storm within a storm would bring back the outer one when all was well already.
+            if not self.is_well:
+                self.network.weather = before
 
         self.loop.call_at_ns(self.loop.now_ns + self.chance.between(10, 200) * MS, calm)
 
