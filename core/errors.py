@@ -78,6 +78,12 @@ class MalformedMessageError(PerdureError):
     code = "PD0204"
 
 
+class NobodyListensError(TransportError):
+    """The machine was reached and said that no process listens at the address."""
+
+    code = "PD0206"
+
+
 class OptionsError(PerdureError):
     """A configuration value is missing, unknown or out of range."""
 

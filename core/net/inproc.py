@@ -3,7 +3,12 @@
 import logging
 from functools import partial
 
-from ..errors import AddressInUseError, MessageTooLargeError, TransportError
+from ..errors import (
+    AddressInUseError,
+    MessageTooLargeError,
+    NobodyListensError,
+    TransportError,
+)
 from ..tasks import TaskScope
 from .inbox import Inbox
 from .transport import MESSAGE_BYTES_MAX, ConnectionHandler
@@ -176,7 +181,7 @@ class InProcTransport:
         """Open a connection to a service of a listener. Raises TransportError. Never waits."""
         listener = self._network._listeners.get(address)
         if listener is None:
-            raise TransportError(f"cannot connect to {address}: nobody listens there")
+            raise NobodyListensError(f"cannot connect to {address}: nobody listens there")
         return listener._accept(service, self._name)
 
 

@@ -32,7 +32,7 @@ from functools import partial
 from typing import Any, Final
 
 from ..addresses import format_address, parse_address
-from ..errors import TransportError
+from ..errors import NobodyListensError, TransportError
 from ..tasks import TaskScope
 from . import tcp_socket
 from .tcp_connection import TcpConnection
@@ -276,6 +276,8 @@ class TcpTransport:
             raise _connect_error(
                 address, f"nobody answered in {CONNECT_TIMEOUT_SECONDS:g} seconds"
             ) from None
+        except ConnectionRefusedError as error:
+            raise NobodyListensError(_connect_error(address, _reason(error)).message) from error
         except OSError as error:
             raise _connect_error(address, _reason(error)) from error
         finally:

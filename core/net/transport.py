@@ -76,6 +76,8 @@ class Transport(Protocol):
     async def connect(self, address: str, service: str) -> Connection:
         """Open a connection to a service of a listener.
 
-        Raises TransportError when nobody answers within five seconds. Safe to cancel.
+        Raises TransportError when nobody answers within five seconds, and of it
+        NobodyListensError only when the machine at `address` says that no process listens there; an
+        implementation that cannot tell raises the former. Safe to cancel.
         """
         ...

@@ -11,7 +11,12 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from ...core.errors import AddressInUseError, MessageTooLargeError, TransportError
+from ...core.errors import (
+    AddressInUseError,
+    MessageTooLargeError,
+    NobodyListensError,
+    TransportError,
+)
 from ...core.net.inbox import Inbox
 from ...core.net.transport import MESSAGE_BYTES_MAX, ConnectionHandler
 from ...core.tasks import FailureCallback, TaskScope
@@ -304,7 +309,7 @@ class SimulationTransport:
             await network.loop.pause(delay_ns)
         listener = network._listeners.get(address)
         if listener is None:
-            raise TransportError(f"cannot connect to {address}: nobody listens there")
+            raise NobodyListensError(f"cannot connect to {address}: nobody listens there")
         return listener.accept(service, self._name)
 
 
