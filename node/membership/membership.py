@@ -22,7 +22,7 @@ from ...core.net.transport import Connection, Transport
 from ...core.random import Random
 from ...core.tasks import TaskScope
 from ...metadata.nodes import NodeConfiguration, NodesConfiguration
-from ..cluster.errors import FingerprintError, SupersededError
+from ..cluster.errors import FingerprintError, NodeRemovedError, SupersededError
 from .detector import FailureDetector
 from .events import (
     Changed,
@@ -96,7 +96,7 @@ class Membership:
         random: Random,
         scope: TaskScope,
         on_newer: Callable[[int, int], None],
-        on_superseded: Callable[[PerdureError], None],
+        on_ended: Callable[[PerdureError], None],
         options: DetectorOptions | None = None,
     ) -> None:
         """Prepare; nothing is sent before `start`.
@@ -107,7 +107,7 @@ class Membership:
             on_newer: told the versions of nodes configuration and placement that somebody has and
                 this node has not: fetch them and call `use_nodes` and `use_placement`. Told again
                 and again until then.
-            on_superseded: this node was started again, so this process must stop.
+            on_ended: this node was started again or removed, so this process must stop.
         """
         self._me = me
         self.nodes = nodes
@@ -118,7 +118,7 @@ class Membership:
         self._random = random
         self._scope = scope
         self._on_newer = on_newer
-        self._on_superseded = on_superseded
+        self._on_ended = on_ended
         self._options = options or DetectorOptions()
         self._detector = FailureDetector(
             me.id, me.generation, now_ns=clock.monotonic_ns(), options=self._options
@@ -129,7 +129,7 @@ class Membership:
         self._timer: asyncio.TimerHandle | None = None
         self._ticks = 0
         self._running = False
-        self._is_superseded = False
+        self._ended = False
 
     # What others ask -----------------------------------------------------------------------------
 
@@ -186,6 +186,12 @@ class Membership:
         self._handle(PlacementSeen(self._clock.monotonic_ns(), version))
 
     def _configure(self) -> None:
+        if self.nodes.node(self._me.id) is None:
+            self._end(
+                NodeRemovedError(
+                    "node.name", f"node {self._me.name!r} was removed from the cluster: it stops"
+                )
+            )
         known = tuple((node.id, node.generation) for node in self.nodes.nodes)
         ids = {node_id for node_id, _ in known}
         for node_id in [node_id for node_id in self._links if node_id not in ids]:
@@ -228,10 +234,7 @@ class Membership:
                 assert_never(effect)
 
     def _superseded(self, generation: int) -> None:
-        if self._is_superseded:
-            return
-        self._is_superseded = True
-        self._on_superseded(
+        self._end(
             SupersededError(
                 "node.name",
                 f"node {self._me.name!r} runs as generation {generation} elsewhere and this "
@@ -239,6 +242,11 @@ class Membership:
                 "run, give each a name of its own",
             )
         )
+
+    def _end(self, error: PerdureError) -> None:
+        if not self._ended:
+            self._ended = True
+            self._on_ended(error)
 
     # Dialling ------------------------------------------------------------------------------------
 

@@ -1,0 +1,89 @@
+"""ClusterWatch: keeps a node's copies of nodes configuration and placement fresh."""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from ...core.errors import StorageError, TransportError
+from ...core.tasks import TaskScope
+from ...metadata.api import MetadataStore
+from ...metadata.nodes import NODES_KEY, decode_nodes
+from ...metadata.placement import PLACEMENT_KEY, Placement, decode_placement
+from ..membership.membership import Membership
+
+POLL_NS = 5_000_000_000
+"""How often the store is asked when nobody tells of anything newer."""
+
+_log = structlog.get_logger("membership")
+
+
+class ClusterWatch:
+    """Fetches what others tell of, and looks by itself now and then.
+
+    Attributes:
+        placement: the newest that this node has, None before the first.
+        placement_version: its version, 0 before the first.
+    """
+
+    def __init__(
+        self,
+        *,
+        metadata: MetadataStore,
+        membership: Callable[[], Membership],
+        loop: asyncio.AbstractEventLoop,
+        scope: TaskScope,
+        on_placement: Callable[[Placement], None],
+    ) -> None:
+        """Prepare; `start` follows. `on_placement` is told each newer placement."""
+        self._metadata = metadata
+        self._membership = membership
+        self._loop = loop
+        self._scope = scope
+        self._on_placement = on_placement
+        self._fetching = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._running = False
+        self.placement: Placement | None = None
+        self.placement_version = 0
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._running = True
+        self._poll()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._running = False
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def newer(self, _nodes_version: int, _placement_version: int) -> None:
+        """Somebody has something newer: fetch it, once at a time."""
+        if not self._fetching and self._running:
+            self._fetching = True
+            self._scope.spawn(self._fetch(), name="fetch-configuration")
+
+    def use(self, version: int, placement: Placement) -> None:
+        """Take a placement; an older one than is known changes nothing."""
+        if version > self.placement_version:
+            self.placement_version, self.placement = version, placement
+            self._membership().use_placement(version)
+            self._on_placement(placement)
+
+    def _poll(self) -> None:
+        self.newer(0, 0)
+        self._timer = self._loop.call_later(POLL_NS / 1e9, self._poll)
+
+    async def _fetch(self) -> None:
+        try:
+            nodes = await self._metadata.get(NODES_KEY)
+            if nodes is not None:
+                self._membership().use_nodes(nodes.version, decode_nodes(nodes.value))
+            placement = await self._metadata.get(PLACEMENT_KEY)
+            if placement is not None and placement.version > self.placement_version:
+                self.use(placement.version, decode_placement(placement.value))
+        except (TransportError, StorageError) as error:
+            _log.warning("configuration not fetched", code=error.code, reason=str(error))
+        finally:
+            self._fetching = False
