@@ -117,13 +117,14 @@ class Controller:
         """
         moved: Placement | None = None
 
-        def change(current: VersionedValue | None) -> bytes:
+        def change(current: VersionedValue | None) -> bytes | None:
             nonlocal moved
             if current is None:
                 raise _not_placed()
+            before = decode_placement(current.value)
             view, nodes = self._membership.view, self._membership.nodes
-            moved = move_lead(nodes, view, decode_placement(current.value), partition, node_id)
-            return encode_placement(moved)
+            moved = move_lead(nodes, view, before, partition, node_id)
+            return None if moved == before else encode_placement(moved)
 
         stored = await read_modify_write(self._metadata, PLACEMENT_KEY, change)
         assert moved is not None

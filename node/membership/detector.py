@@ -174,17 +174,24 @@ class FailureDetector:
 
     def _judge_refusals(self) -> None:
         for peer in self._peers.values():
-            if peer.refused_at is None:
-                continue
-            others = (
-                other.node_id
-                for other in self._peers.values()
-                if other is not peer and other.state == "alive"
-            )
-            if self._awake - peer.refused_at >= self.options.vouch_ns or all(
-                other in peer.answered for other in others
-            ):
+            if peer.refused_at is not None and self._is_gone(peer, peer.refused_at):
                 peer.die(gone=True)
+
+    def _is_gone(self, peer: Peer, refused_at: int) -> bool:
+        """Whether a refusal stands: nobody vouches, and that means something."""
+        others = [
+            other for other in self._peers.values() if other is not peer and other.state != "dead"
+        ]
+        waited_ns = self._awake - refused_at
+        if self._isolated:
+            # Who is not heard cannot vouch. Only when all processes are gone alike, such as at the
+            # start of the first of them, is it they that are gone.
+            return waited_ns >= self.options.dead_ns and all(
+                other.refused_at is not None for other in others
+            )
+        return waited_ns >= self.options.vouch_ns or all(
+            other.node_id in peer.answered for other in others if other.state == "alive"
+        )
 
     # What is heard -------------------------------------------------------------------------------
 

@@ -246,18 +246,44 @@ def test_a_flapping_node_is_trusted_ever_later() -> None:
     assert mesh.all_agree((1, 2, 3))
 
 
-def test_who_was_never_there_is_dead_at_once_when_refused_and_later_when_silent() -> None:
+def alone(*, down: set[int], dark: set[int]) -> Mesh:
+    """Node 1 starts first."""
     mesh = Mesh(3)
-    mesh.down = {2}
-    mesh.dark = {3}
-    mesh.nodes = {1: mesh.nodes[1]}
-    mesh.nodes.pop(1)
+    mesh.down, mesh.dark = down, dark
+    mesh.nodes = {}
     mesh.start(1)
-    mesh.run(300)
+    return mesh
 
-    assert 2 not in mesh.alive(1)
-    mesh.run(5_000)
+
+def test_the_first_of_all_to_start_finds_itself_alone() -> None:
+    mesh = alone(down={2, 3}, dark=set())
+    mesh.run(1_000)
+    assert mesh.nodes[1].view.isolated
+
+    mesh.run(2_000)
     assert mesh.alive(1) == (1,)
+    assert not mesh.nodes[1].view.isolated
+
+
+def test_who_is_refused_by_one_and_unheard_by_another_cannot_tell() -> None:
+    mesh = alone(down={2}, dark={3})
+    mesh.run(10_000)
+
+    assert mesh.nodes[1].view.isolated
+    assert mesh.alive(1) == (1, 2, 3)
+
+
+def test_a_wall_to_the_first_that_is_dialled_is_no_death() -> None:
+    """A node that has just started asks the others before it believes a refusal."""
+    mesh = Mesh(3)
+    mesh.run(2_000)
+    mesh.kill(1)
+    mesh.run(2_000)
+    mesh.rejected = {(1, 2)}
+    mesh.restart(1)
+    mesh.run(5_000)
+
+    assert {key[1] for key in deaths(mesh)} == {1}
 
 
 def test_a_removed_node_is_forgotten() -> None:
