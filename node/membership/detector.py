@@ -15,7 +15,7 @@ Detection Service", 1998.)
 
 **Refusals** are quicker than silence. When a connection is lost it is dialled again; when the
 node's machine answers that nobody listens, the process is gone, unless this very path lies. So
-the others are asked, and one with an open connection to the node vouches for it. Without any, the
+the others are asked, and one that has a connection and hears from the node itself vouches for it. Without any, the
 node is dead: at once when all have answered, else after `vouch_ns`.
 """
 
@@ -204,6 +204,7 @@ class FailureDetector:
         if sender is None or event.generation < sender.generation:
             return  # A stranger until the configuration has it, or a node's past.
         self._learn_generation(sender, event.generation, heard=True)
+        sender.direct_at = self._awake
         sender.doubts_me = False
         is_asked = False
         for entry in gossip.entries:
@@ -264,6 +265,7 @@ class FailureDetector:
             peer.wait_to_redial(self._awake, self.options)
             return
         self._learn_generation(peer, event.generation, heard=True)
+        peer.direct_at = self._awake
         if event.connected:
             peer.connected = True
             peer.connected_at = self._awake
@@ -368,8 +370,25 @@ class FailureDetector:
         return Gossip(
             self._nodes_version,
             self._placement_version,
-            (mine, *(_entry(peer) for peer in self._peers.values())),
+            (mine, *(self._entry(peer) for peer in self._peers.values())),
         )
+
+    def _entry(self, peer: Peer) -> Entry:
+        flags = CONNECTED if self._vouches_for(peer) else 0
+        if peer.state == "dead":
+            flags |= DEAD
+        if peer.refused_at is not None:
+            flags |= REFUSED
+        if peer.leaving:
+            flags |= LEAVING
+        return Entry(peer.node_id, peer.generation, peer.counter, flags)
+
+    def _vouches_for(self, peer: Peer) -> bool:
+        """Whether the node is there for certain: a connection over a cut link stays open, too."""
+        options = self.options
+        turns = -(-len(self._peers) // options.fanout)
+        window_ns = max(options.suspect_ns, (2 * turns + 2) * options.tick_ns)
+        return peer.connected and self._awake - peer.direct_at <= window_ns
 
     def _look(self) -> MembershipView:
         nodes = [
@@ -387,14 +406,3 @@ class FailureDetector:
             isolated=self._isolated,
             doubted=2 * doubting > len(heard),
         )
-
-
-def _entry(peer: Peer) -> Entry:
-    flags = CONNECTED if peer.connected else 0
-    if peer.state == "dead":
-        flags |= DEAD
-    if peer.refused_at is not None:
-        flags |= REFUSED
-    if peer.leaving:
-        flags |= LEAVING
-    return Entry(peer.node_id, peer.generation, peer.counter, flags)

@@ -54,7 +54,8 @@ class Peer:
         answered: who has said since then that it has no connection either.
         doubts_me: its last gossip held us to be dead.
         gone: dead for certain: its own machine says that the process is not there.
-        told_at: when it was last answered out of turn.
+        told_at: at which count of our own it was last answered out of turn.
+        direct_at: when something came from the node itself, awake time.
     """
 
     node_id: int
@@ -77,6 +78,7 @@ class Peer:
     answered: set[int] = field(default_factory=set)
     doubts_me: bool = False
     told_at: int = -1
+    direct_at: int = 0
 
     def restart(self, generation: int, awake: int, informed: int, *, heard: bool) -> None:
         """A newer start of the node: nothing that was known of the older one counts."""

@@ -185,8 +185,11 @@ class Checks:
         ]
         network_ns = world.cut_heard_ns_max + 10 * world.delay_ns_max
         bound_ns = (SILENT_DEATH_NS if silent else REFUSED_DEATH_NS) + network_ns
+        quiet_before = at_ns - self.changed_at >= LINK_NS
         # The end itself changes who reaches whom; nothing else may until then.
         self.topology_changed()
+        if not quiet_before:
+            return
 
         def check() -> None:
             if self.changed_at != at_ns or world.faulty_messages:
