@@ -15,8 +15,8 @@ Detection Service", 1998.)
 
 **Refusals** are quicker than silence. When a connection is lost it is dialled again; when the
 node's machine answers that nobody listens, the process is gone, unless this very path lies. So
-the others are asked, and one that has a connection and hears from the node itself vouches for it. Without any, the
-node is dead: at once when all have answered, else after `vouch_ns`.
+the others are asked, and one that hears the node itself, over a connection that is open, vouches
+for it. Without any, the node is dead: at once when all have answered, else after `vouch_ns`.
 """
 
 from typing import Final, assert_never
@@ -38,8 +38,9 @@ from .events import (
     Superseded,
     Tick,
     Unanswered,
+    Unheard,
 )
-from .messages import CONNECTED, DEAD, LEAVING, REFUSED, Entry, Gossip
+from .messages import HEARD, DEAD, LEAVING, REFUSED, Entry, Gossip
 from .peer import DetectorOptions, Peer
 from .view import MembershipView, NodeStatus
 
@@ -86,12 +87,17 @@ class FailureDetector:
                 self._receive(event)
             case Met():
                 self._meet(event)
+            case Unheard(_, node_id, generation):
+                peer = self._peers.get(node_id)
+                if peer is not None and peer.generation == generation:
+                    peer.hearing = False
             case Lost():
                 self._lose(event)
             case Refused():
                 self._refuse(event)
             case Unanswered(_, node_id):
-                if peer := self._peers.get(node_id):
+                peer = self._peers.get(node_id)
+                if peer is not None:
                     peer.wait_to_redial(self._awake, self.options)
             case Configured():
                 self._configure(event)
@@ -205,7 +211,9 @@ class FailureDetector:
             return  # A stranger until the configuration has it, or a node's past.
         self._learn_generation(sender, event.generation, heard=True)
         sender.direct_at = self._awake
+        sender.hearing = True
         sender.doubts_me = False
+        sender.settle_refusal()  # It speaks for itself.
         is_asked = False
         for entry in gossip.entries:
             if entry.node_id == self._id:
@@ -236,11 +244,12 @@ class FailureDetector:
     def _learn_generation(self, peer: Peer, generation: int, *, heard: bool) -> None:
         if generation > peer.generation:
             peer.restart(generation, self._awake, self._informed, heard=heard)
+            self._dial(peer)
 
     def _learn_of_refusal(self, entry: Entry, peer: Peer, sender: Peer) -> bool:
         """What another says of a node that one of us was refused by; whether it wants an answer."""
         if peer.refused_at is not None:
-            if entry.flags & CONNECTED:
+            if entry.flags & HEARD:
                 peer.settle_refusal()
             else:
                 peer.answered.add(sender.node_id)
@@ -271,6 +280,8 @@ class FailureDetector:
             peer.connected_at = self._awake
             peer.settle_refusal()
             self._tell(peer)
+        else:
+            peer.hearing = True
 
     def _lose(self, event: Lost) -> None:
         peer = self._peers.get(event.node_id)
@@ -374,7 +385,7 @@ class FailureDetector:
         )
 
     def _entry(self, peer: Peer) -> Entry:
-        flags = CONNECTED if self._vouches_for(peer) else 0
+        flags = HEARD if self._vouches_for(peer) else 0
         if peer.state == "dead":
             flags |= DEAD
         if peer.refused_at is not None:
@@ -384,11 +395,15 @@ class FailureDetector:
         return Entry(peer.node_id, peer.generation, peer.counter, flags)
 
     def _vouches_for(self, peer: Peer) -> bool:
-        """Whether the node is there for certain: a connection over a cut link stays open, too."""
+        """Whether the node's process is there for certain.
+
+        An open connection is not enough, as it stays open over a link that is cut; and what was
+        heard is not enough, as the process may have ended since.
+        """
         options = self.options
         turns = -(-len(self._peers) // options.fanout)
         window_ns = max(options.suspect_ns, (2 * turns + 2) * options.tick_ns)
-        return peer.connected and self._awake - peer.direct_at <= window_ns
+        return peer.hearing and self._awake - peer.direct_at <= window_ns
 
     def _look(self) -> MembershipView:
         nodes = [

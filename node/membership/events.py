@@ -30,13 +30,22 @@ class Met:
     """A generation of a node has greeted us, or answered our greeting.
 
     Attributes:
-        connected: we dialled it, and the connection is open.
+        connected: we dialled it, and the connection is open; else it has dialled us.
     """
 
     now_ns: int
     node_id: int
     generation: int
     connected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Unheard:
+    """The connection over which a node was heard, which it had dialled, has ended."""
+
+    now_ns: int
+    node_id: int
+    generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +99,16 @@ class Leave:
 
 
 Event: TypeAlias = (
-    Tick | Received | Met | Lost | Refused | Unanswered | Configured | PlacementSeen | Leave
+    Tick
+    | Received
+    | Met
+    | Unheard
+    | Lost
+    | Refused
+    | Unanswered
+    | Configured
+    | PlacementSeen
+    | Leave
 )
 
 

@@ -41,6 +41,7 @@ from .events import (
     Superseded,
     Tick,
     Unanswered,
+    Unheard,
 )
 from .messages import (
     MEMBERSHIP_SERVICE,
@@ -373,6 +374,8 @@ class Membership:
         finally:
             if self._accepted.get(hello.node_id) is connection:
                 del self._accepted[hello.node_id]
+                now_ns = self._clock.monotonic_ns()
+                self._handle(Unheard(now_ns, hello.node_id, hello.generation))
 
 
 async def answers_as(

@@ -17,8 +17,8 @@ MEMBERSHIP_SERVICE: Final = "membership"
 MESSAGE_BYTES_MAX: Final = 64 * 1024
 """A full gossip of the largest cluster has about 4 KiB."""
 
-CONNECTED: Final = 1
-"""Flag: the sender has a connection to this process of the node, and hears from it directly."""
+HEARD: Final = 1
+"""Flag: the sender hears this process of the node over a connection that is open."""
 DEAD: Final = 2
 """Flag: the sender holds this generation of the node to be dead."""
 REFUSED: Final = 4

@@ -56,6 +56,7 @@ class Peer:
         gone: dead for certain: its own machine says that the process is not there.
         told_at: at which count of our own it was last answered out of turn.
         direct_at: when something came from the node itself, awake time.
+        hearing: the connection over which that came is open.
     """
 
     node_id: int
@@ -79,6 +80,7 @@ class Peer:
     doubts_me: bool = False
     told_at: int = -1
     direct_at: int = 0
+    hearing: bool = False
 
     def restart(self, generation: int, awake: int, informed: int, *, heard: bool) -> None:
         """A newer start of the node: nothing that was known of the older one counts."""
@@ -89,7 +91,7 @@ class Peer:
         self.state = "alive" if heard else "suspect"
         self.alive_since = awake
         self.leaving = False
-        self.connected = False
+        self.connected = self.dialling = self.hearing = False
         self.next_dial = awake
         self.redial_ns = 0
         self.recovering_since = None

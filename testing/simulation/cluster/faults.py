@@ -169,6 +169,8 @@ class Faults:
 
     def _wall(self, name: str) -> None:
         world, network = self._world, self._world.network
+        if network.walls:
+            return  # Behind several, nobody is left to say better: see docs/cluster.md.
         wall = name, self._other(name)
         network.walls[wall] = None
         world.walled_at[wall] = 1 << 62  # For as long as it stands.

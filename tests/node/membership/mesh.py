@@ -19,6 +19,7 @@ from perdure.node.membership.events import (
     Superseded,
     Tick,
     Unanswered,
+    Unheard,
 )
 from perdure.node.membership.messages import Gossip
 from perdure.node.membership.view import MembershipView
@@ -143,6 +144,7 @@ class Mesh:
         for other in self.nodes:
             if other != node_id:
                 generation = self.nodes[node_id]._generation
+                self.give(other, Unheard(self.clock(other), node_id, generation))
                 self.give(other, Lost(self.clock(other), node_id, generation))
 
     def reset(self, node_id: int, to: int) -> None:
