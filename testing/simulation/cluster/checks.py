@@ -25,7 +25,7 @@ REFUSED_DEATH_NS: Final = 450 * MS
 REPLACED_NS: Final = 5 * S
 """By then nobody of a quiet cluster leads who is dead."""
 
-RESTS_NS: Final = 50 * S
+RESTS_NS: Final = 36 * S
 """After that nothing of a quiet cluster moves any more."""
 
 PLACEMENTS_PER_FAULT: Final = 30

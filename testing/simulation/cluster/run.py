@@ -24,6 +24,7 @@ class ClusterReport:
         faults: how many there were, by kind.
         deaths: how often a node was declared dead by another.
         placements: how often the placement was changed.
+        lead_moves: how often a partition was given another leader.
         lines: the trace.
     """
 
@@ -35,6 +36,7 @@ class ClusterReport:
     faults: dict[str, int] = field(default_factory=dict)
     deaths: int = 0
     placements: int = 0
+    lead_moves: int = 0
     lines: list[str] = field(default_factory=list)
 
 
@@ -61,6 +63,7 @@ def run_cluster_seed(seed: int, options: ClusterOptions | None = None) -> Cluste
     report.faults = dict(sorted(world.faults.counts.items()))
     report.deaths = world.checks.deaths
     report.placements = world.checks.placements
+    report.lead_moves = world.checks.lead_moves
     return report
 
 

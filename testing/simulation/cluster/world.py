@@ -95,7 +95,7 @@ class ClusterWorld:
         }
         zoned = character.happens(0.4)
         self.zones = {name: character.pick(("a", "b", "c")) for name in self.names} if zoned else {}
-        self.partitions = character.pick((1, 4, 12))
+        self.partitions = character.pick((1, 3, 6))
         self.replicas = character.pick((1, 3, 3, 5))
         self.disks = {name: MemoryStore() for name in self.names}
         self.members: dict[str, SimulatedMember] = {}
