@@ -1,6 +1,6 @@
 """The mark on a node's disk: whose it is, and the tokens by which the cluster knows it again.
 
-It stands in the store whose loss it is to reveal, the one of the log; `joining` says what it is for.
+It stands in the store whose loss it is to reveal, the one of the log; `joining` says why.
 """
 
 from typing import Final

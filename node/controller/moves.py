@@ -60,5 +60,3 @@ def _check(
     if status.state != "alive" or status.leaving:
         state = "about to stop" if status.leaving else status.state
         raise MoveRefusedError("node", f"{node.name!r} ({node}) is {state}; {others}")
-
-

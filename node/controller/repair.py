@@ -17,9 +17,7 @@ def repair(sketch: Sketch) -> None:
 
 def _repair_replicas(sketch: Sketch, slot: Slot, wanted: int) -> None:
     useless = [
-        node
-        for node in slot.replicas
-        if node not in sketch.workers or node in sketch.facts.lost
+        node for node in slot.replicas if node not in sketch.workers or node in sketch.facts.lost
     ]
     while len(slot.replicas) - len(useless) < wanted:
         taker = best_taker(sketch, slot)

@@ -61,17 +61,15 @@ class Sketch:
         self.leads = {node_id for node_id in self.workers if node_id in alive - leaving}
         self.takers = [node_id for node_id in sorted(self.workers) if node_id in steady]
         self.settled = [node_id for node_id in self.takers if node_id in facts.settled]
-        known = {node.id for node in nodes.nodes}
+        known: set[int] = {node.id for node in nodes.nodes}
         placed = () if current is None else current.partitions
         self.slots = [
             Slot([node for node in item.replicas if node in known], item.leader, item.moved)
             for item in placed[: nodes.partition_count]
         ]
-        self.slots += [
-            Slot([], 0, False) for _ in range(nodes.partition_count - len(self.slots))
-        ]
-        self.leader_counts = dict.fromkeys(known, 0)
-        self.replica_counts = dict.fromkeys(known, 0)
+        self.slots += [Slot([], 0, False) for _ in range(nodes.partition_count - len(self.slots))]
+        self.leader_counts: dict[int, int] = dict.fromkeys(known, 0)
+        self.replica_counts: dict[int, int] = dict.fromkeys(known, 0)
         for slot in self.slots:
             if slot.leader not in slot.replicas:
                 slot.leader = 0

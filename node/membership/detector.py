@@ -40,7 +40,7 @@ from .events import (
     Unanswered,
     Unheard,
 )
-from .messages import HEARD, DEAD, LEAVING, REFUSED, Entry, Gossip
+from .messages import DEAD, HEARD, LEAVING, REFUSED, Entry, Gossip
 from .peer import DetectorOptions, Peer
 from .view import MembershipView, NodeStatus
 
@@ -375,9 +375,7 @@ class FailureDetector:
             self._effects.append(Send(peer.node_id, self._gossip()))
 
     def _gossip(self) -> Gossip:
-        mine = Entry(
-            self._id, self._generation, self._counter, LEAVING if self._leaving else 0
-        )
+        mine = Entry(self._id, self._generation, self._counter, LEAVING if self._leaving else 0)
         return Gossip(
             self._nodes_version,
             self._placement_version,

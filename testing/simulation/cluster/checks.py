@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Final
 
 from ....metadata.nodes import NODES_KEY, NodesConfiguration, decode_nodes
 from ....metadata.placement import PLACEMENT_KEY, Placement, decode_placement
-from ....node.membership.peer import DetectorOptions
 from ....node.membership.view import MembershipView
 from ..violation import require
 from .member import MS, S, SimulatedMember
@@ -99,9 +98,7 @@ class Checks:
         """Whether the same majority has reached a node for a while, without a break."""
         assert self.nodes is not None
         around = 1 + sum(
-            self._link_age(name, other) >= age_ns
-            for other in self._world.members
-            if other != name
+            self._link_age(name, other) >= age_ns for other in self._world.members if other != name
         )
         return 2 * around > len(self.nodes.nodes)
 
@@ -292,6 +289,8 @@ class Checks:
             )
         for node in self.nodes.nodes:
             require(
-                node.storage == "read-write", "who has its disk has its data", f"{node.name}: {node}"
+                node.storage == "read-write",
+                "who has its disk has its data",
+                f"{node.name}: {node.storage}",
             )
         require(len(self.nodes.nodes) == len(world.members), "a name is one node", self.nodes)

@@ -213,4 +213,3 @@ class Faults:
 
 GAPS: Final = ((20 * MS, 1_500 * MS), (200 * MS, 3 * S), (3 * S, 7 * S))
 """How long it is quiet between two faults, least and most; each world has one of these."""
-

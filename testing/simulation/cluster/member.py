@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from ....core.errors import PerdureError, TransportError
 from ....core.storage.memory import MemoryStore
@@ -36,7 +36,7 @@ STEADINESS: Final = SteadinessOptions(
 """Quicker than the product's, so that worlds are short."""
 
 
-class PausableLoop(asyncio.AbstractEventLoop):
+class PausableLoop:
     """The timers of one node; those that are due while it is paused run when it goes on."""
 
     def __init__(self, loop: SimulationLoop) -> None:
@@ -45,7 +45,7 @@ class PausableLoop(asyncio.AbstractEventLoop):
         self._paused = False
         self._held: list[Callable[[], None]] = []
 
-    def call_later(  # type: ignore[override]
+    def call_later(
         self,
         delay: float,
         callback: Callable[..., Any],
@@ -204,12 +204,14 @@ class SimulatedMember:
             except TransportError:
                 await self._world.loop.pause(100 * MS)
         self.me = joined.me
+        # Timers are all that these drivers take of their loop.
+        loop = cast(asyncio.AbstractEventLoop, self.loop)
         self.membership = Membership(
             joined.me,
             nodes_version=joined.current.version,
             nodes=joined.current.nodes,
             transport=self._transport,
-            loop=self.loop,
+            loop=loop,
             clock=self._clock,
             random=self._chance,
             scope=self._scope,
@@ -219,14 +221,14 @@ class SimulatedMember:
         self.watch = ClusterWatch(
             metadata=self._metadata,
             membership=self._membership,
-            loop=self.loop,
+            loop=loop,
             scope=self._scope,
             on_placement=lambda _placement: None,
         )
         self.controller = Controller(
             metadata=self._metadata,
             membership=self.membership,
-            loop=self.loop,
+            loop=loop,
             clock=self._clock,
             scope=self._scope,
             on_placement=self._placed,

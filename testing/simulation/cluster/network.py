@@ -72,7 +72,7 @@ class ClusterNetwork(SimulationNetwork):
 
     def reaches(self, sender: str, to: str) -> bool:
         """Whether what one party sends arrives at the other, should that one run."""
-        return (sender, to) not in self.cut_links and sender not in self.dark and to not in self.dark
+        return (sender, to) not in self.cut_links and not {sender, to} & self.dark.keys()
 
     def pump(self) -> None:
         """Deliver what waited for a link that is whole again."""

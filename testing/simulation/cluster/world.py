@@ -264,7 +264,9 @@ class ClusterWorld:
 
     # Operators -----------------------------------------------------------------------------------
 
-    async def change_nodes(self, change: Callable[[NodesConfiguration], NodesConfiguration]) -> None:
+    async def change_nodes(
+        self, change: Callable[[NodesConfiguration], NodesConfiguration]
+    ) -> None:
         """An operator changes the nodes."""
         await self._registry.change(change)
         await self._note_nodes()

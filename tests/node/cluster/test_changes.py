@@ -15,7 +15,15 @@ from perdure.node.cluster.errors import NodeChangeError, UnknownNodeError
 
 def cluster(storage: str = "read-write") -> NodesConfiguration:
     node = NodeConfiguration(
-        NodeId(1), "a", 1, Addresses("a:1"), ("worker",), "", storage, False, "t"  # type: ignore[arg-type]
+        NodeId(1),
+        "a",
+        1,
+        Addresses("a:1"),
+        ("worker",),
+        "",
+        storage,
+        False,
+        "t",  # type: ignore[arg-type]
     )
     return new_cluster("c", "f", partition_count=1, replicas=1).with_node(node)
 

@@ -1,6 +1,7 @@
 """Joining a cluster: who is let in, as what, and what happens when the start is cut short."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 import msgspec
@@ -317,10 +318,8 @@ def test_a_start_that_is_cut_short_anywhere_is_made_good_by_the_next(
                 disk.countdown = int(number)
             else:
                 metadata.countdown, metadata.before = int(number), when == ["before"]
-            try:
+            with contextlib.suppress(KeyboardInterrupt, TransportError):
                 await cluster.join(disk)
-            except (KeyboardInterrupt, TransportError):
-                pass
         disk.countdown = metadata.countdown = -1
         joined = await cluster.join(disk)
 
@@ -387,9 +386,7 @@ def test_two_starts_of_one_new_name_at_once_do_not_both_live() -> None:
         )
         entry = (await cluster.nodes()).named("a")
         assert entry is not None
-        holders = [
-            disk for disk in (first, second) if entry.disk_token in read_marker(disk).tokens
-        ]
+        holders = [disk for disk in (first, second) if entry.disk_token in read_marker(disk).tokens]
         assert len(holders) == 1
         for result in results:
             if isinstance(result, BaseException):

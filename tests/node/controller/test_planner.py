@@ -57,9 +57,7 @@ def test_every_plan_names_who_lives_and_comes_to_rest(first: int) -> None:
             nodes = facts.nodes
             if placement is not None:
                 count = len(placement.partitions)
-                nodes = type(nodes)(
-                    1, "c", "f", count, nodes.replicas, nodes.next_id, nodes.nodes
-                )
+                nodes = type(nodes)(1, "c", "f", count, nodes.replicas, nodes.next_id, nodes.nodes)
             facts = replace(facts, nodes=nodes)
             first_plan = plan(facts, placement)
             check(facts, first_plan.placement)

@@ -97,9 +97,7 @@ class Mesh:
         self.paused.discard(node_id)
         for event in self.waiting.pop(node_id, []):
             if isinstance(event, Received):
-                event = Received(
-                    self.clock(node_id), event.sender, event.generation, event.gossip
-                )
+                event = Received(self.clock(node_id), event.sender, event.generation, event.gossip)
             self.give(node_id, event)
 
     def carry_out(self, node_id: int, effect: Effect) -> None:
