@@ -401,6 +401,8 @@ class FailureDetector:
         options = self.options
         turns = -(-len(self._peers) // options.fanout)
         window_ns = max(options.suspect_ns, (2 * turns + 2) * options.tick_ns)
+        if peer.refused_at is not None or peer.state == "dead":
+            return False  # The end of what was heard has not been seen yet, or this is its past.
         return peer.hearing and self._awake - peer.direct_at <= window_ns
 
     def _look(self) -> MembershipView:
