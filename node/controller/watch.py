@@ -15,6 +15,9 @@ from ..membership.membership import Membership
 POLL_NS = 5_000_000_000
 """How often the store is asked when nobody tells of anything newer."""
 
+RETRY_NS = 1_000_000_000
+"""How long a store that could not be reached is left alone."""
+
 _log = structlog.get_logger("membership")
 
 
@@ -43,6 +46,7 @@ class ClusterWatch:
         self._on_placement = on_placement
         self._fetching = False
         self._timer: asyncio.TimerHandle | None = None
+        self._retry: asyncio.TimerHandle | None = None
         self._running = False
         self.placement: Placement | None = None
         self.placement_version = 0
@@ -55,8 +59,9 @@ class ClusterWatch:
     def stop(self) -> None:
         """Look no more."""
         self._running = False
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._retry):
+            if timer is not None:
+                timer.cancel()
 
     def newer(self, _nodes_version: int, _placement_version: int) -> None:
         """Somebody has something newer: fetch it, once at a time."""
@@ -85,5 +90,10 @@ class ClusterWatch:
                 self.use(placement.version, decode_placement(placement.value))
         except (TransportError, StorageError) as error:
             _log.warning("configuration not fetched", code=error.code, reason=str(error))
-        finally:
-            self._fetching = False
+            # Others tell of it in every period; asking that often would help nobody.
+            self._retry = self._loop.call_later(RETRY_NS / 1e9, self._fetched)
+        else:
+            self._fetched()
+
+    def _fetched(self) -> None:
+        self._fetching = False
