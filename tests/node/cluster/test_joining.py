@@ -33,6 +33,7 @@ from perdure.node.cluster.errors import (
     StorageLostError,
     SupersededError,
 )
+from perdure.node.cluster.joining import complete_join
 from perdure.node.cluster.marker import MARKER_KEY, read_marker
 from perdure.node.cluster.registry import Joined, NodeRegistry
 
@@ -422,3 +423,18 @@ def test_a_newer_or_broken_mark_is_told_apart() -> None:
         disk.write([(MARKER_KEY, value)])
         with pytest.raises(error):
             read_marker(disk)
+
+
+def test_a_join_is_completed_for_its_own_start_only() -> None:
+    """Another disk took the name over meanwhile: it says itself when it is marked."""
+
+    async def body(cluster: Cluster) -> None:
+        me = (await cluster.join(MemoryStore())).me
+        fresh = msgspec.structs.replace(me, storage="provisioning")
+        other = msgspec.structs.replace(fresh, disk_token="other")
+        nodes = (await cluster.nodes()).with_node(fresh)
+
+        assert complete_join(nodes, fresh).named("a") == me
+        assert complete_join(nodes, other) is nodes
+
+    run(body)

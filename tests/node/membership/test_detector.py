@@ -2,6 +2,9 @@
 
 import pytest
 
+from perdure.node.membership.events import Received
+from perdure.node.membership.messages import HEARD
+
 from .mesh import MS, Mesh
 
 
@@ -310,3 +313,46 @@ def test_messages_that_come_late_or_twice_change_nothing() -> None:
         mesh.deliver(2, 1, mesh.nodes[2]._gossip())
 
     assert mesh.all_agree((1, 2))
+
+
+def test_a_killed_process_is_dead_in_time_even_if_what_was_heard_ends_later() -> None:
+    """The end of what was heard from it is seen after the refusal, or never."""
+    mesh = Mesh(3)
+    mesh.run(3_000)
+    start_ns = mesh.now_ns
+    mesh.down.add(3)
+    for node_id in (1, 2):
+        mesh.reset(node_id, 3)
+    mesh.run(200)
+
+    assert set(mesh.died_at) == {(1, 3, 1), (2, 3, 1)}
+    assert max(mesh.died_at.values()) <= start_ns + 200 * MS
+
+
+def test_who_was_refused_itself_does_not_vouch() -> None:
+    mesh = Mesh(3)
+    mesh.run(3_000)
+    detector = mesh.nodes[1]
+
+    def vouches() -> bool:
+        (entry,) = [item for item in detector._gossip().entries if item.node_id == 3]
+        return bool(entry.flags & HEARD)
+
+    assert vouches()
+    detector._peers[3].refused_at = detector._awake
+    assert not vouches()
+
+
+def test_a_process_of_the_past_speaks_for_nobody() -> None:
+    mesh = Mesh(3)
+    mesh.run(3_000)
+    old = mesh.nodes[3]._gossip()
+    mesh.kill(3)
+    mesh.restart(3)
+    mesh.run(500)
+    mesh.kill(3)
+    mesh.run(300)
+    mesh.give(1, Received(mesh.clock(1), 3, 1, old))
+
+    assert not mesh.nodes[1]._peers[3].hearing
+    assert mesh.alive(1) == (1, 2)
