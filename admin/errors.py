@@ -16,6 +16,14 @@ from ..log.errors import (
     UnknownSegmentError,
 )
 from ..partition_processor.processor import NotLeadingError
+from ..partition_processor.snapshots.errors import (
+    ForeignSnapshotError,
+    SnapshotCorruptError,
+    SnapshotFormatError,
+    SnapshotRefusedError,
+    SnapshotRepositoryError,
+    SnapshotsOffError,
+)
 
 
 class NoSuchResourceError(PerdureError):
@@ -46,7 +54,7 @@ class AdminRequestError(PerdureError):
 
 
 class TrimRefusedError(PerdureError):
-    """A trim reaches beyond what this node has applied durably."""
+    """A trim reaches beyond what this node has applied durably, or what snapshots have."""
 
     code = "PD1004"
 
@@ -105,5 +113,11 @@ HTTP_STATUS: Final[dict[type[PerdureError], int]] = {
     NotSequencerError: 503,
     ReconfigurationError: 503,
     LogClosedError: 503,
+    SnapshotsOffError: 409,
+    SnapshotRefusedError: 503,
+    SnapshotRepositoryError: 503,
+    SnapshotCorruptError: 409,
+    SnapshotFormatError: 409,
+    ForeignSnapshotError: 409,
 }
 """The HTTP status of each error; 500 for any other."""

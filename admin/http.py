@@ -19,6 +19,7 @@ from .api.node import NodeApi
 from .api.partitions import PartitionsApi
 from .api.routes import Request, Routes, Text
 from .api.services import ServicesApi
+from .api.snapshots import SnapshotsApi
 from .api.state import StateApi
 from .errors import (
     HTTP_STATUS,
@@ -48,6 +49,7 @@ class AdminServer:
                 *NodeApi(view, metrics).routes(),
                 *PartitionsApi(view).routes(),
                 *self._logs.routes(),
+                *SnapshotsApi(view).routes(),
                 *ServicesApi(view).routes(),
                 *DeploymentsApi(view).routes(),
                 *InvocationsApi(view).routes(),

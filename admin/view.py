@@ -5,6 +5,7 @@ from typing import Protocol
 from ..core.ids import LogId
 from ..log.logs import Logs
 from ..partition_processor.manager import PartitionManager
+from ..partition_processor.snapshots.service import Snapshots
 from ..partition_processor.status import PartitionDetail, PartitionStatus
 
 
@@ -31,6 +32,11 @@ class AdminView(Protocol):
         """The partitions of this node and the deployments it knows."""
         ...
 
+    @property
+    def snapshots(self) -> Snapshots:
+        """The snapshots of this node's partitions."""
+        ...
+
     def time_ns(self) -> int:
         """Wall clock of this node, nanoseconds since 1970."""
         ...
@@ -47,5 +53,12 @@ class AdminView(Protocol):
         """The last LSN of a log whose effect survives a crash of this node, 0 when none does.
 
         Whatever lies above it is needed to get the node's state back.
+        """
+        ...
+
+    def archived_lsn(self, log: LogId) -> int | None:
+        """The last LSN of a log whose effect is in a snapshot, 0 when none is.
+
+        None where no snapshots are taken, and nothing waits for them.
         """
         ...

@@ -47,6 +47,25 @@ class PartitionFigures(Protocol):
         ...
 
 
+class SnapshotFigures(Protocol):
+    """What is told about the newest snapshot of a partition at scrape time."""
+
+    @property
+    def partition(self) -> int:
+        """Its number."""
+        ...
+
+    @property
+    def lsn(self) -> int:
+        """The last LSN whose effect is in the snapshot."""
+        ...
+
+    @property
+    def age_seconds(self) -> float:
+        """How long ago it was taken."""
+        ...
+
+
 class LogFigures(Protocol):
     """What a log tells at scrape time."""
 
@@ -124,6 +143,8 @@ class Metrics(Collector):
         )
         self._partitions: Callable[[], Sequence[PartitionFigures]] = list
         self._logs: Callable[[], Sequence[LogFigures]] = list
+        self._snapshots: Callable[[], Sequence[SnapshotFigures]] = list
+        self._snapshot_failures: Callable[[], int] = int
         self.registry.register(self)
 
     def log_appended(self, records: int, duration_seconds: float) -> None:
@@ -147,6 +168,13 @@ class Metrics(Collector):
         """Ask `source` for the logs at every scrape; it runs where `render` is called."""
         self._logs = source
 
+    def set_snapshot_source(
+        self, source: Callable[[], Sequence[SnapshotFigures]], failures: Callable[[], int]
+    ) -> None:
+        """Ask for the newest snapshots, and how many failed, at every scrape, as above."""
+        self._snapshots = source
+        self._snapshot_failures = failures
+
     def render(self) -> bytes:
         """Everything in the text format that scrapers read, of type `CONTENT_TYPE`."""
         return generate_latest(self.registry)
@@ -163,6 +191,7 @@ class Metrics(Collector):
         yield self._loop_lag.family()
         yield from self._partition_families()
         yield from self._log_families()
+        yield from self._snapshot_families()
 
     def _partition_families(self) -> Iterator[Metric]:
         lag = GaugeMetricFamily(
@@ -214,3 +243,26 @@ class Metrics(Collector):
         yield trim_point
         yield segments
         yield refusals
+
+    def _snapshot_families(self) -> Iterator[Metric]:
+        lsn = GaugeMetricFamily(
+            "perdure_snapshot_lsn",
+            "The last LSN whose effect is in the partition's newest snapshot.",
+            labels=["partition"],
+        )
+        age = GaugeMetricFamily(
+            "perdure_snapshot_age_seconds",
+            "How long ago the partition's newest snapshot was taken.",
+            labels=["partition"],
+        )
+        for figures in self._snapshots():
+            label = [str(figures.partition)]
+            lsn.add_metric(label, figures.lsn)
+            age.add_metric(label, figures.age_seconds)
+        yield lsn
+        yield age
+        yield CounterMetricFamily(
+            "perdure_snapshot_failures_total",
+            "Snapshots that this node could not take.",
+            value=self._snapshot_failures(),
+        )

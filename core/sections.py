@@ -98,6 +98,37 @@ class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 10_000
 
 
+class SnapshotsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Copies of each partition's state, outside of the node's own directory."""
+
+    directory: Annotated[
+        str,
+        Meta(
+            description="Where snapshots are kept, such as a mounted file system that all nodes "
+            "share; empty to take none. Logs are then trimmed only as far as a snapshot reaches.",
+        ),
+    ] = ""
+    interval_records: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1_000_000_000,
+            description="A partition's snapshot is taken after so many records; 0 for time alone.",
+        ),
+    ] = 100_000
+    interval: Annotated[
+        Duration,
+        Meta(
+            description="And after so long, if anything was applied since; 0s for records alone.",
+            extra={"max": parse_duration("366d")},
+        ),
+    ] = parse_duration("30m")
+    kept: Annotated[
+        int,
+        Meta(ge=1, le=1000, description="How many snapshots of each partition stay."),
+    ] = 2
+
+
 class LimitsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one client or one partition may take."""
 

@@ -1,9 +1,12 @@
 """The node's engine as admin REST looks at it."""
 
+import msgspec
+
 from ..core.clock import Clock
 from ..core.ids import LogId
 from ..log.logs import Logs
 from ..partition_processor.manager import PartitionManager
+from ..partition_processor.snapshots.service import Snapshots
 from ..partition_processor.status import PartitionDetail, PartitionStatus
 from .engine import NodeEngine
 
@@ -38,6 +41,11 @@ class NodeView:
         """The partitions of this node and the deployments it knows."""
         return self._engine.manager
 
+    @property
+    def snapshots(self) -> Snapshots:
+        """The snapshots of this node's partitions."""
+        return self._engine.snapshots
+
     def time_ns(self) -> int:
         """Wall clock of this node, nanoseconds since 1970."""
         return self._clock.time_ns()
@@ -48,9 +56,17 @@ class NodeView:
 
     def partition(self, partition: int) -> PartitionDetail | None:
         """One partition in full; None when this node has no such partition."""
-        return self._engine.manager.partition(partition)
+        detail = self._engine.manager.partition(partition)
+        last = self._engine.snapshots.last(partition)
+        if detail is None or last is None:
+            return detail
+        return msgspec.structs.replace(detail, snapshot=last.status())
 
     def durable_lsn(self, log: LogId) -> int:
         """The last LSN whose effect survives a crash; 0 for a log of no partition here."""
         processors = self._engine.manager.processors
         return processors[log].durable_lsn if log < len(processors) else 0
+
+    def archived_lsn(self, log: LogId) -> int | None:
+        """The last LSN whose effect is in a snapshot; None where none are taken."""
+        return self._engine.snapshots.archived_lsn(log)

@@ -15,6 +15,7 @@ from ..core.errors import PerdureError
 from ..core.metrics import Metrics
 from ..core.random import Random
 from ..core.retry import RetryPolicy
+from ..core.storage.files import Files, SystemFiles
 from ..core.storage.kv import KvStore
 from ..core.tasks import TaskScope
 from ..ingress.dispatcher import Dispatcher
@@ -32,6 +33,9 @@ from ..partition_processor.log_trimmer import LogTrimmer
 from ..partition_processor.machine import RecordFailedError
 from ..partition_processor.manager import PartitionManager
 from ..partition_processor.processor import PartitionProcessor
+from ..partition_processor.snapshots.directory import DirectoryRepository
+from ..partition_processor.snapshots.manifest import ClusterName
+from ..partition_processor.snapshots.service import Snapshots, SnapshotSettings
 from .bundle import write_bundle
 from .identity import confirm_identity
 from .options import NodeOptions
@@ -48,6 +52,7 @@ class NodeEngine:
         dispatcher: takes requests from front doors.
         logs: the partitions' logs.
         writer: the log's writer.
+        snapshots: of the partitions.
         failure: why the engine stopped by itself, None while it works.
     """
 
@@ -61,6 +66,7 @@ class NodeEngine:
         metrics: Metrics,
         on_failure: Callable[[PerdureError], None],
         make_sync_runner: Callable[[str], SyncRunner] | None = None,
+        files: Files | None = None,
     ) -> None:
         """Build everything; must be called on the event loop's thread, with the loop running.
 
@@ -69,6 +75,7 @@ class NodeEngine:
             on_failure: called once when the engine cannot go on; nothing is acknowledged any more.
             make_sync_runner: gives what syncs the store of a name beside the loop; a thread each
                 unless given.
+            files: where snapshots are kept; the system's unless given.
         """
         self._options = options
         self._clock = clock
@@ -119,6 +126,9 @@ class NodeEngine:
             self._close_stores()
             raise
         self.logs = self._make_logs(loop)
+        self.snapshots = self._make_snapshots(
+            loop, make_sync_runner("store"), SystemFiles() if files is None else files
+        )
         self._trimmer = self._make_trimmer(loop, make_sync_runner("store"))
         self._silence = SilenceWatch(self.manager.invoker, loop)
         self.reception = WorkerReception(
@@ -154,6 +164,26 @@ class NodeEngine:
             on_turn=self.manager.finish_turn,
         )
 
+    def _make_snapshots(
+        self, loop: asyncio.AbstractEventLoop, runner: SyncRunner, files: Files
+    ) -> Snapshots:
+        options = self._options.snapshots
+        return Snapshots(
+            repository=DirectoryRepository(options.directory, files) if options.directory else None,
+            settings=SnapshotSettings(
+                interval_records=options.interval_records,
+                interval_ns=int(options.interval),
+                kept=options.kept,
+            ),
+            store=self._partition_store,
+            node=self._options.node.name,
+            loop=loop,
+            clock=self._clock,
+            random=self._random,
+            scope=self._scope,
+            runner=runner,
+        )
+
     def _make_trimmer(self, loop: asyncio.AbstractEventLoop, sync_runner: SyncRunner) -> LogTrimmer:
         log_store = self._log_store
         return LogTrimmer(
@@ -164,6 +194,7 @@ class NodeEngine:
             scope=self._scope,
             interval_ns=int(self._options.log.trim_interval),
             keep_records=self._options.log.keep_records,
+            archived_lsn=self.snapshots.archived_lsn,
             on_failure=self._fail,
             reclaim=lambda: log_store.reclaim(b"", b"\xff"),
         )
@@ -174,7 +205,7 @@ class NodeEngine:
         Raises PerdureError, before anything was changed if the stores are not this node's.
         """
         options = self._options
-        await confirm_identity(
+        identity = await confirm_identity(
             self._metadata,
             base_dir=options.node.base_dir,
             cluster=options.node.cluster,
@@ -182,9 +213,11 @@ class NodeEngine:
             partition_count=options.partitions.count,
             random=self._random,
         )
-        await self.manager.start(self.logs)
+        await self.snapshots.open(ClusterName(identity.cluster, identity.fingerprint))
+        await self.manager.start(self.logs, self.snapshots)
         self._silence.start()
         self._trimmer.start()
+        self.snapshots.start(self.manager.processors)
 
     def _fail(self, error: PerdureError) -> None:
         if self.failure is None:
@@ -221,6 +254,7 @@ class NodeEngine:
         """Do nothing more; whoever still waits is told `error`. `close` follows."""
         self._silence.stop()
         self._trimmer.stop()
+        self.snapshots.stop()
         self.manager.stop(error)
         self._scope.cancel()
 

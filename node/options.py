@@ -17,6 +17,7 @@ from ..core.sections import (
     PartitionsSection,
     RetentionSection,
     RetrySection,
+    SnapshotsSection,
 )
 
 
@@ -27,6 +28,7 @@ class NodeOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     listen: ListenSection = ListenSection()
     partitions: PartitionsSection = PartitionsSection()
     log: LogSection = LogSection()
+    snapshots: SnapshotsSection = SnapshotsSection()
     limits: LimitsSection = LimitsSection()
     retry: RetrySection = RetrySection()
     retention: RetentionSection = RetentionSection()

@@ -84,6 +84,9 @@ class NodeServer:
                 raise engine.failure
             self.metrics.set_partition_source(engine.manager.partitions)
             self.metrics.set_log_source(engine.logs.opened)
+            self.metrics.set_snapshot_source(
+                engine.snapshots.figures, lambda: engine.snapshots.failures
+            )
             await self._open_doors(engine)
             lag.start()
             self.ready.set()

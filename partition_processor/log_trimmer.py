@@ -1,7 +1,8 @@
 """Keeping the logs of one node short: what the partition store holds durably, the log may forget.
 
 Order matters: read how far each partition has been applied and written, sync the store, and only
-then trim up to what was read. A crash at any point leaves a log that reaches back far enough.
+then trim up to what was read. A crash at any point leaves a log that reaches back far enough. Where
+snapshots are taken, what no snapshot has stays too: a partition is built anew from the two.
 """
 
 from asyncio import AbstractEventLoop, Task, TimerHandle
@@ -43,6 +44,7 @@ class LogTrimmer:
         scope: TaskScope,
         interval_ns: int,
         keep_records: int,
+        archived_lsn: Callable[[int], int | None],
         on_failure: Callable[[PerdureError], None],
         reclaim: Callable[[], None],
     ) -> None:
@@ -53,6 +55,7 @@ class LogTrimmer:
             sync_runner: syncs it beside the event loop.
             interval_ns: between the end of one round and the next.
             keep_records: so many of each log stay for people to look into.
+            archived_lsn: how far snapshots have a partition; None where none are taken.
             on_failure: the store failed.
             reclaim: gives the space of trimmed records back; called beside the event loop.
         """
@@ -63,8 +66,10 @@ class LogTrimmer:
         self._scope = scope
         self._interval_seconds = interval_ns / 1e9
         self._keep_records = keep_records
+        self._archived_lsn = archived_lsn
         self._on_failure = on_failure
         self._reclaim = reclaim
+        self._archived_before: list[int | None] = [None for _ in processors]
         self._trimmed = 0
         self._timer: TimerHandle | None = None
         self._task: Task[None] | None = None
@@ -84,9 +89,12 @@ class LogTrimmer:
 
     def _round(self) -> None:
         written = [(processor, processor.written_lsn) for processor in self._processors]
-        if all(processor.durable_lsn == lsn for processor, lsn in written):
+        unchanged = all(processor.durable_lsn == lsn for processor, lsn in written)
+        archived = [self._archived_lsn(processor.partition) for processor in self._processors]
+        if unchanged and archived == self._archived_before:
             self.start()  # Nothing has happened since the last round.
             return
+        self._archived_before = archived
 
         def synced(result: int | StorageError) -> None:
             if self._stopped:
@@ -115,6 +123,9 @@ class LogTrimmer:
             if many:
                 target = max(target, segments[-self.SEGMENTS_KEPT].base_lsn - 1)
             target = min(target, processor.durable_lsn)
+            archived_lsn = self._archived_lsn(processor.partition)
+            if archived_lsn is not None:
+                target = min(target, archived_lsn)
             try:
                 before = _trim_point(log)
                 if target - before >= (1 if many else self.RECORDS_MIN):

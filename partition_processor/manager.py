@@ -30,6 +30,7 @@ from .minting import Minter
 from .processor import PartitionProcessor
 from .records import Deliver
 from .schema_value import decode_schema, encode_schema
+from .snapshots.service import Snapshots
 from .status import PartitionDetail, PartitionStatus
 from .tables import keys
 from .timers import Timers
@@ -116,16 +117,19 @@ class PartitionManager:
             for number in range(partition_count)
         ]
 
-    async def start(self, logs: Logs) -> None:
-        """Claim, replay and announce every partition; on return all of them lead or have stopped.
+    async def start(self, logs: Logs, snapshots: Snapshots) -> None:
+        """Claim, restore where need be, replay and announce every partition.
 
-        Raises what logs, metadata and stores raise.
+        On return all of them lead or have stopped. Raises what logs, metadata and stores raise.
         """
         await self._load_schema()
         for processor in self.processors:
             epoch = await claim_leadership(self._metadata, processor.partition, self._node)
             log = await logs.open(LogId(processor.partition), create=True)
-            await self._shorten(log, processor.written_lsn)
+            await snapshots.prepare(processor, log)
+            if processor.role == "stopped":
+                continue
+            await self._shorten(log, processor.written_lsn, snapshots)
             await log.lead(epoch)
             await processor.open(log, epoch)
             while not await processor.replay_some():
@@ -140,7 +144,7 @@ class PartitionManager:
             # Not turn by turn: the announcements wait for a disk, and nobody is served meanwhile.
             await _pause(self._loop)
 
-    async def _shorten(self, log: VirtualLog, applied_lsn: int) -> None:
+    async def _shorten(self, log: VirtualLog, applied_lsn: int, snapshots: Snapshots) -> None:
         """Let old segments go before this start adds one more.
 
         A node that ends again and again before its first trim would fill the chain up, and then
@@ -150,8 +154,10 @@ class PartitionManager:
         if len(segments) <= 2 * LogTrimmer.SEGMENTS_KEPT:
             return
         self._store.sync()  # What was found in it may not have been synced before.
+        target = min(applied_lsn, segments[-LogTrimmer.SEGMENTS_KEPT].base_lsn - 1)
+        archived_lsn = snapshots.archived_lsn(log.log)
         try:
-            await log.trim(min(applied_lsn, segments[-LogTrimmer.SEGMENTS_KEPT].base_lsn - 1))
+            await log.trim(target if archived_lsn is None else min(target, archived_lsn))
         except (LogError, StorageCorruptError) as error:
             _log.warning("log not trimmed", partition=log.log, reason=str(error))
 

@@ -123,12 +123,9 @@ class PartitionProcessor:
         self._on_lead = on_lead
         self._invoker = invoker
         self._progress_row = keys.PROGRESS + own.first
+        self._store = store
         self.transaction = Transaction(store)
-        stored = store.get(self._progress_row)
-        progress = Progress() if stored is None else decode_progress(stored)
-        self._machine = Machine(self.transaction, progress, own)
-        # What opening the store found may not have been synced before; the first round does that.
-        self.written_lsn = progress.applied_lsn
+        self.read_progress()
         self.durable_lsn = 0
         self._retries = make_timers(self._retry_due)
         self.keeper = AttemptKeeper(
@@ -167,6 +164,14 @@ class PartitionProcessor:
         self.keeper.retry_due(invocation_id, failed_attempt)
 
     # Start ---------------------------------------------------------------------------------------
+
+    def read_progress(self) -> None:
+        """Begin where the store is: when it was opened, and once a snapshot was restored to it."""
+        stored = self._store.get(self._progress_row)
+        progress = Progress() if stored is None else decode_progress(stored)
+        self._machine = Machine(self.transaction, progress, self.own)
+        # What opening the store found may not have been synced before; the first round does that.
+        self.written_lsn = progress.applied_lsn
 
     async def open(self, log: VirtualLog, epoch: int) -> None:
         """Take the log, which this node leads under `epoch`.

@@ -21,14 +21,22 @@ def check_same_time(
             f"epoch {context.epoch}, but the log ends before LSN {tail_lsn} and the epoch claimed "
             f"is {epoch}: log, store and metadata are not of one time; restore them together"
         )
-    # Only the first segment can be trimmed in part. Who starts behind it need not look at it: a
-    # damaged record that nobody needs any more would be in the way.
-    chain = log.chain
-    starts_behind = chain.position_of(context.lsn + 1) > 0
-    trim_point = chain.first_lsn - 1 if starts_behind else log.trim_point_lsn
+    trim_point = trim_point_for(log, context.lsn)
     if trim_point > context.lsn:
         raise StorageCorruptError(
             f"partition {partition}: the store has applied LSN {context.lsn}, but the log "
             f"is trimmed up to LSN {trim_point}: the store is older than the log; "
             "restore them together"
         )
+
+
+def trim_point_for(log: VirtualLog, applied_lsn: int) -> int:
+    """How far a log is trimmed, as far as it matters to a store that has applied `applied_lsn`.
+
+    Raises StorageCorruptError.
+    """
+    # Only the first segment can be trimmed in part. Who starts behind it need not look at it: a
+    # damaged record that nobody needs any more would be in the way.
+    chain = log.chain
+    starts_behind = chain.position_of(applied_lsn + 1) > 0
+    return chain.first_lsn - 1 if starts_behind else log.trim_point_lsn

@@ -26,6 +26,25 @@ class PartitionStatus(msgspec.Struct, frozen=True):
     error: str = ""
 
 
+class SnapshotStatus(msgspec.Struct, frozen=True):
+    """The newest snapshot of a partition that a node knows of.
+
+    Attributes:
+        lsn: the last one whose effect is in it.
+        digest: chained digest of everything applied by then, hex.
+        created_ns: when it was taken, nanoseconds since 1970.
+    """
+
+    name: str
+    lsn: int
+    epoch: int
+    digest: str
+    rows: int
+    bytes: int
+    node: str
+    created_ns: int
+
+
 class PartitionDetail(msgspec.Struct, frozen=True):
     """One partition in full, as ``perdure partitions inspect`` shows it.
 
@@ -35,6 +54,7 @@ class PartitionDetail(msgspec.Struct, frozen=True):
         digest: chained digest of everything applied, hex.
         running: attempts open on workers now.
         waiting_for_worker: invocations that no connected worker can take.
+        snapshot: the newest one; None when there is none, or none are taken.
     """
 
     status: PartitionStatus
@@ -43,3 +63,4 @@ class PartitionDetail(msgspec.Struct, frozen=True):
     digest: str
     running: int
     waiting_for_worker: int
+    snapshot: SnapshotStatus | None = None

@@ -16,6 +16,7 @@ from ..core.net.inproc import InProcListener, InProcNetwork, InProcTransport
 from ..core.options import Assignment
 from ..core.protocol.session import SESSION_SERVICE
 from ..core.random import Random, SystemRandom
+from ..core.storage.files import Files
 from ..core.storage.kv import KvStore
 from ..core.storage.memory import MemoryStore
 from ..core.tasks import TaskScope
@@ -53,12 +54,14 @@ class InProcessNode:
         stores: dict[str, KvStore] | None = None,
         clock: Clock | None = None,
         random: Random | None = None,
+        files: Files | None = None,
     ) -> None:
         """Prepare a node.
 
         Args:
             options: assignments such as ``partitions.count=1``.
             stores: of an earlier node; memory stores that are made on demand otherwise.
+            files: where snapshots are kept; the system's unless given.
         """
         assignments = [Assignment(*text.split("=", 1)) for text in options]
         self._options: NodeOptions = load_node_options(assignments=assignments)
@@ -68,6 +71,7 @@ class InProcessNode:
         self.metrics = Metrics()
         self.network = InProcNetwork()
         self._transport = InProcTransport(self.network)
+        self._files = files
         self._clock = clock or SystemClock()
         self._random = random or SystemRandom()
         self._scope = TaskScope("workers", on_failure=self._worker_failures.append)
@@ -84,6 +88,7 @@ class InProcessNode:
             random=self._random,
             metrics=self.metrics,
             on_failure=self.failures.append,
+            files=self._files,
         )
         await self.engine.start()
         self._listener = await self._transport.listen(

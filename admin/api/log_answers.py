@@ -65,6 +65,8 @@ class LogDetail(msgspec.Struct, frozen=True):
 
     Attributes:
         durable_lsn: how far the log may be trimmed: what this node has applied durably.
+        archived_lsn: how far it may be trimmed besides: what a snapshot has; None where none are
+            taken, and nothing waits for them.
     """
 
     log: int
@@ -73,6 +75,7 @@ class LogDetail(msgspec.Struct, frozen=True):
     trim_point: int
     records: int
     durable_lsn: int
+    archived_lsn: int | None
     segments: list[SegmentRow]
 
 

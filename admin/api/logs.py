@@ -123,6 +123,7 @@ class LogsApi:
             trim_point=trim_point,
             records=tail.lsn - 1 - trim_point,
             durable_lsn=self._view.durable_lsn(log.log),
+            archived_lsn=self._view.archived_lsn(log.log),
             segments=segments,
         )
 
@@ -205,6 +206,13 @@ class LogsApi:
                 f"log {log.log} may be trimmed up to LSN {durable}, not {body.lsn}: this node has "
                 "not stored durably what the records behind it did; give a lower LSN, or try "
                 "again after the next sync (option log.trim_interval)"
+            )
+        archived = self._view.archived_lsn(log.log)
+        if archived is not None and body.lsn > archived:
+            raise TrimRefusedError(
+                f"log {log.log} may be trimmed up to LSN {archived}, not {body.lsn}: no snapshot "
+                "has what the records behind it did; give a lower LSN, or take a snapshot first "
+                f"(perdure snapshots create --partition {log.log})"
             )
         before = log.trim_point_lsn
         return TrimAnswer(log.log, body.lsn, before, await log.trim(body.lsn))

@@ -94,6 +94,7 @@ def build_app() -> "typer.Typer":
     from .invocations import build_invocations
     from .logs import build_logs
     from .services import build_services
+    from .snapshots import build_snapshots
     from .state import build_state
 
     app = typer.Typer(
@@ -129,6 +130,7 @@ def build_app() -> "typer.Typer":
     group.command("inspect", help=partitions.INSPECT_HELP)(partitions.inspect_partition)
     app.add_typer(group, name="partitions")
     app.add_typer(build_logs(), name="logs")
+    app.add_typer(build_snapshots(), name="snapshots")
     app.add_typer(build_invocations(), name="invocations")
     app.add_typer(build_state(), name="state")
     app.add_typer(build_services(), name="services")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from .admin_client import ADMIN_DEFAULT, AdminOption, get
-from .output import Format, Output, print_json, print_table
+from .output import Format, Output, print_json, print_table, short_time
 
 if TYPE_CHECKING:
     from ...partition_processor.status import PartitionStatus
@@ -56,6 +56,7 @@ def inspect_partition(
 ) -> None:
     """Run the command."""
     from ...partition_processor.status import PartitionDetail
+    from ..api.times import time_text
 
     detail = get(admin, f"/partitions/{partition}", PartitionDetail)
     if output is Format.JSON:
@@ -75,8 +76,12 @@ def inspect_partition(
         "invocations": _counts(status),
         "running": str(detail.running),
         "waiting for a worker": str(detail.waiting_for_worker),
+        "snapshot": "-",
         "error": status.error or "-",
     }
+    if (last := detail.snapshot) is not None:
+        rows["snapshot"] = f"lsn {last.lsn}, {short_time(time_text(last.created_ns))}"
+        rows["snapshot digest"] = last.digest
     print_table(["FIELD", "VALUE"], [[name, value] for name, value in rows.items()])
 
 

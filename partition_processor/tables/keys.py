@@ -22,6 +22,7 @@ letter table          after the partition key              lifetime; what absenc
 ``o``  outbox         + destination u16, number u64       until the destination has taken it
 ``u``  outbox tails   + destination u16                   for ever; absent: nothing was ever sent
 ``r``  received       + source u16                        for ever; absent: nothing ever came
+``w``  restoring      nothing (first key of the range)     while a snapshot is being restored
 ====== ============== ==================================== =======================================
 
 Rows marked with + belong to the partition as a whole and lie under the first key of its range:
@@ -51,6 +52,25 @@ EXPIRY: Final = b"x"
 OUTBOX: Final = b"o"
 OUTBOX_TAILS: Final = b"u"
 RECEIVED: Final = b"r"
+RESTORING: Final = b"w"
+
+TABLES: Final = (
+    INVOCATIONS,
+    ACTIVE,
+    JOURNAL,
+    LOCKS,
+    INBOX,
+    STATE,
+    PROMISES,
+    EVENTS,
+    OWN_TIMERS,
+    TIMERS,
+    EXPIRY,
+    OUTBOX,
+    OUTBOX_TAILS,
+    RECEIVED,
+)
+"""All tables that make up a partition's state: what a snapshot holds, beside the progress row."""
 
 _LENGTH: Final = struct.Struct(">H")
 _ENTRY: Final = struct.Struct(">I")

@@ -3,6 +3,7 @@
 from perdure.core.ids import LogId
 from perdure.log.logs import Logs
 from perdure.partition_processor.manager import PartitionManager
+from perdure.partition_processor.snapshots.service import Snapshots
 from perdure.partition_processor.status import PartitionDetail, PartitionStatus
 
 STATUSES = [
@@ -27,6 +28,11 @@ class FakeView:
         """There is none to look at."""
         raise AssertionError("this view has no partition manager")
 
+    @property
+    def snapshots(self) -> Snapshots:
+        """There are none to look at."""
+        raise AssertionError("this view has no snapshots")
+
     def time_ns(self) -> int:
         """The beginning of time."""
         return 0
@@ -44,3 +50,7 @@ class FakeView:
     def durable_lsn(self, log: LogId) -> int:
         """Nothing is durable."""
         return 0
+
+    def archived_lsn(self, log: LogId) -> int | None:
+        """No snapshots are taken."""
+        return None

@@ -8,7 +8,8 @@ from .common import LogArgument, state_of
 
 HELP: Final = """Show one log with its segments.
 
-DURABLE is how far the log may be trimmed: what the node has applied and stored durably.
+DURABLE is how far the log may be trimmed: what the node has applied and stored durably. Where
+snapshots are taken, it may be trimmed no further than ARCHIVED, what the newest one has.
 
   perdure logs describe 3
 
@@ -27,13 +28,14 @@ def describe(
         print_json(detail)
         return
     print_table(
-        ["LOG", "STATE", "TRIMMED", "DURABLE", "TAIL", "RECORDS"],
+        ["LOG", "STATE", "TRIMMED", "DURABLE", "ARCHIVED", "TAIL", "RECORDS"],
         [
             [
                 str(detail.log),
                 state_of(detail.sealed),
                 str(detail.trim_point),
                 str(detail.durable_lsn),
+                "-" if detail.archived_lsn is None else str(detail.archived_lsn),
                 str(detail.tail_lsn),
                 str(detail.records),
             ]
