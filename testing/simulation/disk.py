@@ -175,6 +175,11 @@ class SimulationDisk(MemoryStore):
         """The disk as a new process finds it on a machine that went on: no write is gone."""
         return self._successor(super().reopen())
 
+    def replaced(self) -> "SimulationDisk":
+        """An empty disk in the place of this one, which is lost."""
+        self._trace.add(self.name, "is lost for good; there is a new disk")
+        return self._successor(MemoryStore())
+
     def _successor(self, store: MemoryStore) -> "SimulationDisk":
         successor = SimulationDisk(
             self.name,

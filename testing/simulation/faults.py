@@ -50,6 +50,10 @@ class Breakable(Protocol):
         """Lose a batch of the partition's log that it needs again, if there is one."""
         ...
 
+    def lose_store(self) -> None:
+        """Lose the disk of the partition store, and go on with an empty one."""
+        ...
+
     def start_worker(
         self, worker: SimulatedWorker, chance: Chance, deployment: str | None = None
     ) -> None:
@@ -61,9 +65,18 @@ class Faults:
     """Strikes at drawn times until its time is up; `heal` mends everything."""
 
     def __init__(
-        self, world: Breakable, chance: Chance, chosen: tuple[str, ...] | None = None
+        self,
+        world: Breakable,
+        chance: Chance,
+        chosen: tuple[str, ...] | None = None,
+        *,
+        store_may_be_lost: bool = False,
     ) -> None:
-        """Draw which kinds of faults this world has unless they are `chosen`, and how many."""
+        """Draw which kinds of faults this world has unless they are `chosen`, and how many.
+
+        Args:
+            store_may_be_lost: whether the partition store is lost for good, now and then.
+        """
         self._world = world
         self._chance = chance
         kinds: dict[str, Callable[[], None]] = {
@@ -84,6 +97,8 @@ class Faults:
         else:
             kinds[LOST_BATCH] = self._batch_lost
             self._kinds = [kinds[name] for name in chosen]
+        if store_may_be_lost:
+            self._kinds.append(self._store_lost)
         self._count = chance.between(1, 12) if self._kinds else 0
         self._restarts: list[asyncio.Task[Any]] = []
         self._timers: list[asyncio.TimerHandle] = []
@@ -145,6 +160,9 @@ class Faults:
         else:
             self._world.trace.add(disk.name, "the next write will fail")
             disk.fail_next_write()
+
+    def _store_lost(self) -> None:
+        self._world.lose_store()
 
     def _clock_jumps(self) -> None:
         world = self._world

@@ -1,14 +1,19 @@
 """One life of a simulated node: the real engine between simulated disks and a simulated network."""
 
+import tempfile
 from collections.abc import Callable, Coroutine
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, Final
 
 from ...core.errors import PerdureError
 from ...core.metrics import Metrics
+from ...core.options import Assignment
 from ...core.protocol.session import SESSION_SERVICE
+from ...core.storage.files import Files
 from ...ingress.errors import NotLeaderError
 from ...node.engine import NodeEngine
-from ...node.options import NodeOptions
+from ...node.options import NodeOptions, load_node_options
 from .chance import Chance
 from .disk import SimulationDisk, SimulationSyncRunner
 from .loop import SimulationClock
@@ -16,6 +21,43 @@ from .network import SimulationListener, SimulationNetwork
 
 NODE: Final = "node"
 NODE_ADDRESS: Final = "node:5122"
+SNAPSHOTS: Final = "/snapshots"
+
+
+@lru_cache(maxsize=64)
+def node_options(
+    sync_inline: str,
+    trim_interval: str,
+    inactivity_timeout: str,
+    abort_timeout: str,
+    snapshot_records: int = 0,
+) -> NodeOptions:
+    """The options of simulated nodes: one partition, short waits, patient retries.
+
+    Args:
+        snapshot_records: how many lie between two snapshots; 0 for no snapshots.
+    """
+    base_dir = Path(tempfile.gettempdir()) / "perdure-simulation"
+    return load_node_options(
+        assignments=[
+            Assignment(*text.split("=", 1))
+            for text in (
+                f"node.base_dir={base_dir}",
+                "partitions.count=1",
+                f"log.sync_inline={sync_inline}",
+                f"log.trim_interval={trim_interval}",
+                "log.keep_records=0",
+                f"snapshots.directory={SNAPSHOTS if snapshot_records else ''}",
+                f"snapshots.interval_records={snapshot_records}",
+                "snapshots.interval=300ms",
+                f"retry.inactivity_timeout={inactivity_timeout}",
+                f"retry.abort_timeout={abort_timeout}",
+                "retry.initial_interval=10ms",
+                "retry.max_interval=300ms",
+                "retry.max_attempts=1000000",
+            )
+        ]
+    )
 
 
 class SimulatedNode:
@@ -36,6 +78,7 @@ class SimulatedNode:
         clock: SimulationClock,
         chance: Chance,
         on_failure: Callable[["SimulatedNode", PerdureError], None],
+        files: Files | None = None,
         alter: Callable[["SimulatedNode"], None] | None = None,
     ) -> None:
         """Prepare; `alter` is called once the engine is built, before it starts."""
@@ -45,6 +88,7 @@ class SimulatedNode:
         self._clock = clock
         self._chance = chance
         self._on_failure = on_failure
+        self._files = files
         self._alter = alter
         self._listener: SimulationListener | None = None
         self.engine: NodeEngine | None = None
@@ -62,7 +106,11 @@ class SimulatedNode:
             metrics=Metrics(),
             on_failure=self._failed,
             make_sync_runner=self._make_sync_runner,
+            files=self._files,
         )
+        # A world lives for a second or two.
+        self.engine.snapshots.CHECK_SECONDS = 0.02  # type: ignore[misc]
+        self.engine.snapshots.RETRY_SECONDS = 0.1  # type: ignore[misc]
         # A world's logs are short; the product waits for more records before it trims.
         self.engine._trimmer.RECORDS_MIN = 1  # type: ignore[misc]
         if self._alter is not None:

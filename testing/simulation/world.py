@@ -1,31 +1,28 @@
 """A world: one node, its workers and its clients on one virtual clock, with faults by seed."""
 
 import asyncio
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Final
 
 from ...core.errors import PerdureError
-from ...core.options import Assignment
 from ...core.storage.kv import PutOrDelete
 from ...core.tasks import TaskScope
 from ...ingress.requests import Accepted, CallReply, Completed, PendingReply, SendReply
-from ...node.options import NodeOptions, load_node_options
 from .chance import Chance
 from .checkers import check_answer, check_survival
 from .clients import Client
 from .damage import Damage, lose_batch
 from .disk import SimulationDisk
 from .faults import DEPLOYMENTS, Faults
+from .files import SimulationFiles
 from .log_clients import LogClients
 from .log_life import RawLog
 from .loop import SimulationClock, SimulationLoop
 from .network import SimulationNetwork
-from .node import NODE, SimulatedNode
+from .node import NODE, SimulatedNode, node_options
 from .observer import LogObserver, LogRecord, durably_applied_lsn
 from .trace import Trace
 from .violation import InvariantViolation, require
@@ -51,6 +48,7 @@ class WorldOptions:
         fault_kinds: names of faults, see `faults.Faults`; None has each seed choose.
         abort_timeout: of the nodes; None has each seed choose.
         bare_log: whether there is a second log, which its clients use directly.
+        snapshots: whether snapshots are taken, and the partition store may be lost for good.
         end_ns: by when everything must be finished.
         alter_node: called with each node before it starts; tests break the product with it, to see
             that a world finds out.
@@ -62,33 +60,9 @@ class WorldOptions:
     fault_kinds: tuple[str, ...] | None = None
     abort_timeout: str | None = None
     bare_log: bool = True
+    snapshots: bool = False
     end_ns: int = END_NS
     alter_node: Callable[[SimulatedNode], None] | None = None
-
-
-@lru_cache(maxsize=64)
-def node_options(
-    sync_inline: str, trim_interval: str, inactivity_timeout: str, abort_timeout: str
-) -> NodeOptions:
-    """The options of simulated nodes: one partition, short waits, patient retries."""
-    base_dir = Path(tempfile.gettempdir()) / "perdure-simulation"
-    return load_node_options(
-        assignments=[
-            Assignment(*text.split("=", 1))
-            for text in (
-                f"node.base_dir={base_dir}",
-                "partitions.count=1",
-                f"log.sync_inline={sync_inline}",
-                f"log.trim_interval={trim_interval}",
-                "log.keep_records=0",
-                f"retry.inactivity_timeout={inactivity_timeout}",
-                f"retry.abort_timeout={abort_timeout}",
-                "retry.initial_interval=10ms",
-                "retry.max_interval=300ms",
-                "retry.max_attempts=1000000",
-            )
-        ]
-    )
 
 
 class World:
@@ -97,6 +71,7 @@ class World:
     Attributes:
         node: the node that is up or starting, None between two of its lives.
         disks: what the node stores on, by name.
+        files: what snapshots are kept on, of the same machine.
         history: what clients asked and were told.
         observer: sees the partition's log from outside.
         raw: a second log on the same disk, with nobody but its clients.
@@ -138,7 +113,9 @@ class World:
             character.pick(("20ms", "100ms", "10s")),
             character.pick(("20ms", "60s")) if options.abort_timeout is None else "20ms",
             options.abort_timeout or character.pick(("150ms", "1s", "10m")),
+            snapshot_records=character.pick((4, 15, 60)) if options.snapshots else 0,
         )
+        self.files = SimulationFiles()
         self.observer = LogObserver()
         app = make_app(loop, self.chance("steps"), self.trace)
         self.workers = [
@@ -214,6 +191,7 @@ class World:
                 clock=self.clock,
                 chance=self.chance(f"node/{self.lives}"),
                 on_failure=self._node_failed,
+                files=self.files,
                 alter=self.options.alter_node,
             )
             self.node = node
@@ -282,6 +260,8 @@ class World:
             name: disk.after_power_loss() if power else disk.after_restart()
             for name, disk in self.disks.items()
         }
+        if power:
+            self.files = self.files.crash(self.chance(f"files/{self.lives}"))
         waiting, self._waiting = self._waiting, {}
         for lose in waiting.values():
             lose()
@@ -299,6 +279,11 @@ class World:
         self.damage = lose_batch(disk, self.observer, chance, above_lsn=applied_lsn)
         if self.damage is not None:
             self.crash(power=True)
+
+    def lose_store(self) -> None:
+        """Lose the disk of the partition store, and go on with an empty one."""
+        self.crash(power=True)
+        self.disks["store"] = self.disks["store"].replaced()
 
     def _committed(self, node: SimulatedNode) -> list[LogRecord]:
         """What the node has told to be committed, as its disk shows it."""
@@ -449,7 +434,12 @@ class World:
         await self._until_known()
         clients = [self.scope.spawn(client.run(), name=client.name) for client in self.clients]
         raw_clients = self.raw_clients.begin() if self.raw_clients is not None else []
-        faults = Faults(self, self.chance("faults"), self.options.fault_kinds)
+        faults = Faults(
+            self,
+            self.chance("faults"),
+            self.options.fault_kinds,
+            store_may_be_lost=self.options.snapshots,
+        )
         if self.options.faults:
             await faults.run(FAULTS_NS, [*clients, *raw_clients])
         await faults.heal()

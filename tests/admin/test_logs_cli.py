@@ -78,7 +78,7 @@ def test_list_describe_and_tail_in_both_formats(on_node: OnNode) -> None:
         assert cells(heading)[:5] == ["LOG", "STATE", "TRIMMED", "TAIL", "RECORDS"]
         assert cells(row)[:7] == ["0", "open", "0", "4", "3", "2", "local"]
         lines = described.out.splitlines()
-        assert cells(lines[1]) == ["0", "open", "0", "3", "4", "3"]
+        assert cells(lines[1]) == ["0", "open", "0", "3", "-", "4", "3"]
         assert cells(lines[4])[:6] == ["2", "sealed", "1", "4", "-", "3"]
         assert cells(lines[5])[:6] == ["3", "open", "4", "4", "-", "0"]
         assert cells(tail.out.splitlines()[1]) == ["0", "3", "open", "4"]

@@ -74,6 +74,21 @@ def test_a_lost_batch_ends_in_an_error_that_names_its_place() -> None:
     assert told_by == {"log", "node"}
 
 
+SNAPSHOTS = WorldOptions(snapshots=True, bare_log=False)
+
+
+@pytest.mark.parametrize("first", range(FIRST_SEED, FIRST_SEED + SEEDS // 2, CHUNK))
+def test_every_promise_holds_where_stores_are_lost_and_built_anew(first: int) -> None:
+    """At the end the store is as a replay of the whole log makes it, however it came to be."""
+    reports = [run_seed(seed, SNAPSHOTS) for seed in range(first, first + CHUNK)]
+
+    failed = [(report.seed, report.detail) for report in reports if report.violated]
+    assert failed == []
+    lines = "\n".join(line for report in reports for line in report.lines)
+    for event in ("snapshot taken", "is lost for good", "snapshot restored"):
+        assert event in lines
+
+
 def test_a_world_without_faults_has_none() -> None:
     report = run_seed(1, WorldOptions(faults=False))
 

@@ -27,7 +27,7 @@ from perdure.partition_processor.snapshots.writer import SnapshotWriter
 from perdure.partition_processor.tables import keys
 from perdure.testing.simulation.files import SimulationFiles
 
-from ..support import Partition, add, answer, greet, identity, set_state
+from ..support import Partition, add, greet
 from .lab import CLUSTER, PLACE, Rows, archive_on, finish, grown, restore, take, writer_of
 
 
@@ -451,21 +451,3 @@ def test_every_table_is_in_a_snapshot_but_for_progress_and_mark() -> None:
 
     assert letters - set(keys.TABLES) == {keys.PROGRESS, keys.RESTORING}
     assert len(keys.TABLES) == len(set(keys.TABLES))
-
-
-# The digest ------------------------------------------------------------------------------------
-
-
-def counter(*, cleared: bool) -> Partition:
-    """An object with an entry, and whether another one was set and cleared."""
-    partition = Partition()
-    partition.apply(add(1))
-    partition.apply(answer(identity(1, "k"), set_state(b"a", b"1")))
-    if cleared:
-        partition.transaction.put_state(bytes(8), b"k", b"b", None)
-        partition.machine._digest = partition.transaction.commit_record(partition.machine._digest)
-    return partition
-
-
-def test_the_digest_has_deletes() -> None:
-    assert counter(cleared=True).digest != counter(cleared=False).digest
