@@ -46,7 +46,8 @@ class Situation(msgspec.Struct, frozen=True):
     @property
     def complete(self) -> bool:
         """Whether the store has something, and the log everything behind it."""
-        return self.applied_lsn > 0 and self.applied_lsn >= self.trim_point_lsn
+        reaches = self.applied_lsn > 0 and self.applied_lsn >= self.trim_point_lsn
+        return reaches and not self.interrupted
 
     @property
     def from_the_beginning(self) -> bool:

@@ -43,9 +43,12 @@ class SnapshotWriter:
         node: str,
         random_bits: int,
         created_ns: int,
-        file_bytes: int = FILE_BYTES,
+        file_bytes: int | None = None,
     ) -> None:
         """Fix the moment: on the loop, with no batch applied that is not written.
+
+        Args:
+            file_bytes: when a file is full, if not at `FILE_BYTES`.
 
         Raises SnapshotRefusedError when nothing was applied yet, or StorageError.
         """
@@ -58,7 +61,7 @@ class SnapshotWriter:
         self.lsn = progress.applied_lsn
         self._archive = archive
         self._own = own
-        self._file_bytes = file_bytes
+        self._file_bytes = file_bytes or FILE_BYTES
         self._name = snapshot_name(self.lsn, node, random_bits)
         self._scans: list[Iterator[tuple[bytes, bytes]]] | None = [
             store.scan(start, end) for start, end in partition_spans(own)

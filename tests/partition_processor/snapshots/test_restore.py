@@ -1,14 +1,16 @@
 """A node that starts: its partitions are restored from snapshots, replayed, or parked."""
 
+import msgspec
 import pytest
 
 from perdure.core.errors import PerdureError, StorageError
 from perdure.core.random import SeededRandom
 from perdure.core.storage.memory import MemoryStore
+from perdure.partition_processor.context import WHOLE
 from perdure.partition_processor.snapshots.errors import (
     ForeignSnapshotError,
 )
-from perdure.partition_processor.snapshots.restore import StoreRestore
+from perdure.partition_processor.snapshots.restore import Situation, StoreRestore
 from perdure.partition_processor.tables import keys
 from perdure.testing import InProcessNode
 
@@ -308,3 +310,37 @@ def test_a_directory_that_cannot_be_reached_stops_nobody_who_does_not_need_it() 
             assert "Input/output error" in first(node).error
 
     run(scenario)
+
+
+def test_a_restore_begins_and_ends_with_mark_and_progress_in_one_write() -> None:
+    writes: list[list[tuple[bytes, bytes | None]]] = []
+
+    class NotingStore(MemoryStore):
+        def write(self, operations: list[tuple[bytes, bytes | None]]) -> None:
+            writes.append(operations)
+            super().write(operations)
+
+    progress, mark = keys.PROGRESS + bytes(8), keys.RESTORING + bytes(8)
+    old = keys.STATE + bytes(8) + b"old"
+    store = NotingStore({progress: b"before", old: b"1"})
+    restore = StoreRestore(store, WHOLE)
+    restore.begin("name")
+    assert restore.interrupted
+    assert dict(store.scan(b"", b"\xff")) == {mark: b"name"}
+    restore.add([(old, b"2")])
+    restore.finish(b"after")
+
+    assert not restore.interrupted
+    assert dict(store.scan(b"", b"\xff")) == {progress: b"after", old: b"2"}
+    assert [{key for key, _ in write} for write in writes] == [
+        {mark, progress},
+        {old},
+        {mark, progress},
+    ]
+
+
+def test_a_store_that_says_it_is_being_restored_is_never_taken_as_it_is() -> None:
+    situation = Situation(0, 1, applied_lsn=5, interrupted=True, trim_point_lsn=3, tail_lsn=9)
+
+    assert not situation.complete
+    assert msgspec.structs.replace(situation, interrupted=False).complete
