@@ -10,6 +10,7 @@ from ...core.errors import PerdureError
 from .errors import ForeignSnapshotError, SnapshotCorruptError, SnapshotRepositoryError
 from .manifest import (
     CLUSTER,
+    DAMAGED,
     FORMAT,
     LATEST,
     METADATA,
@@ -93,7 +94,27 @@ class Archive:
             raise SnapshotCorruptError(
                 f"{where} is of the snapshot {manifest.name}: name its directory so"
             )
+        damaged = f"{partition_folder(partition)}/{name}/{DAMAGED}"
+        reason = self.repository.read(damaged, 0, METADATA_BYTES_MAX)
+        if reason is not None:
+            raise SnapshotCorruptError(
+                f"{reason.decode(errors='replace')} (found before; to have it tried again, remove "
+                f"{self.repository.place}/{damaged})"
+            )
         return manifest
+
+    def mark_damaged(self, manifest: Manifest, reason: str) -> None:
+        """Have a snapshot whose rows were found damaged count for nothing from now on.
+
+        Else the log would be trimmed up to it again.
+        """
+        folder = partition_folder(manifest.partition)
+        item = self.repository.write(f"{folder}/{manifest.name}/{DAMAGED}")
+        try:
+            item.write(reason.encode())
+            item.commit()
+        finally:
+            item.abandon()
 
     def complete(self, partition: int) -> tuple[list[Manifest], list[PerdureError]]:
         """A partition's snapshots, newest first, and what is wrong with those left out."""

@@ -6,6 +6,7 @@ Below the repository's root::
     partition-3/latest                          the newest one, by name
     partition-3/<lsn>-<node>-<random>/rows-1    rows, in files of bounded size
     partition-3/<lsn>-<node>-<random>/metadata  written last: without it there is no snapshot
+    partition-3/<lsn>-<node>-<random>/damaged   why it is not used any more, if somebody found out
 
 ``<lsn>`` has 20 digits, so that names sort by LSN; ``<node>`` is a hash of the node's name, by
 which a node knows what it left unfinished; ``<random>`` keeps apart what two nodes write at once.
@@ -26,6 +27,7 @@ FORMAT: Final = 1
 CLUSTER: Final = "cluster"
 LATEST: Final = "latest"
 METADATA: Final = "metadata"
+DAMAGED: Final = "damaged"
 METADATA_BYTES_MAX: Final = 4 * 1024 * 1024
 
 _Kind = TypeVar("_Kind", bound=msgspec.Struct)

@@ -6,8 +6,8 @@ node, and a failed restore stops its partition alone.
 """
 
 from asyncio import AbstractEventLoop, Future, Lock, TimerHandle
-from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 import structlog
@@ -26,6 +26,7 @@ from .archive import Archive
 from .errors import (
     ForeignSnapshotError,
     SnapshotAheadError,
+    SnapshotCorruptError,
     SnapshotRefusedError,
     SnapshotsOffError,
 )
@@ -33,10 +34,10 @@ from .manifest import ClusterName, Manifest
 from .reader import SnapshotReader
 from .repository import SnapshotRepository
 from .restore import Situation, StoreRestore, check_not_ahead, check_usable, missing
+from .step_runner import StepRunner
 from .writer import SnapshotWriter
 
 _log = structlog.get_logger("snapshots")
-_Result = TypeVar("_Result")
 
 _TAKES: Final = ("leader", "candidate")
 
@@ -105,7 +106,7 @@ class Snapshots:
         self._clock = clock
         self._random = random
         self._scope = scope
-        self._runner = runner
+        self._steps = StepRunner(loop, runner, self.place)
         self._archive: Archive | None = None
         self._claimed = False
         self._last: dict[int, Manifest] = {}
@@ -143,7 +144,7 @@ class Snapshots:
         if archive is None:
             raise SnapshotsOffError
         if not self._claimed:
-            await self._beside(archive.claim)
+            await self._steps.step(archive.claim)
             self._claimed = True
         return archive
 
@@ -160,33 +161,7 @@ class Snapshots:
             self._timer.cancel()
         if self._writer is not None:
             self._writer.abandon()
-        self._runner.close()
-
-    async def _beside(self, work: Callable[[], _Result]) -> _Result:
-        """Run something beside the loop. Cancelling leaves it running."""
-        if self._stopped:
-            raise SnapshotRefusedError("the node is shutting down")
-        future: Future[_Result] = self._loop.create_future()
-        results: list[_Result] = []
-        failures: list[BaseException] = []
-
-        def run() -> int:
-            try:
-                results.append(work())
-            except Exception as error:
-                failures.append(error)
-            return 0
-
-        def done(_: int | StorageError) -> None:
-            if future.done():
-                return
-            if failures:
-                future.set_exception(failures[0])
-            else:
-                future.set_result(results[0])
-
-        self._runner.run(run, done)
-        return await future
+        self._steps.stop()
 
     # Schedule ------------------------------------------------------------------------------------
 
@@ -295,7 +270,7 @@ class Snapshots:
             bytes=manifest.bytes,
         )
         try:
-            await self._beside(lambda: archive.remove_old(partition, self._settings.kept))
+            await self._steps.step(lambda: archive.remove_old(partition, self._settings.kept))
         except PerdureError as error:
             _log.warning("old snapshots not removed", partition=partition, reason=str(error))
         return manifest, True
@@ -303,7 +278,7 @@ class Snapshots:
     async def _timed_step(self, writer: SnapshotWriter) -> bool:
         """One step, and then as long a pause: serving has the interpreter for half of the time."""
         started_ns = self._clock.monotonic_ns()
-        complete = await self._beside(writer.step)
+        complete = await self._steps.step(writer.step)
         if not complete:
             waited: Future[None] = self._loop.create_future()
             seconds = (self._clock.monotonic_ns() - started_ns) / 1e9
@@ -353,7 +328,7 @@ class Snapshots:
             def look(partition: int = partition) -> tuple[list[Manifest], list[PerdureError]]:
                 return archive.complete(partition)
 
-            complete, wrong = await self._beside(look)
+            complete, wrong = await self._steps.step(look)
             found += complete
             problems += wrong
         return found, problems
@@ -405,7 +380,7 @@ class Snapshots:
         partition = situation.partition
         try:
             archive = await self._claim()
-            last = await self._beside(lambda: archive.latest(partition))
+            last = await self._steps.step(lambda: archive.latest(partition))
         except PerdureError as error:
             # The log is not trimmed until there is a new one.
             _log.error(
@@ -431,7 +406,7 @@ class Snapshots:
         partition = situation.partition
         try:
             archive = await self._claim()
-            found, problems = await self._beside(lambda: archive.complete(partition))
+            found, problems = await self._steps.step(lambda: archive.complete(partition))
         except PerdureError as error:
             return [error]
         for manifest in found:
@@ -444,8 +419,12 @@ class Snapshots:
                 raise
             except PerdureError as error:
                 problems.append(error)
+                if isinstance(error, SnapshotCorruptError):
+                    await self._mark_damaged(archive, manifest, error)
                 continue
             processor.read_progress()
+            # Of the newest one it was only the metadata that had been looked at.
+            self._last[partition] = manifest
             _log.info(
                 "snapshot restored",
                 partition=partition,
@@ -458,20 +437,36 @@ class Snapshots:
             return None
         return problems
 
+    async def _mark_damaged(
+        self, archive: Archive, manifest: Manifest, error: SnapshotCorruptError
+    ) -> None:
+        """Let nothing rest on a damaged snapshot: not the log's trim point, not the next start."""
+        last = self._last.get(manifest.partition)
+        if last is not None and last.name == manifest.name:
+            del self._last[manifest.partition]
+        try:
+            await self._steps.step(lambda: archive.mark_damaged(manifest, str(error)))
+        except PerdureError as failure:
+            _log.warning(
+                "snapshot not marked as damaged",
+                partition=manifest.partition,
+                reason=str(failure),
+            )
+
     async def _verify(self, reader: SnapshotReader) -> None:
         """Compare all checksums: nothing is cleared for a damaged snapshot."""
         steps = reader.verify()
-        while await self._beside(lambda: next(steps, _ENDED)) is not _ENDED:
+        while await self._steps.step(lambda: next(steps, _ENDED)) is not _ENDED:
             pass
 
     async def _load(self, reader: SnapshotReader, restore: StoreRestore) -> None:
         blocks = reader.blocks()
         restore.begin(reader.manifest.name)
-        while (rows := await self._beside(lambda: next(blocks, None))) is not None:
+        while (rows := await self._steps.step(lambda: next(blocks, None))) is not None:
             restore.add(rows)
         restore.finish(reader.manifest.progress)
         # A crash would begin again without it; the trimmer syncs before it trims.
-        await self._beside(self._store.sync)
+        await self._steps.begin(self._store.sync)
 
 
 _ENDED: Final = object()

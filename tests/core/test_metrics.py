@@ -58,6 +58,25 @@ def test_value_on_a_bound_counts_below_it() -> None:
     assert samples["perdure_event_loop_lag_seconds_bucket", (("le", "0.001"),)] == 1
 
 
+def test_snapshots_are_asked_at_scrape_time() -> None:
+    metrics = Metrics()
+    assert scrape(metrics)["perdure_snapshot_failures_total", ()] == 0
+    newest = [SimpleNamespace(partition=3, lsn=70, age_seconds=1.5)]
+    failures = [2]
+    metrics.set_snapshot_source(lambda: newest, lambda: failures[0])
+    first = scrape(metrics)
+    newest[0] = SimpleNamespace(partition=3, lsn=90, age_seconds=0.5)
+    failures[0] = 3
+    second = scrape(metrics)
+
+    label = (("partition", "3"),)
+    assert first["perdure_snapshot_lsn", label] == 70
+    assert first["perdure_snapshot_age_seconds", label] == 1.5
+    assert first["perdure_snapshot_failures_total", ()] == 2
+    assert second["perdure_snapshot_lsn", label] == 90
+    assert second["perdure_snapshot_failures_total", ()] == 3
+
+
 def test_partitions_are_asked_at_scrape_time() -> None:
     metrics = Metrics()
     partitions = [status(0, 2, {"running": 1, "completed": 5}), status(1, 0, {"running": 3})]

@@ -26,6 +26,7 @@ from perdure.partition_processor.lifecycle import lock
 from perdure.partition_processor.log_trimmer import LogTrimmer
 from perdure.partition_processor.minting import Minter
 from perdure.partition_processor.pending import pending_effects
+from perdure.partition_processor.snapshots.service import Snapshots
 from perdure.partition_processor.tables.invocations import Invocation
 from perdure.testing.simulation import WorldOptions
 from perdure.testing.simulation.faults import LOST_BATCH
@@ -131,6 +132,12 @@ def trim_past_the_durable_lsn(patch: pytest.MonkeyPatch) -> WorldOptions:
     return WorldOptions()
 
 
+def trim_past_the_snapshot(patch: pytest.MonkeyPatch) -> WorldOptions:
+    """The log is trimmed up to what the store has durably, as if the store could not be lost."""
+    patch.setattr(Snapshots, "archived_lsn", lambda _self, _partition: None)
+    return WorldOptions(snapshots=True)
+
+
 def snapshot_not_frozen(patch: pytest.MonkeyPatch) -> WorldOptions:
     """What a superseded attempt proposes is taken for as current as the leader itself."""
 
@@ -219,6 +226,7 @@ BREAKAGES: dict[str, Breakage] = {
     "gap accepted by the sequencer": gap_accepted_by_the_sequencer,
     "gap accepted by all": gap_accepted_by_all,
     "trim past the durable LSN": trim_past_the_durable_lsn,
+    "trim past the snapshot": trim_past_the_snapshot,
     "snapshot not frozen": snapshot_not_frozen,
     "floor not set": floor_not_set,
     "metadata not synced": metadata_not_synced,

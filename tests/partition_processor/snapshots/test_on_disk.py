@@ -117,7 +117,7 @@ def test_a_bit_that_flips_in_a_file_is_found_at_the_start(tmp_path: Path) -> Non
         async with node_in(tmp_path) as node:
             # The log has it all.
             assert digest(node) == before
-            assert node.engine.snapshots.last(0) == manifest
+            assert node.engine.snapshots.last(0) is None, manifest.name
 
     asyncio.run(scenario())
 

@@ -28,6 +28,7 @@ from .machine import (
     run,
     snapshot,
     trimmed,
+    until_durable,
 )
 
 
@@ -132,6 +133,7 @@ def test_a_restore_reads_nothing_that_its_checksum_does_not_vouch_for() -> None:
     async def scenario(machine: Machine) -> None:
         manifest, _ = await grown(machine)
         path = f"{PLACE}/partition-0/{manifest.name}/rows-1"
+        mark = f"{PLACE}/partition-0/{manifest.name}/damaged"
         for place in (3, 4, 20, manifest.files[0].bytes - 1):
             machine.files.damage(path, place)
             machine.wipe()
@@ -142,9 +144,15 @@ def test_a_restore_reads_nothing_that_its_checksum_does_not_vouch_for() -> None:
                 assert path in error
                 assert f"its metadata says {manifest.files[0].checksum}" in error
             machine.files.damage(path, place)
+            machine.files.remove(mark)
         machine.files.cut(path, 100)
         async with machine.node(ONE, *TAKES) as node:
             assert "it was cut off" in first(node).error
+        # What was found once is said again without a look.
+        async with machine.node(ONE, *TAKES) as node:
+            assert "it was cut off" in first(node).error
+            assert f"remove {mark}" in first(node).error
+        machine.files.remove(mark)
         machine.files.remove(path)
         async with machine.node(ONE, *TAKES) as node:
             assert "is not there" in first(node).error
@@ -168,6 +176,7 @@ def test_damage_between_the_two_readings_is_found_too(monkeypatch: pytest.Monkey
             async with machine.node(ONE, *TAKES) as node:
                 assert "has checksum" in first(node).error
         machine.files.damage(path, manifest.files[0].bytes - 1)
+        machine.files.remove(f"{PLACE}/partition-0/{manifest.name}/damaged")
         async with machine.node(ONE, *TAKES) as node:
             assert first(node).leading
 
@@ -182,16 +191,40 @@ def test_an_older_snapshot_is_used_while_the_log_reaches_back_to_it() -> None:
             newer = await snapshot(node)
             await busy(node, 5)
             before = digest(node)
+        backup = {name: store.reopen() for name, store in machine.stores.items()}
         path = f"{PLACE}/partition-0/{newer.name}/rows-1"
         machine.files.damage(path, 30)
         machine.wipe()
-        async with machine.node(ONE, *TAKES) as node:
+        async with machine.node(ONE, TRIMS, *TAKES) as node:
             assert older.lsn < newer.lsn
             assert digest(node) == before
-
-        # Trimmed up to the newer one, nothing leads from the older one to the log's end.
+            # The damaged one counts for nothing any more: the log stays as far as it is needed.
+            assert node.engine.snapshots.archived_lsn(0) == older.lsn
+            await until_durable(node)
+            found, problems = await node.engine.snapshots.list_complete([0])
+            assert found == [older]
+            assert path in str(problems[0])
         async with machine.node(ONE, TRIMS, *TAKES) as node:
-            await trimmed(node, newer.lsn)
+            await until_durable(node)
+            assert node.engine.snapshots.archived_lsn(0) == 0
+            log = first(node).log
+            assert log is not None
+            assert log.trim_point_lsn == older.lsn
+        machine.wipe()
+        async with machine.node(ONE, *TAKES) as node:
+            assert digest(node) == before
+            third = await snapshot(node)
+            assert node.engine.snapshots.archived_lsn(0) == third.lsn
+
+        # Had the log been trimmed up to the damaged one, nothing would lead to its end.
+        machine.stores = backup
+        machine.files.remove(f"{PLACE}/partition-0/{newer.name}/damaged")
+        machine.files.remove(f"{PLACE}/partition-0/{third.name}/metadata")
+        machine.files.remove(f"{PLACE}/partition-0/latest")
+        async with machine.node(ONE, *TAKES) as node:
+            log = first(node).log
+            assert log is not None
+            await log.trim(newer.lsn)
         machine.wipe()
         async with machine.node(ONE, *TAKES) as node:
             assert first(node).role == "stopped"

@@ -1,20 +1,27 @@
 """A running node: snapshots are taken on schedule, and logs are trimmed behind them."""
 
 import asyncio
+import threading
+from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
 
+from perdure.core.storage.memory import MemoryStore
 from perdure.log import Record, VirtualLog
 from perdure.partition_processor.snapshots.errors import (
     SnapshotRefusedError,
+    SnapshotRepositoryError,
     SnapshotsOffError,
 )
 from perdure.partition_processor.snapshots.service import Snapshots
+from perdure.partition_processor.snapshots.step_runner import StepRunner
 from perdure.partition_processor.snapshots.writer import SnapshotWriter
 from perdure.testing import InProcessNode
+from perdure.testing.simulation.files import SimulationFiles
 
-from .lab import PLACE
+from ..support import Partition, greet
+from .lab import PLACE, archive_on, writer_of
 from .machine import ONE, TAKES, TRIMS, Machine, busy, first, run, snapshot, trimmed, until_durable
 
 # Trimming --------------------------------------------------------------------------------------
@@ -195,8 +202,11 @@ def test_a_node_that_stops_gives_its_snapshot_up(monkeypatch: pytest.MonkeyPatch
             async with machine.node(ONE, *TAKES) as node:
                 await busy(node, 5)
                 task = asyncio.ensure_future(node.engine.snapshots.create(first(node)))
-                while node.engine.snapshots._writer is None:
+                while (writer := node.engine.snapshots._writer) is None:
                     await asyncio.sleep(0)
+                node.engine.snapshots.stop()
+                # At once: the store is closed next, and must not be read by then.
+                assert writer._scans is None
             with pytest.raises(SnapshotRefusedError):
                 await task
         async with machine.node(ONE, *TAKES) as node:
@@ -207,3 +217,58 @@ def test_a_node_that_stops_gives_its_snapshot_up(monkeypatch: pytest.MonkeyPatch
         assert all(manifest.name in path for path in machine.files.paths() if "rows" in path)
 
     run(scenario)
+
+
+def test_a_snapshot_that_is_given_up_waits_for_the_rows_that_are_being_read() -> None:
+    reading, go_on = threading.Event(), threading.Event()
+
+    class SlowStore(MemoryStore):
+        def scan(
+            self, start: bytes, end: bytes, *, reverse: bool = False
+        ) -> Iterator[tuple[bytes, bytes]]:
+            for row in super().scan(start, end, reverse=reverse):
+                reading.set()
+                go_on.wait()
+                yield row
+
+    partition = Partition(SlowStore())
+    partition.apply(greet(1))
+    writer = writer_of(archive_on(SimulationFiles()), partition)
+    thread = threading.Thread(target=writer.step)
+    thread.start()
+    reading.wait()
+    ending = threading.Thread(target=writer.abandon)
+    ending.start()
+    ending.join(0.05)
+    assert ending.is_alive()
+    go_on.set()
+    ending.join()
+    thread.join()
+
+    assert writer._scans is None
+
+
+def test_a_directory_that_hangs_keeps_nobody_from_starting(monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = threading.Event()
+
+    class HangingFiles(SimulationFiles):
+        def read(self, path: str, offset: int, size: int) -> bytes | None:
+            go_on.wait()
+            return super().read(path, offset, size)
+
+    async def scenario(machine: Machine) -> None:
+        machine.files = HangingFiles()
+        monkeypatch.setattr(StepRunner, "STEP_SECONDS_MAX", 0.02)
+        async with machine.node(ONE, *TAKES) as node:
+            await busy(node, 1)
+            with pytest.raises(SnapshotRepositoryError, match=r"no answer within 0\.02 s"):
+                await snapshot(node)
+            assert node.engine.snapshots.archived_lsn(0) == 0
+            go_on.set()
+            monkeypatch.undo()
+            assert (await snapshot(node)).rows > 0
+
+    try:
+        run(scenario)
+    finally:
+        go_on.set()
