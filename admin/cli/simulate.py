@@ -25,6 +25,10 @@ Each seed is one world; the same seed always does the same. Exit code 1 when a p
 
   perdure sim --seed 4711
 
+With --snapshots the worlds take snapshots, and lose the partition store for good now and then.
+
+  perdure sim --snapshots --seeds 1000
+
 With --histories the worlds are smaller and many times faster: handlers, retries, cancellations,
 crashes and locks in any order, without network and disk.
 
@@ -55,30 +59,32 @@ def sim(
     histories: Annotated[
         bool, typer.Option("--histories", help="Run generated histories, not whole worlds.")
     ] = False,
+    snapshots: Annotated[
+        bool, typer.Option("--snapshots", help="Run worlds that lose stores and have snapshots.")
+    ] = False,
 ) -> None:
     """Run the command."""
-    run = _runner(histories=histories)
+    if histories and snapshots:
+        raise typer.BadParameter("--histories have no snapshots: give one of the two")
+    run = _runner(histories=histories, snapshots=snapshots)
+    kind = " --histories" if histories else " --snapshots" if snapshots else ""
+    again = f"perdure sim{kind} --seed"
     if seed is not None:
-        raise typer.Exit(_run_one(run, seed, twice=twice, again=_again(histories=histories)))
+        raise typer.Exit(_run_one(run, seed, twice=twice, again=again))
     worlds = partial(run, twice=twice, keep_lines=TRACE_LINES)
     reports = _reports(worlds, range(first, first + seeds), jobs=jobs)
-    raise typer.Exit(
-        _run_many(reports, range(first, first + seeds), again=_again(histories=histories))
-    )
+    raise typer.Exit(_run_many(reports, range(first, first + seeds), again=again))
 
 
-def _runner(*, histories: bool) -> "Callable[..., Report]":
+def _runner(*, histories: bool, snapshots: bool) -> "Callable[..., Report]":
     if histories:
         from ...testing.histories.run import run_history_twice
 
         return run_history_twice
     from ...testing.simulation.run import run_seed_twice
+    from ...testing.simulation.world import WorldOptions
 
-    return run_seed_twice
-
-
-def _again(*, histories: bool) -> str:
-    return "perdure sim --histories --seed" if histories else "perdure sim --seed"
+    return partial(run_seed_twice, options=WorldOptions(snapshots=snapshots))
 
 
 def _run_one(run: "Callable[..., Report]", seed: int, *, twice: bool, again: str) -> int:

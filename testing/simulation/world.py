@@ -119,12 +119,7 @@ class World:
         self.observer = LogObserver()
         app = make_app(loop, self.chance("steps"), self.trace)
         self.workers = [
-            SimulatedWorker(
-                f"worker-{number}",
-                app,
-                network=self.network,
-                seed=seed,
-            )
+            SimulatedWorker(f"worker-{number}", app, network=self.network, seed=seed)
             for number in range(1, character.between(2, 3) + 1)
         ]
         self.maker = OperationMaker(loop, self.chance("operations"))

@@ -92,7 +92,9 @@ def test_process_prints_version_help_and_usage() -> None:
     assert "Traceback" not in wrong.stderr
 
 
-@pytest.mark.parametrize("name", ["server", "worker", "dev", "call", "send", "partitions"])
+@pytest.mark.parametrize(
+    "name", ["server", "worker", "dev", "call", "send", "partitions", "snapshots"]
+)
 def test_help_shows_every_command_with_an_example(command: Run, name: str) -> None:
     top = command("--help")
     own = command(name, "--help")

@@ -74,7 +74,7 @@ def test_a_lost_batch_ends_in_an_error_that_names_its_place() -> None:
     assert told_by == {"log", "node"}
 
 
-SNAPSHOTS = WorldOptions(snapshots=True, bare_log=False)
+SNAPSHOTS = WorldOptions(snapshots=True)
 
 
 @pytest.mark.parametrize("first", range(FIRST_SEED, FIRST_SEED + SEEDS // 2, CHUNK))
@@ -82,8 +82,12 @@ def test_every_promise_holds_where_stores_are_lost_and_built_anew(first: int) ->
     """At the end the store is as a replay of the whole log makes it, however it came to be."""
     reports = [run_seed(seed, SNAPSHOTS) for seed in range(first, first + CHUNK)]
 
-    failed = [(report.seed, report.detail) for report in reports if report.violated]
-    assert failed == []
+    failed = [
+        f"{report.detail}\nrun it again with: perdure sim --snapshots --seed {report.seed}"
+        for report in reports
+        if report.violated
+    ]
+    assert failed == [], "\n".join(failed)
     lines = "\n".join(line for report in reports for line in report.lines)
     for event in ("snapshot taken", "is lost for good", "snapshot restored"):
         assert event in lines
@@ -149,6 +153,14 @@ def test_command_prints_the_trace_of_one_seed(capsys: pytest.CaptureFixture[str]
     assert printed.startswith("      0.0")
     assert "starts, life 1" in printed
     assert "every promise held" in printed
+
+
+def test_command_runs_worlds_that_lose_stores(capsys: pytest.CaptureFixture[str]) -> None:
+    code = run(["sim", "--snapshots", "--seed", "4", "--twice"])
+
+    assert code == 0
+    assert "snapshot taken" in capsys.readouterr().out
+    assert run(["sim", "--snapshots", "--histories"]) == 2
 
 
 def test_command_runs_many_seeds(capsys: pytest.CaptureFixture[str]) -> None:
