@@ -13,6 +13,7 @@ from .errors import (
     FuturePositionError,
     LogError,
     LogletLostError,
+    NotSequencerError,
     TrimmedError,
     UnknownProviderError,
 )
@@ -23,6 +24,9 @@ READ_BYTES_MAX: Final = 1024 * 1024
 
 POLL_SECONDS: Final = 0.5
 """How long a change made by another process may stay unnoticed by who only waits."""
+
+_OF_ONE_PROCESS: Final = ("local", "memory")
+"""Kinds of loglets that only the process which has them can seal."""
 
 _SUCCESSOR_POLL_SECONDS: Final = 0.05
 """The same after the last segment was sealed alone: its successor is about to come."""
@@ -66,6 +70,11 @@ class ChainView:
     def sealed(self) -> bool:
         """Whether the log as a whole was sealed, as far as this process knows."""
         return self.chain.sealed_tail is not None
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes can seal the last segment: who leads may be deposed unnoticed."""
+        return self.chain.tail.kind not in _OF_ONE_PROCESS
 
     @property
     def trim_point_lsn(self) -> int:
@@ -209,3 +218,17 @@ class ChainView:
                 f"{', '.join(sorted(self._providers))}"
             )
         return provider
+
+    async def _seal_segment(self, segment: Segment) -> tuple[int, int]:
+        """Seal a segment's loglet; its final tail as LSN and its last record time."""
+        loglet = self._loglet(segment)
+        await loglet.seal()
+        state = await loglet.find_tail()
+        assert state.sealed, "a loglet is open after it was sealed"
+        return segment.lsn_of(state.offset), state.record_time_ns
+
+    def _not_sequencer(self) -> NotSequencerError:
+        return NotSequencerError(
+            f"log {self.log} is ordered by {self.chain.tail.params.sequencer or 'another process'} "
+            f"under epoch {self.chain.tail.params.epoch}: append there, or take the lead"
+        )

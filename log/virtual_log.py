@@ -22,7 +22,6 @@ from .errors import (
     ChainFullError,
     LogClosedError,
     LogError,
-    NotSequencerError,
     StaleEpochError,
     UnknownSegmentError,
 )
@@ -203,6 +202,18 @@ class VirtualLog(ChainView):
             assert self.chain.sealed_tail is not None
             return LogTail(self.chain.sealed_tail, True)
 
+    def resign(self) -> None:
+        """Order no appends any more, and tell nobody of commits; the segment stays as it is.
+
+        For who leads no longer: what is in flight may still be committed, and is then read like
+        anybody else's. A change of the chain that is under way goes on. `lead` begins anew.
+        """
+        sequencer, self._sequencer, self._led = self._sequencer, None, None
+        self._listener = None
+        self._on_open = self._on_sealed = self._on_closed = _nothing
+        if sequencer is not None:
+            sequencer.close(lost=False, reason="this process does not order the appends any more")
+
     @asynccontextmanager
     async def _exclusive(self) -> AsyncIterator[None]:
         """The chain lock; what was held back meanwhile is called for again, whatever happened."""
@@ -216,14 +227,6 @@ class VirtualLog(ChainView):
                 self._on_closed()
             else:
                 self.recover_soon()
-
-    async def _seal_segment(self, segment: Segment) -> tuple[int, int]:
-        """Seal a segment's loglet; its final tail as LSN and its last record time."""
-        loglet = self._loglet(segment)
-        await loglet.seal()
-        state = await loglet.find_tail()
-        assert state.sealed, "a loglet is open after it was sealed"
-        return segment.lsn_of(state.offset), state.record_time_ns
 
     async def _extend(self, epoch: int | None, kind: str | None) -> None:
         """With the lock held exclusively: a new last segment, ordered here."""
@@ -283,6 +286,8 @@ class VirtualLog(ChainView):
 
     def _committed(self, sequencer: Sequencer, batch: Batch) -> None:
         """A batch of a segment that is ordered here is durable."""
+        if sequencer is not self._sequencer:
+            return  # The lead was given up; whoever follows reads it.
         if sequencer.segment.lsn_of(batch.last_offset) < sequencer.committed_tail_lsn:
             return  # Read from the sealed loglet before the loglet came to tell of it.
         sequencer.committed(batch)
@@ -315,12 +320,6 @@ class VirtualLog(ChainView):
         if sequencer.committed_tail_lsn > known:
             self._on_turn()  # Before anything is enqueued that rests on it.
         sequencer.close(lost=lost, reason=reason)
-
-    def _not_sequencer(self) -> NotSequencerError:
-        return NotSequencerError(
-            f"log {self.log} is ordered by {self.chain.tail.params.sequencer or 'another process'} "
-            f"under epoch {self.chain.tail.params.epoch}: append there, or take the lead"
-        )
 
     # Appending -----------------------------------------------------------------------------------
 

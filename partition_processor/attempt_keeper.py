@@ -79,6 +79,7 @@ class AttemptKeeper:
     Attributes:
         attempts: by invocation.
         superseded: records of attempts that the log refused.
+        timers: wait for the next attempts; each reign of the partition's leader has its own.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class AttemptKeeper:
         self._transaction = transaction
         self._invoker = invoker
         self._resolver = resolver
-        self._timers = timers
+        self.timers = timers
         self._clock = clock
         self._random = random
 
@@ -135,11 +136,19 @@ class AttemptKeeper:
             if item.abort:
                 self._invoker.ask_to_stop(attempt)
 
-    def give_up_all(self) -> None:
-        """Nothing that attempts send counts any more: their workers have others to run."""
+    def give_up_all(self, applied_lsn: int | None = None) -> None:
+        """Nothing that attempts send counts any more: their workers have others to run.
+
+        With `applied_lsn` the partition may lead here again, and then runs the same attempts anew:
+        what these ones know ends there, so that the next announcement is in the way of whatever
+        their workers still send.
+        """
         attempts, self.attempts = self.attempts, {}
+        self._refused.clear()
         for attempt in attempts.values():
             attempt.over = True
+            if applied_lsn is not None:
+                attempt.freeze(applied_lsn + 1)
             self._invoker.ask_to_stop(attempt)
 
     # As the owner of attempts, for the invoker ---------------------------------------------------
@@ -256,7 +265,7 @@ class AttemptKeeper:
         )
         if attempt.attempt > attempt.invocation.attempt:
             # It was to start, while a record of the one before was on its way: decide anew.
-            self._timers.add(0, 0, attempt.invocation_id, attempt.invocation.attempt)
+            self.timers.add(0, 0, attempt.invocation_id, attempt.invocation.attempt)
             return
         self.superseded += 1
         _log.info(

@@ -8,6 +8,7 @@ import msgspec
 from ..core.errors import PerdureError
 from ..core.ids import InvocationId, invocation_id_text
 from .effects import Accepted, Answer, Done, StateChanged
+from .errors import InvocationNotFoundError
 from .records import KIND_WORKFLOW_RUN
 from .tables.invocations import STATUS_COMPLETED, Invocation
 
@@ -133,6 +134,26 @@ class Clients:
         else:
             self._waiting += 1
             self._waiters.setdefault(invocation_id, []).append(reply)
+
+    def attach(
+        self, invocation_id: InvocationId, invocation: Invocation | None, reply: InvokeReply
+    ) -> None:
+        """`wait_for`, where it exists. Raises InvocationNotFoundError."""
+        if invocation is None:
+            raise InvocationNotFoundError("not found")
+        self.wait_for(invocation_id, invocation, reply)
+
+    def attach_later(
+        self,
+        find: Callable[[InvocationId], Invocation | None],
+        invocation_id: InvocationId,
+        reply: InvokeReply,
+    ) -> None:
+        """`attach` to what `find` gives; `reply` gets the error."""
+        try:
+            self.attach(invocation_id, find(invocation_id), reply)
+        except InvocationNotFoundError as error:
+            reply(error)
 
     def proposed(self, proposed: Proposed, sequence: int) -> None:
         """An Invoke was put into the log as the leader's record of this number."""

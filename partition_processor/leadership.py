@@ -24,6 +24,12 @@ def claim_key(partition: PartitionId) -> str:
     return f"partition/{partition}/leader"
 
 
+async def read_claim(store: MetadataStore, partition: PartitionId) -> LeaderClaim | None:
+    """Who took which epoch of a partition last; None when nobody ever has. Linearizable."""
+    value = await store.get(claim_key(partition))
+    return None if value is None else _decode(value.value)
+
+
 async def claim_leadership(store: MetadataStore, partition: PartitionId, node: str) -> int:
     """Take the next epoch of a partition for `node` and give it.
 

@@ -115,8 +115,8 @@ class LogTrimmer:
     async def _trim(self) -> None:
         for processor in self._processors:
             log = processor.log
-            if log is None:
-                continue
+            if log is None or processor.role == "follower":
+                continue  # Who leads trims: others know less of who still needs what.
             target = log.committed_tail_lsn - 1 - self._keep_records
             segments = log.chain.segments
             many = len(segments) > self.SEGMENTS_KEPT

@@ -1,7 +1,9 @@
 """All partitions of this node: start, the end of each turn, and finding the one for a key."""
 
-from asyncio import AbstractEventLoop, Future
-from collections.abc import Callable
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from typing import Any
 
 import structlog
 
@@ -11,8 +13,7 @@ from ..core.ids import InvocationId, LogId, PartitionKey, partition_key_of, part
 from ..core.random import Random
 from ..core.storage.kv import KvStore, PutOrDelete
 from ..core.tasks import TaskScope
-from ..core.waiters import settle
-from ..log.errors import LogClosedError, LogError
+from ..log.errors import LogError
 from ..log.logs import Logs
 from ..log.virtual_log import VirtualLog
 from ..metadata.api import MetadataStore, VersionedValue
@@ -27,8 +28,11 @@ from .leadership import claim_leadership
 from .log_trimmer import LogTrimmer
 from .machine import RecordFailedError
 from .minting import Minter
+from .pauses import pause
 from .processor import PartitionProcessor
+from .read_barrier import ReadBarrier, leads_surely
 from .records import Deliver
+from .role_changes import Placement, RoleChanges, TrimmedHook
 from .schema_value import decode_schema, encode_schema
 from .snapshots.service import Snapshots
 from .status import PartitionDetail, PartitionStatus
@@ -55,6 +59,7 @@ class PartitionManager:
         scope: TaskScope,
         on_failure: Callable[[PerdureError], None],
         on_parked: Callable[[PartitionProcessor, RecordFailedError], None],
+        on_trimmed: TrimmedHook | None = None,
     ) -> None:
         """Read every partition's progress.
 
@@ -65,6 +70,7 @@ class PartitionManager:
             scope: for the rare work that waits, such as recovering a log.
             on_failure: the store failed; the node must stop.
             on_parked: a record cannot be applied; the rest goes on.
+            on_trimmed: a follower fell behind what its log still has; see `TrimmedHook`.
         """
         self._partition_count = partition_count
         self._node = node
@@ -96,8 +102,26 @@ class PartitionManager:
                 propose_now=processor.propose_now,
             )
 
-        self.processors = [
-            PartitionProcessor(
+        self._roles = roles = RoleChanges(
+            self,
+            partition_count=partition_count,
+            node=node,
+            metadata=metadata,
+            loop=loop,
+            clock=clock,
+            random=random,
+            scope=scope,
+            on_trimmed=on_trimmed,
+        )
+
+        def spawn_check(check: Coroutine[Any, Any, None]) -> None:
+            scope.spawn(check, name="read-barrier")
+
+        def make_barrier(processor: PartitionProcessor) -> ReadBarrier:
+            return ReadBarrier(partial(leads_surely, processor), spawn=spawn_check, loop=loop)
+
+        def make_processor(number: int) -> PartitionProcessor:
+            return PartitionProcessor(
                 partition_range(number, partition_count),
                 node=node,
                 store=store,
@@ -111,40 +135,77 @@ class PartitionManager:
                 carrier=self,
                 on_dirty=self._dirty.append,
                 on_parked=on_parked,
-                on_log_sealed=self._log_sealed,
+                on_log_sealed=roles.log_sealed,
                 on_lead=self._leads,
+                on_superseded=roles.superseded,
+                on_records_lost=roles.lost_records,
+                make_barrier=make_barrier,
             )
-            for number in range(partition_count)
-        ]
 
-    async def start(self, logs: Logs, snapshots: Snapshots) -> None:
+        self._snapshots: Snapshots | None = None
+        self._make_processor = make_processor
+        self.processors = [make_processor(number) for number in range(partition_count)]
+
+    async def start(
+        self,
+        logs: Logs,
+        snapshots: Snapshots | None = None,
+        placement: Mapping[int, Placement] | None = None,
+    ) -> None:
         """Claim, restore where need be, replay and announce every partition.
 
-        On return all of them lead or have stopped. Raises what logs, metadata and stores raise.
+        On return all of them lead or have stopped. With a placement, begin to move there instead,
+        and return at once; what it does not name is absent. Raises what logs, metadata and stores
+        raise.
         """
         await self._load_schema()
+        self._snapshots = snapshots
+        self._roles.logs = logs
+        if placement is not None:
+            self._roles.apply(placement)
+            return
+        self._roles.wants_all_to_lead()
         for processor in self.processors:
             epoch = await claim_leadership(self._metadata, processor.partition, self._node)
             log = await logs.open(LogId(processor.partition), create=True)
-            await snapshots.prepare(processor, log)
+            await self.prepare(processor, log)
             if processor.role == "stopped":
                 continue
-            await self._shorten(log, processor.written_lsn, snapshots)
-            await log.lead(epoch)
-            await processor.open(log, epoch)
-            while not await processor.replay_some():
-                self.finish_turn()
-                await _next_turn(self._loop)
-            self.finish_turn()
-            if processor.role != "stopped":
-                processor.announce()
+            await self._roles.take_lead(processor, log, epoch)
         while any(processor.role == "candidate" for processor in self.processors):
             if self._failed:
                 raise StorageError("the disk failed while the partitions started")
             # Not turn by turn: the announcements wait for a disk, and nobody is served meanwhile.
-            await _pause(self._loop)
+            await pause(self._loop, 0.001)
 
-    async def _shorten(self, log: VirtualLog, applied_lsn: int, snapshots: Snapshots) -> None:
+    async def prepare(self, processor: PartitionProcessor, log: VirtualLog) -> None:
+        """Restore a partition from a snapshot if the log alone does not lead to its end.
+
+        What can be built from neither is stopped. Raises what `Snapshots.prepare` does.
+        """
+        if self._snapshots is not None:
+            await self._snapshots.prepare(processor, log)
+
+    def apply_placement(self, placement: Mapping[int, Placement]) -> None:
+        """Have these partitions be absent, followers or leaders here; those not named stay.
+
+        May be called at any time after `start`, also while earlier changes are under way: the last
+        one wins. The same once more does nothing, but for one thing: where another node has taken
+        the lead since, ``leader`` asks for it back. So call it with each new placement, and not
+        again and again with an old one.
+
+        Who stops leading takes and acknowledges nothing more when this returns: whoever waits for
+        an answer has been told NotLeadingError, which is retryable.
+        """
+        if not self._failed:
+            self._roles.apply(placement)
+
+    def read_anew(self, partition: int) -> PartitionProcessor:
+        """Have an idle partition begin where the store is, as after a restart."""
+        processor = self.processors[partition] = self._make_processor(partition)
+        return processor
+
+    async def shorten(self, log: VirtualLog, applied_lsn: int) -> None:
         """Let old segments go before this start adds one more.
 
         A node that ends again and again before its first trim would fill the chain up, and then
@@ -155,24 +216,12 @@ class PartitionManager:
             return
         self._store.sync()  # What was found in it may not have been synced before.
         target = min(applied_lsn, segments[-LogTrimmer.SEGMENTS_KEPT].base_lsn - 1)
-        archived_lsn = snapshots.archived_lsn(log.log)
+        snapshots = self._snapshots
+        archived_lsn = None if snapshots is None else snapshots.archived_lsn(log.log)
         try:
             await log.trim(target if archived_lsn is None else min(target, archived_lsn))
         except (LogError, StorageCorruptError) as error:
             _log.warning("log not trimmed", partition=log.log, reason=str(error))
-
-    def _log_sealed(self, processor: PartitionProcessor) -> None:
-        self._scope.spawn(self._recover(processor), name=f"recover-log-{processor.partition}")
-
-    async def _recover(self, processor: PartitionProcessor) -> None:
-        """Go on in a new segment; a log that cannot, stops its partition."""
-        assert processor.log is not None
-        try:
-            await processor.log.recover()
-        except LogClosedError:
-            return  # The node stops already.
-        except PerdureError as error:
-            processor.lose(error)
 
     def finish_turn(self) -> None:
         """Write what this turn's commits came to, then carry out their effects."""
@@ -302,17 +351,3 @@ def partition_range(number: int, count: int) -> PartitionRange:
 def _range_start(number: int, count: int) -> int:
     """The first partition key of partition `number`; inverse of `ids.partition_of`."""
     return -(-(number << 64) // count)
-
-
-async def _pause(loop: AbstractEventLoop) -> None:
-    """Let a millisecond pass."""
-    waited: Future[None] = loop.create_future()
-    loop.call_later(0.001, settle, waited)
-    await waited
-
-
-async def _next_turn(loop: AbstractEventLoop) -> None:
-    """Let everything that is ready run once."""
-    turn: Future[None] = loop.create_future()
-    loop.call_soon(settle, turn)
-    await turn

@@ -1,8 +1,10 @@
 """One partition on this node: feeds committed records to the machine and, as leader, acts on them.
 
-Life: *replaying* what the log has beyond the store → *candidate*, its announcement on the way →
-*leader*. A record that cannot be applied *stops* this partition alone. Everything here runs on the
-event loop and nothing waits; the log's writer calls in with commits.
+Life: *absent*, or *follower* of a log that is led elsewhere → *replaying* what the log has beyond
+the store, with an epoch claimed → *candidate*, its announcement on the way → *leader* → *follower*
+again when it hands over or is deposed. A record that cannot be applied *stops* this partition
+alone. Everything here runs on the event loop and nothing waits; the log's writer calls in with
+commits, and who follows feeds what it reads (`role_changes`).
 """
 
 from collections.abc import Callable
@@ -25,14 +27,19 @@ from .call_resolver import CallResolver
 from .clients import Clients, InvokeReply, OperationReply, Proposed
 from .context import PartitionRange
 from .deployments import Targets
+from .describing import partition_detail, partition_status
 from .drivers import Drivers
+from .errors import InvocationNotFoundError as InvocationNotFoundError
+from .errors import NotLeadingError as NotLeadingError
 from .invoker.attempt import Attempt
 from .invoker.invoker import Invoker
+from .leader_effects import SupersededError, effect_table
 from .machine import Machine, RecordFailedError
 from .minting import Minter
 from .operations import Operation, keys_of
 from .pending import pending_effects
 from .proposals import Proposal, Proposals
+from .read_barrier import ReadBarrier
 from .records import (
     ANNOUNCE_LEADER,
     INVOKE,
@@ -47,25 +54,12 @@ from .same_time import check_same_time
 from .shipments import Carrier
 from .status import PartitionDetail, PartitionStatus
 from .tables import keys
-from .tables.invocations import STATUS_COMPLETED, STATUS_NAMES
+from .tables.invocations import STATUS_COMPLETED
 from .tables.progress import Progress, decode_progress, encode_progress
 from .timers import Timers
 from .transaction import Transaction
 
 _log = structlog.get_logger("partition")
-
-
-class NotLeadingError(PerdureError):
-    """The partition takes no requests here now."""
-
-    code = "PD0906"
-    retryable = True
-
-
-class InvocationNotFoundError(PerdureError):
-    """Nobody knows the invocation, or not any more."""
-
-    code = "PD0912"
 
 
 class PartitionProcessor:
@@ -75,6 +69,7 @@ class PartitionProcessor:
         log: the partition's log, None before `open`.
         written_lsn: the last LSN whose effect on the rows was given to the store.
         durable_lsn: the last LSN whose effect is known to survive a crash; set by `LogTrimmer`.
+        known_tail_lsn: where the log ended when a follower last looked; may trail the truth.
         transaction: the rows as applied so far, to be read between records.
         keeper: the attempts of its invocations.
         drivers: what moves its timers, messages and purges.
@@ -98,6 +93,9 @@ class PartitionProcessor:
         on_parked: Callable[["PartitionProcessor", RecordFailedError], None],
         on_log_sealed: Callable[["PartitionProcessor"], None],
         on_lead: Callable[["PartitionProcessor"], None],
+        on_superseded: Callable[["PartitionProcessor"], None],
+        on_records_lost: Callable[["PartitionProcessor"], None],
+        make_barrier: Callable[["PartitionProcessor"], ReadBarrier],
     ) -> None:
         """Read the progress from the store; `open` follows.
 
@@ -109,10 +107,14 @@ class PartitionProcessor:
             on_parked: called when a record cannot be applied.
             on_log_sealed: somebody else sealed the log's last segment: have it recovered.
             on_lead: this node leads the partition, and its log takes records, from now on.
+            on_superseded: an announcement of a higher epoch was applied: another node leads.
+            on_records_lost: the log goes on without records that this leader had numbered; it
+                must lead anew, under another epoch.
+            make_barrier: makes what reads wait at until it is certain that nobody else leads.
         """
         self.own = own
         self.partition = PartitionId(own.number)
-        self.role = "replaying"
+        self.role = "absent"
         self.error = ""
         self.epoch = 0
         self._node = node
@@ -127,6 +129,9 @@ class PartitionProcessor:
         self.transaction = Transaction(store)
         self.read_progress()
         self.durable_lsn = 0
+        self.known_tail_lsn = 0
+        self._make_timers = make_timers
+        self._make_drivers = make_drivers
         self._retries = make_timers(self._retry_due)
         self.keeper = AttemptKeeper(
             self,
@@ -142,23 +147,13 @@ class PartitionProcessor:
         self.log: VirtualLog | None = None
         self._on_log_sealed = on_log_sealed
         self._proposals: Proposals | None = None
+        self._on_superseded = on_superseded
+        self._on_records_lost = on_records_lost
+        self._barrier = make_barrier(self)
         self._open_tail_lsn = 0
         self._dirty = False
         self.clients = Clients()
-        self._run: dict[type, Callable[[Any], None]] = {
-            effect.Accepted: self._run_accepted,
-            effect.Done: self._run_done,
-            effect.StateChanged: self.clients.state_changed,
-            effect.StartAttempt: self.keeper.start,
-            effect.Notify: self.keeper.notify,
-            effect.EndAttempt: self.keeper.end,
-            effect.Answer: self._run_answer,
-            effect.ArmRetry: self._run_arm_retry,
-            effect.ArmTimer: self._run_arm_timer,
-            effect.Ship: self.drivers.shipments.add,
-            effect.Delivered: self._run_delivered,
-            effect.LeaderAnnounced: self._run_leader_announced,
-        }
+        self._run: dict[type, Callable[[Any], None]] = {}
 
     def _retry_due(self, invocation_id: InvocationId, failed_attempt: int) -> None:
         self.keeper.retry_due(invocation_id, failed_attempt)
@@ -180,9 +175,14 @@ class PartitionProcessor:
         """
         tail = (await log.find_tail()).lsn
         check_same_time(self.partition, self._machine.context, log, tail, epoch)
+        self.role = "replaying"
         self.log = log
         self.epoch = epoch
-        self._proposals = Proposals(log, epoch, lambda: self._machine.context.lsn)
+        context = self._machine.context
+        self._proposals = Proposals(log, epoch, lambda: context.lsn)
+        self._run = effect_table(
+            epoch, context, self.clients, self.keeper, self.drivers, self._retries, self._carrier
+        )
         self._open_tail_lsn = tail
 
     async def replay_some(self) -> bool:
@@ -211,8 +211,12 @@ class PartitionProcessor:
 
     def _log_opened(self) -> None:
         """The log takes records again after a reconfiguration."""
-        if self.role != "stopped" and self._proposals is not None:
-            self._proposals.send_held()
+        proposals = self._proposals
+        if self.role != "stopped" and proposals is not None:
+            if proposals.have_lost_records(self._machine.context):
+                self._on_records_lost(self)
+                return
+            proposals.send_held()
         if self.role == "leader":
             self._on_lead(self)
 
@@ -228,6 +232,39 @@ class PartitionProcessor:
             f"perdure logs reconfigure {self.partition}"
         )
 
+    # Following -----------------------------------------------------------------------------------
+
+    @property
+    def next_lsn(self) -> int:
+        """The first LSN that is not applied."""
+        return self._machine.context.lsn + 1
+
+    def follow(self, log: VirtualLog) -> None:
+        """Be a follower of the log; whoever reads it calls `committed`. Not while it leads."""
+        assert self.role in ("absent", "follower"), self.role
+        self.role = "follower"
+        self.log = log
+
+    def step_down(self, reason: str) -> None:
+        """Lead no more, nor try to: from here on nothing is taken, answered or told.
+
+        Whoever waits is told to try again; what is on its way to the log may still count.
+        """
+        if self.role not in ("replaying", "candidate", "leader"):
+            return
+        assert self.log is not None
+        self.role = "follower"
+        self.log.resign()
+        self._proposals = None
+        self._close_timers()
+        self.keeper.give_up_all(self._machine.context.lsn)
+        self._retries = self.keeper.timers = self._make_timers(self._retry_due)
+        self.drivers = self._make_drivers(self)
+        error = NotLeadingError(f"partition {self.partition} is not led here any more: {reason}")
+        _log.info("partition steps down", epoch=self.epoch, reason=error.message)
+        self._barrier.refuse(error)
+        self.clients.fail(error)
+
     # From the log --------------------------------------------------------------------------------
 
     def committed(self, item: LogBatch) -> None:
@@ -237,14 +274,14 @@ class PartitionProcessor:
         try:
             self._machine.apply_batch(item.batch, item.base_lsn)
         except RecordFailedError as error:
-            self._park(error)
+            self._stop_for(error)
+            self._on_parked(self, error)
+        except PerdureError as error:
+            self._stop_for(error)  # The store failed, half-way through a record.
+            raise
         if not self._dirty:
             self._dirty = True
             self._on_dirty(self)
-
-    def _park(self, error: RecordFailedError) -> None:
-        self._stop_for(error)
-        self._on_parked(self, error)
 
     def _stop_for(self, error: PerdureError) -> None:
         self._close_timers()
@@ -269,14 +306,22 @@ class PartitionProcessor:
         self.written_lsn = self._machine.context.lsn
         effects = self._machine.take_effects()
         if self.role == "leader":
-            for item in effects:
-                self._run[type(item)](item)
+            try:
+                for item in effects:
+                    self._run[type(item)](item)
+            except SupersededError:  # What follows is another leader's to carry out.
+                self._on_superseded(self)
+                return
             self.keeper.restart_refused()
             self.drivers.shipments.flush()
         elif self.role == "candidate":
             for item in effects:
-                if type(item) is effect.LeaderAnnounced and item.epoch == self.epoch:
-                    self._become_leader()
+                if type(item) is not effect.LeaderAnnounced or item.epoch < self.epoch:
+                    continue
+                if item.epoch > self.epoch:
+                    self._on_superseded(self)
+                    return
+                self._become_leader()
         if self.role == "stopped":
             self.clients.fail(NotLeadingError(f"partition {self.partition} stopped: {self.error}"))
 
@@ -288,33 +333,6 @@ class PartitionProcessor:
         self.drivers.start()
         _log.debug("partition leads", partition=self.partition, epoch=self.epoch)
         self._on_lead(self)
-
-    # Effects -------------------------------------------------------------------------------------
-
-    def _run_accepted(self, item: effect.Accepted) -> None:
-        if item.epoch == self.epoch:
-            self.clients.accepted(item)
-
-    def _run_done(self, item: effect.Done) -> None:
-        if item.epoch == self.epoch:
-            self.clients.done(item)
-
-    def _run_answer(self, item: effect.Answer) -> None:
-        self.clients.answered(item)
-        self.drivers.completed(item.invocation)
-
-    def _run_arm_retry(self, item: effect.ArmRetry) -> None:
-        record_time_ns = self._machine.context.record_time_ns
-        self._retries.add(item.due_ns, record_time_ns, item.invocation_id, item.attempt)
-
-    def _run_arm_timer(self, item: effect.ArmTimer) -> None:
-        self.drivers.timers.add(item, self._machine.context.record_time_ns)
-
-    def _run_delivered(self, item: effect.Delivered) -> None:
-        self._carrier.taken(item.source, self.own.number, item.last)
-
-    def _run_leader_announced(self, item: effect.LeaderAnnounced) -> None:
-        assert item.epoch <= self.epoch, "another leader announced itself on a log of one node"
 
     # To the log ----------------------------------------------------------------------------------
 
@@ -438,9 +456,23 @@ class PartitionProcessor:
         """
         self._check_takes()
         invocation = self.transaction.invocation(invocation_id)
-        if invocation is None:
-            raise InvocationNotFoundError("not found")
-        self.clients.wait_for(invocation_id, invocation, reply)
+        if invocation is not None and invocation.status != STATUS_COMPLETED:
+            # Its answer will be an effect of apply, and no read.
+            self.clients.wait_for(invocation_id, invocation, reply)
+        elif not self._barrier.needed(self.log):
+            self.clients.attach(invocation_id, invocation, reply)
+        else:
+            attach = partial(self.clients.attach_later, self.transaction.invocation)
+            self._barrier.read(partial(attach, invocation_id, reply), reply)
+
+    async def confirm_lead(self) -> None:
+        """Return once what is read here now is not older than this call.
+
+        For reads whose answers leave the node. Raises NotLeadingError. Cancelling is safe.
+        """
+        self._check_takes()
+        if self._barrier.needed(self.log):
+            await self._barrier.passed()
 
     def lose(self, error: PerdureError) -> None:
         """This node cannot lead the partition any more."""
@@ -465,29 +497,9 @@ class PartitionProcessor:
 
     def status(self) -> PartitionStatus:
         """How the partition is."""
-        progress = self._machine.progress()
-        committed = 0 if self.log is None else self.log.committed_tail_lsn
-        tail = max(progress.applied_lsn + 1, committed)
-        return PartitionStatus(
-            partition=self.partition,
-            node=self._node,
-            role=self.role,
-            leader_epoch=progress.epoch,
-            applied_lsn=progress.applied_lsn,
-            tail_lsn=tail,
-            lag=max(0, tail - 1 - progress.applied_lsn),
-            invocations=dict(zip(STATUS_NAMES, progress.counts, strict=True)),
-            error=self.error,
-        )
+        return partition_status(self, self._node, self._machine.progress())
 
     def detail(self) -> PartitionDetail:
         """The partition in full."""
         waiting = self._invoker.waiting_of(self.keeper)
-        return PartitionDetail(
-            status=self.status(),
-            key_first=int.from_bytes(self.own.first, "big"),
-            key_last=int.from_bytes(self.own.last, "big"),
-            digest=self._machine.progress().digest.hex(),
-            running=len(self.keeper.attempts) - waiting,
-            waiting_for_worker=waiting,
-        )
+        return partition_detail(self, self._node, self._machine.progress(), waiting)

@@ -11,6 +11,7 @@ from ..log.answers import Answer, NotChangedSince
 from ..log.errors import LogError, RecordTooLargeError
 from ..log.types import RECORD_BYTES_MAX, Record
 from ..log.virtual_log import VirtualLog
+from .context import ApplyContext
 
 _log = structlog.get_logger("partition")
 
@@ -59,6 +60,7 @@ class Proposals:
         self._epoch = epoch
         self._applied_lsn = applied_lsn
         self._sequence = 0
+        self._segment = log.open_segment
         self._held: deque[Proposal] = deque()
 
     def __len__(self) -> int:
@@ -95,6 +97,28 @@ class Proposals:
                     admitted(self._sequence)
         except LogError as error:
             _log.warning("what was held back was not taken", code=error.code, reason=str(error))
+
+    def have_lost_records(self, context: ApplyContext) -> bool:
+        """Whether the log goes on in a new segment without something admitted to the one before.
+
+        Then every later number would come after a gap, and would not count: nothing more may be
+        proposed here. `context` has applied the log through the end of the old segment.
+        """
+        log = self._log
+        if log.open_segment == self._segment:
+            return False
+        self._segment = log.open_segment
+        applied = context.sequence if context.epoch == self._epoch else 0
+        if applied == self._sequence and context.lsn + 1 == log.chain.tail.base_lsn:
+            return False
+        _log.warning(
+            "records under way were lost with their segment",
+            partition=context.range.number,
+            epoch=self._epoch,
+            numbered=self._sequence,
+            applied=applied,
+        )
+        return True
 
     def withdraw_calls(self) -> None:
         """Drop the calls among what is held back; `admitted` never hears of them."""

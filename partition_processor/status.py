@@ -7,12 +7,14 @@ class PartitionStatus(msgspec.Struct, frozen=True):
     """One partition on this node, as ``perdure partitions list`` shows it.
 
     Attributes:
-        role: ``leader``, ``candidate``, ``stopped`` (see `error`).
+        role: ``leader``; ``follower`` of another node; ``candidate``, and ``replaying`` before
+            that, on its way to the lead; ``absent``; ``stopped`` (see `error`).
         applied_lsn: last position applied to the store; 0 before the first.
-        tail_lsn: first unwritten position of the log.
+        tail_lsn: first unwritten position of the log, as a follower last saw it.
         lag: committed records not applied yet, tail_lsn - 1 - applied_lsn.
         invocations: live and completed invocations by status name.
         error: why it stopped, empty otherwise.
+        durable_lsn: last position whose effect on the store is known to survive a crash.
     """
 
     partition: int
@@ -24,6 +26,7 @@ class PartitionStatus(msgspec.Struct, frozen=True):
     lag: int
     invocations: dict[str, int]
     error: str = ""
+    durable_lsn: int = 0
 
 
 class SnapshotStatus(msgspec.Struct, frozen=True):

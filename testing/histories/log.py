@@ -44,6 +44,7 @@ class HistoryLog:
     trim_point_lsn = 0
     sealed = False
     chain = _Chain()
+    shared = False
 
     def __init__(self, clock: ManualClock, on_committed: Callable[[Batch], None]) -> None:
         """Start empty; `on_committed` hears of each batch before the leader does."""

@@ -152,7 +152,7 @@ def test_calls_held_back_are_told_when_the_disk_fails() -> None:
     asyncio.run(scenario())
 
 
-def test_a_leader_whose_log_was_taken_over_stops_its_partition() -> None:
+def test_a_leader_whose_log_was_taken_over_follows_it() -> None:
     async def scenario() -> None:
         stores = {name: MemoryStore() for name in ("log", "store", "metadata")}
         async with InProcessNode(options=OPTIONS, stores=dict(stores)) as node:
@@ -172,9 +172,9 @@ def test_a_leader_whose_log_was_taken_over_stops_its_partition() -> None:
             )
             assert isinstance(reply, Rejected)
             assert isinstance(reply.error, PerdureError)
+            assert reply.error.retryable
             status = node.engine.manager.partitions()[0]
-            assert status.role == "stopped"
-            assert "PD0817" in status.error
+            assert (status.role, status.error) == ("follower", "")
             assert not node.failures
 
     asyncio.run(scenario())

@@ -1,0 +1,45 @@
+"""What a partition processor tells about itself, put together from where it is known."""
+
+from typing import TYPE_CHECKING
+
+from .status import PartitionDetail, PartitionStatus
+from .tables.invocations import STATUS_NAMES
+from .tables.progress import Progress
+
+if TYPE_CHECKING:
+    from .processor import PartitionProcessor
+
+
+def partition_status(
+    processor: "PartitionProcessor", node: str, progress: Progress
+) -> PartitionStatus:
+    """How a partition is on `node`."""
+    log = processor.log
+    known = 0 if log is None else max(log.committed_tail_lsn, processor.known_tail_lsn)
+    tail = max(progress.applied_lsn + 1, known)
+    return PartitionStatus(
+        partition=processor.partition,
+        node=node,
+        role=processor.role,
+        leader_epoch=progress.epoch,
+        applied_lsn=progress.applied_lsn,
+        tail_lsn=tail,
+        lag=max(0, tail - 1 - progress.applied_lsn),
+        invocations=dict(zip(STATUS_NAMES, progress.counts, strict=True)),
+        error=processor.error,
+        durable_lsn=processor.durable_lsn,
+    )
+
+
+def partition_detail(
+    processor: "PartitionProcessor", node: str, progress: Progress, waiting: int
+) -> PartitionDetail:
+    """A partition in full; so many of its attempts are `waiting` for a worker."""
+    return PartitionDetail(
+        status=partition_status(processor, node, progress),
+        key_first=int.from_bytes(processor.own.first, "big"),
+        key_last=int.from_bytes(processor.own.last, "big"),
+        digest=progress.digest.hex(),
+        running=len(processor.keeper.attempts) - waiting,
+        waiting_for_worker=waiting,
+    )

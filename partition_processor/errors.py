@@ -1,0 +1,31 @@
+"""What a partition answers when it cannot do what was asked."""
+
+from ..core.errors import PerdureError
+
+
+class NotLeadingError(PerdureError):
+    """The partition takes no requests here now."""
+
+    code = "PD0906"
+    retryable = True
+
+
+class InvocationNotFoundError(PerdureError):
+    """Nobody knows the invocation, or not any more."""
+
+    code = "PD0912"
+
+
+class BehindTrimPointError(PerdureError):
+    """What a replica has to apply next has been trimmed from the log: it needs a snapshot."""
+
+    code = "PD0913"
+
+
+class AheadOfLogError(PerdureError):
+    """A replica has applied more than the log has: records were lost, or another log was restored.
+
+    Raised by nobody; it is why a partition stops.
+    """
+
+    code = "PD0914"

@@ -1,0 +1,388 @@
+"""What each partition is on this node, and how it becomes what it is placed as meanwhile.
+
+One supervisor task per partition that is on its way or follows; none for one that leads, stopped
+or is absent. It takes one step at a time towards the last placement: a step that a newer placement
+has overtaken is cancelled and waited for before the next one begins, so no two are under way.
+
+A claim in the metadata store decides who may lead. Whoever claims an epoch, claims it before it
+seals anything; so a leader that finds its segment sealed need only read the claim to know whether
+somebody with a higher one did it, and then never opens the log again.
+"""
+
+import asyncio
+from asyncio import AbstractEventLoop, Task
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Final, Literal, Protocol, TypeAlias
+
+import msgspec
+import structlog
+
+from ..core.clock import Clock
+from ..core.errors import PerdureError, StorageCorruptError
+from ..core.ids import LogId, PartitionId
+from ..core.random import Random
+from ..core.retry import RetryPolicy
+from ..core.tasks import TaskScope
+from ..log.errors import LogClosedError, NotSequencerError, StaleEpochError
+from ..log.logs import Logs
+from ..log.virtual_log import VirtualLog
+from ..metadata.api import MetadataStore
+from .following import LostTrackError, catch_up, follow
+from .leadership import claim_leadership, read_claim
+from .pauses import next_turn, pause
+from .processor import PartitionProcessor
+
+_log = structlog.get_logger("partitions")
+
+Placement: TypeAlias = Literal["absent", "follower", "leader"]
+
+TrimmedHook: TypeAlias = Callable[[PartitionId, int], Awaitable[bool]]
+"""Given a partition and the last LSN that is gone: restores the store from a snapshot that has it.
+
+Whether it did; the partition is read anew from the store then. May raise PerdureError, which parks
+the partition with that reason.
+"""
+
+RETRY: Final = RetryPolicy(50_000_000, interval_max_ns=1_000_000_000, attempts_max=None)
+"""Between tries of whatever fails for reasons that pass."""
+
+LEAD_CHECK_SECONDS: Final = 1.0
+"""How often a leader looks whether another node has sealed its segment: an idle one would not see.
+
+Not for safety, which is the log's, but so that its workers are free again and it shows what it is.
+"""
+
+
+class Host(Protocol):
+    """What a change of roles needs of the partitions' manager."""
+
+    processors: list[PartitionProcessor]
+
+    def finish_turn(self) -> None:
+        """Write what was applied, then carry out its effects."""
+        ...
+
+    def read_anew(self, partition: int) -> PartitionProcessor:
+        """Put a processor in the place of one that is idle, which begins where the store is."""
+        ...
+
+    async def prepare(self, processor: PartitionProcessor, log: VirtualLog) -> None:
+        """Restore the partition from a snapshot if need be; stops it where nothing helps."""
+        ...
+
+    async def shorten(self, log: VirtualLog, applied_lsn: int) -> None:
+        """Let old segments go before one is added."""
+        ...
+
+
+class _Seat(msgspec.Struct, eq=False):
+    """One partition: what it is to be, and the work under way for that.
+
+    Attributes:
+        epoch: claimed and not announced yet; 0 for none.
+    """
+
+    partition: int
+    wanted: Placement
+    supervisor: Task[None] | None = None
+    step: Task[None] | None = None
+    epoch: int = 0
+
+
+class RoleChanges:
+    """Moves the partitions of one node between absent, follower and leader."""
+
+    def __init__(
+        self,
+        host: Host,
+        *,
+        partition_count: int,
+        node: str,
+        metadata: MetadataStore,
+        loop: AbstractEventLoop,
+        clock: Clock,
+        random: Random,
+        scope: TaskScope,
+        on_trimmed: TrimmedHook | None,
+    ) -> None:
+        """Start with every partition absent; nothing moves before `logs` is set."""
+        self._host = host
+        self._node = node
+        self._metadata = metadata
+        self._loop = loop
+        self._clock = clock
+        self._random = random
+        self._scope = scope
+        self._on_trimmed = on_trimmed
+        self._seats = [_Seat(number, "absent") for number in range(partition_count)]
+        self._watching = False
+        self.logs: Logs | None = None
+
+    # Placement -----------------------------------------------------------------------------------
+
+    def apply(self, placement: Mapping[int, Placement]) -> None:
+        """Have these partitions become what the placement says; see `PartitionManager`."""
+        for partition, wanted in placement.items():
+            seat = self._seats[partition]
+            if seat.wanted != wanted:
+                # A new order takes an epoch of its own.
+                seat.wanted, seat.epoch = wanted, 0
+                self._set_out(seat, "it is placed elsewhere")
+
+    def wants_all_to_lead(self) -> None:
+        """This node has been started as the leader of everything."""
+        for seat in self._seats:
+            seat.wanted = "leader"
+
+    def superseded(self, processor: PartitionProcessor) -> None:
+        """Another node has claimed the lead, or announced it: follow it from now on.
+
+        The next placement may ask for the lead again.
+        """
+        seat = self._seats[processor.partition]
+        seat.wanted = "follower"
+        seat.epoch = 0
+        self._set_out(seat, "another node has taken the lead")
+
+    def lost_records(self, processor: PartitionProcessor) -> None:
+        """Records that were numbered are gone: lead anew, under another epoch."""
+        processor.step_down("records on their way to its log were lost")
+        self._set_out(self._seats[processor.partition], "")
+
+    def _set_out(self, seat: _Seat, reason: str) -> None:
+        """Begin to move, from whatever is under way."""
+        processor = self._host.processors[seat.partition]
+        if seat.wanted != "leader" and processor.role in ("candidate", "leader"):
+            # In this very turn: whoever hands over acknowledges nothing more.
+            processor.step_down(reason)
+        if seat.step is not None:
+            seat.step.cancel()
+        if seat.supervisor is None and not self._settled(seat):
+            name = f"partition-{seat.partition}"
+            seat.supervisor = self._scope.spawn(self._supervise(seat), name=name)
+
+    def _settled(self, seat: _Seat) -> bool:
+        role = self._host.processors[seat.partition].role
+        if seat.wanted == "absent":
+            return role == "absent"
+        if role == "stopped":
+            return True
+        return seat.wanted == "leader" and role in ("candidate", "leader")
+
+    async def _supervise(self, seat: _Seat) -> None:
+        try:
+            while not self._settled(seat):
+                name = f"partition-{seat.partition}-{seat.wanted}"
+                step = seat.step = self._scope.spawn(self._step(seat), name=name)
+                await asyncio.wait([step])
+                seat.step = None
+                if not step.cancelled() and step.exception() is not None:
+                    return  # The scope tells of it: a bug, and the node stops.
+        finally:
+            seat.supervisor = seat.step = None
+
+    async def _step(self, seat: _Seat) -> None:
+        """One step towards what is wanted; following is one without an end."""
+        processor = self._host.processors[seat.partition]
+        if processor.role == "replaying":
+            # A step towards the lead was overtaken, or failed.
+            processor.step_down("it has not begun to lead")
+        if seat.wanted == "absent":
+            self._leave(seat, processor)
+            return
+        failures = 0
+        while True:
+            try:
+                if seat.wanted == "leader":
+                    await self._lead(seat)
+                else:
+                    await self._follow(seat)
+                return
+            except LostTrackError as error:
+                if not await self._restored(seat, error):
+                    return
+            except (StaleEpochError, NotSequencerError):
+                seat.wanted, seat.epoch = "follower", 0
+                self._host.processors[seat.partition].step_down("another node has taken the lead")
+                return
+            except PerdureError as error:
+                processor = self._host.processors[seat.partition]
+                processor.step_down("it has not begun to lead")
+                if type(error) is StorageCorruptError:
+                    processor.lose(error)  # Store, log and metadata are not of one time.
+                if processor.role == "stopped":
+                    return
+                failures += 1
+                self._report(seat, error, failures)
+                await self._pause(failures)
+
+    def _leave(self, seat: _Seat, processor: PartitionProcessor) -> None:
+        seat.epoch = 0
+        if processor.log is not None:
+            processor.log.resign()
+        self._host.finish_turn()
+        # The rows stay, and with them the place in the log. One that was stopped begins anew, too.
+        self._host.read_anew(seat.partition)
+
+    # Following -----------------------------------------------------------------------------------
+
+    async def _open(self, partition: int) -> VirtualLog:
+        assert self.logs is not None, "no placement before the start"
+        return await self.logs.open(LogId(partition), create=True)
+
+    async def _follow(self, seat: _Seat) -> None:
+        log = await self._open(seat.partition)
+        processor = self._host.processors[seat.partition]
+        processor.follow(log)
+        await follow(
+            processor,
+            log,
+            loop=self._loop,
+            clock=self._clock,
+            random=self._random,
+            retry=RETRY,
+            finish_turn=self._host.finish_turn,
+        )
+
+    async def _restored(self, seat: _Seat, error: LostTrackError) -> bool:
+        """The store cannot go on with this log: restore it from a snapshot, or park it."""
+        processor = self._host.processors[seat.partition]
+        processor.step_down("it has not begun to lead")
+        if self._on_trimmed is not None and error.trim_point:
+            try:
+                if await self._on_trimmed(processor.partition, error.trim_point):
+                    self._host.read_anew(seat.partition)
+                    return True
+            except PerdureError as failure:
+                processor.lose(failure)
+                return False
+        processor.lose(error.reason)
+        return False
+
+    # Leading -------------------------------------------------------------------------------------
+
+    async def _lead(self, seat: _Seat) -> None:
+        """Claim, extend the chain, apply through the old tail and announce.
+
+        The epoch stays over tries: while it is the last one claimed nobody else is in the way, and
+        when it is not, a try must not depose whoever has a higher one.
+        """
+        log = await self._open(seat.partition)
+        processor = self._host.processors[seat.partition]
+        processor.follow(log)
+        # While somebody else still leads: what is read before the seal delays nobody.
+        with suppress(PerdureError):  # Reading may need the very seal that follows.
+            await catch_up(processor, log, finish_turn=self._host.finish_turn, loop=self._loop)
+        if processor.role == "stopped":
+            return
+        if seat.epoch == 0:
+            seat.epoch = await claim_leadership(self._metadata, processor.partition, self._node)
+        await self.take_lead(processor, log, seat.epoch)
+        seat.epoch = 0
+
+    async def take_lead(self, processor: PartitionProcessor, log: VirtualLog, epoch: int) -> None:
+        """Extend the chain under an epoch that was claimed, replay, and announce.
+
+        The partition leads once its announcement comes back. Raises what logs, metadata and stores
+        raise.
+        """
+        await self._host.shorten(log, processor.written_lsn)
+        await log.lead(epoch)
+        await processor.open(log, epoch)
+        while not await processor.replay_some():
+            self._host.finish_turn()
+            await next_turn(self._loop)
+        self._host.finish_turn()
+        if processor.role != "stopped":
+            processor.announce()
+            self._watch(log)
+
+    def log_sealed(self, processor: PartitionProcessor) -> None:
+        """Somebody has sealed the segment that the partition's leader appends to."""
+        self._scope.spawn(self._recover(processor), name=f"recover-log-{processor.partition}")
+
+    async def _recover(self, processor: PartitionProcessor) -> None:
+        """Go on in a new segment, unless a higher claim is behind it; a log that cannot, stops."""
+        log, epoch = processor.log, processor.epoch
+        failures = 0
+        while self._reigns(processor, epoch):
+            assert log is not None
+            try:
+                claim = await read_claim(self._metadata, processor.partition)
+                if claim is None or claim.epoch <= epoch:
+                    await log.recover()
+                elif self._reigns(processor, epoch):
+                    self.superseded(processor)
+                return
+            except LogClosedError:
+                return  # The node stops already.
+            except NotSequencerError:
+                if self._reigns(processor, epoch):
+                    self.superseded(processor)
+                return
+            except PerdureError as error:
+                if not error.retryable:
+                    processor.lose(error)
+                    return
+                failures += 1
+                await self._pause(failures)
+
+    @staticmethod
+    def _reigns(processor: PartitionProcessor, epoch: int) -> bool:
+        return processor.role in ("candidate", "leader") and processor.epoch == epoch
+
+    def _watch(self, log: VirtualLog) -> None:
+        if log.shared and not self._watching:
+            self._watching = True
+            self._scope.spawn(self._watch_leads(), name="watch-leads")
+
+    async def _watch_leads(self) -> None:
+        """As long as anything is led that others can seal, look whether they have."""
+        try:
+            while True:
+                await pause(self._loop, LEAD_CHECK_SECONDS)
+                led = [
+                    processor
+                    for processor in self._host.processors
+                    if processor.role in ("candidate", "leader")
+                    and processor.log is not None
+                    and processor.log.shared
+                ]
+                if not led:
+                    return
+                for processor in led:
+                    await self._look_at(processor)
+        finally:
+            self._watching = False
+
+    async def _look_at(self, processor: PartitionProcessor) -> None:
+        log, epoch = processor.log, processor.epoch
+        assert log is not None
+        segment = log.open_segment
+        try:
+            tail = await log.find_tail()
+        except PerdureError:
+            return  # The next look tries again.
+        deposed = tail.sealed or log.chain.tail.index != segment
+        # Where the sequencer is another one by now, the chain was changed from here.
+        unchanged = log.open_segment == segment and self._reigns(processor, epoch)
+        if deposed and unchanged and not log.sealed:
+            await self._recover(processor)
+
+    # The rest ------------------------------------------------------------------------------------
+
+    def _report(self, seat: _Seat, error: PerdureError, failures: int) -> None:
+        if failures == 1:
+            _log.warning(
+                "partition cannot become what it is placed as: trying again",
+                partition=seat.partition,
+                placed=seat.wanted,
+                code=error.code,
+                reason=str(error),
+            )
+
+    async def _pause(self, failures: int) -> None:
+        delay_ns = RETRY.delay_ns(failures, self._random)
+        assert delay_ns is not None
+        await pause(self._loop, delay_ns / 1e9)
