@@ -116,6 +116,13 @@ class ChainView:
             if self.chain.tail == segment:
                 return LogTail(lsn, self.sealed)
 
+    async def is_sealed(self, segment: Segment) -> bool:
+        """Whether a segment takes nothing more, though the log as a whole may be open.
+
+        Raises what loglets raise. Cancelling is safe.
+        """
+        return (await self._loglet(segment).find_tail()).sealed
+
     async def read(self, lsn: int, bytes_max: int = READ_BYTES_MAX) -> list[LogBatch]:
         """Committed batches from the one that holds `lsn`, of one segment, at least one if any.
 

@@ -23,9 +23,6 @@ class BehindTrimPointError(PerdureError):
 
 
 class AheadOfLogError(PerdureError):
-    """A replica has applied more than the log has: records were lost, or another log was restored.
-
-    Raised by nobody; it is why a partition stops.
-    """
+    """A replica has applied more than its log has: the two are not of one time."""
 
     code = "PD0914"

@@ -300,11 +300,12 @@ class RoleChanges:
 
     def log_sealed(self, processor: PartitionProcessor) -> None:
         """Somebody has sealed the segment that the partition's leader appends to."""
-        self._scope.spawn(self._recover(processor), name=f"recover-log-{processor.partition}")
+        name = f"recover-log-{processor.partition}"
+        self._scope.spawn(self._recover(processor, processor.epoch), name=name)
 
-    async def _recover(self, processor: PartitionProcessor) -> None:
+    async def _recover(self, processor: PartitionProcessor, epoch: int) -> None:
         """Go on in a new segment, unless a higher claim is behind it; a log that cannot, stops."""
-        log, epoch = processor.log, processor.epoch
+        log = processor.log
         failures = 0
         while self._reigns(processor, epoch):
             assert log is not None
@@ -359,16 +360,14 @@ class RoleChanges:
     async def _look_at(self, processor: PartitionProcessor) -> None:
         log, epoch = processor.log, processor.epoch
         assert log is not None
-        segment = log.open_segment
+        segment = log.chain.tail
         try:
-            tail = await log.find_tail()
+            deposed = segment.index != log.open_segment or await log.is_sealed(segment)
         except PerdureError:
             return  # The next look tries again.
-        deposed = tail.sealed or log.chain.tail.index != segment
-        # Where the sequencer is another one by now, the chain was changed from here.
-        unchanged = log.open_segment == segment and self._reigns(processor, epoch)
-        if deposed and unchanged and not log.sealed:
-            await self._recover(processor)
+        # Where another segment is the last one by now, the chain was changed from here.
+        if deposed and log.chain.tail == segment and not log.sealed:
+            await self._recover(processor, epoch)
 
     # The rest ------------------------------------------------------------------------------------
 

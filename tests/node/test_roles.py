@@ -1,0 +1,272 @@
+"""A partition that stops leading and leads again while its node runs."""
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from perdure.core.ids import LogId, PartitionId
+from perdure.core.protocol import messages
+from perdure.core.storage.memory import MemoryStore
+from perdure.ingress.requests import Completed, InvocationRequest, Rejected
+from perdure.log import Record
+from perdure.log.types import Batch, LogBatch
+from perdure.log.virtual_log import VirtualLog
+from perdure.partition_processor.leadership import claim_leadership
+from perdure.partition_processor.processor import PartitionProcessor
+from perdure.partition_processor.records import (
+    ANNOUNCE_LEADER,
+    ATTEMPT_CHUNK,
+    AnnounceLeader,
+    encode_command,
+)
+from perdure.testing import InProcessNode
+
+from .raw_worker import RawWorker, hello, output
+
+OPTIONS = ["partitions.count=1", "log.sync_inline=always", "log.trim_interval=1h"]
+GREET = InvocationRequest("Greeter", "greet", None, b'"Ann"', idempotency_key="one")
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+async def heard_on(worker: RawWorker, kind: int) -> list[int]:
+    while True:
+        streams = [stream for stream, heard, _ in await worker.hear() if heard == kind]
+        if streams:
+            return streams
+
+
+async def connected(node: InProcessNode) -> RawWorker:
+    worker = await RawWorker.connect(node, hello())
+    await heard_on(worker, messages.WELCOME)
+    return worker
+
+
+async def kinds_of(node: InProcessNode) -> list[int]:
+    log = await node.engine.logs.open(LogId(0))
+    kinds: list[int] = []
+    while batches := await log.read(len(kinds) + 1):
+        kinds += [record.kind for item in batches for record in item.batch.records]
+    return kinds
+
+
+def first(node: InProcessNode) -> PartitionProcessor:
+    return node.engine.manager.processors[0]
+
+
+def test_who_hands_over_answers_everybody_at_once_and_leads_again_without_a_loss() -> None:
+    async def scenario() -> None:
+        async with InProcessNode(options=OPTIONS) as node:
+            manager = node.engine.manager
+            worker = await connected(node)
+            future = node.submit(GREET)
+            (stream,) = await heard_on(worker, messages.OPEN)
+            epoch = first(node).epoch
+
+            manager.apply_placement({0: "leader"})
+            assert first(node).leading
+            assert first(node).epoch == epoch
+
+            manager.apply_placement({0: "follower"})
+            # In this very turn.
+            assert first(node).role == "follower"
+            assert future.done()
+            reply = future.result()
+            assert isinstance(reply, Rejected)
+            assert reply.error.retryable
+            assert not first(node).keeper.attempts
+            assert await heard_on(worker, messages.ABORT) == [stream]
+            refused = None
+            try:
+                node.submit(GREET)
+            except Exception as error:
+                refused = error
+            assert getattr(refused, "retryable", False)
+            before = await kinds_of(node)
+
+            manager.apply_placement({0: "leader"})
+            await until(lambda: first(node).leading)
+            assert first(node).epoch == epoch + 1
+            (again,) = await heard_on(worker, messages.OPEN)
+            again_future = node.submit(GREET)
+            # The worker of the reign before has not understood: the log refuses it.
+            worker.say(stream, output(b'"late"'))
+            assert await heard_on(worker, messages.SUPERSEDED) == [stream]
+            worker.say(again, output(b'"second"'))
+            reply = await asyncio.wait_for(again_future, 5)
+            assert isinstance(reply, Completed)
+            assert reply.value == b'"second"'
+            after = await kinds_of(node)
+            assert after[: len(before)] == before
+            assert after.count(ATTEMPT_CHUNK) == 1
+            assert not node.failures
+
+    asyncio.run(scenario())
+
+
+def test_late_frames_of_a_reign_before_are_refused_though_nothing_was_announced_in_between() -> (
+    None
+):
+    async def scenario() -> None:
+        async with InProcessNode(options=OPTIONS) as node:
+            manager = node.engine.manager
+            worker = await connected(node)
+            node.submit(GREET)
+            (stream,) = await heard_on(worker, messages.OPEN)
+            (attempt,) = first(node).keeper.attempts.values()
+            manager.apply_placement({0: "follower"})
+            manager.apply_placement({0: "leader"})
+            await until(lambda: first(node).leading)
+            session = manager.invoker.sessions[0]
+            session._reply(attempt, output(b'"late"'))
+            await heard_on(worker, messages.SUPERSEDED)
+            assert ATTEMPT_CHUNK not in await kinds_of(node)
+            assert first(node).keeper.superseded == 1
+            assert stream == attempt.stream
+
+    asyncio.run(scenario())
+
+
+def test_the_last_of_many_placements_wins() -> None:
+    async def scenario() -> None:
+        async with InProcessNode(options=OPTIONS) as node:
+            manager = node.engine.manager
+            worker = await connected(node)
+            for turn in range(60):
+                role = ("follower", "leader", "absent", "leader")[turn % 4]
+                manager.apply_placement({0: role})  # type: ignore[dict-item]
+                for _ in range(turn % 7):
+                    await asyncio.sleep(0)
+            manager.apply_placement({0: "absent"})
+            await until(lambda: first(node).role == "absent")
+            assert first(node).log is None
+            manager.apply_placement({0: "follower"})
+            manager.apply_placement({0: "leader"})
+            await until(lambda: first(node).leading)
+            future = node.submit(GREET)
+            (stream,) = await heard_on(worker, messages.OPEN)
+            worker.say(stream, output(b"1"))
+            assert isinstance(await asyncio.wait_for(future, 5), Completed)
+            assert not node.failures
+            # Nobody waits for anything any more.
+            assert not [
+                seat for seat in manager._roles._seats if seat.supervisor is not None or seat.step
+            ]
+
+    asyncio.run(scenario())
+
+
+def test_a_leader_that_was_outclaimed_does_not_open_its_log_again() -> None:
+    async def scenario() -> None:
+        async with InProcessNode(options=OPTIONS) as node:
+            await connected(node)
+            processor = first(node)
+            log = processor.log
+            assert log is not None
+            # Another node is about to lead: it has claimed, and sealed, and is slow from there on.
+            epoch = await claim_leadership(node.engine._metadata, PartitionId(0), "other")
+            await log._loglet(log.chain.tail).seal()
+            chain = log.chain
+            reply = await asyncio.wait_for(node.submit(GREET), 5)
+            assert isinstance(reply, Rejected)
+            assert reply.error.retryable
+            await until(lambda: processor.role == "follower")
+            assert log.chain == chain
+            other = VirtualLog(
+                log.log,
+                chain,
+                metadata=node.engine._metadata,
+                providers=log._providers,
+                loop=asyncio.get_running_loop(),
+            )
+            await other.lead(epoch)
+            announced = AnnounceLeader("other", epoch)
+            other.enqueue(Record(ANNOUNCE_LEADER, encode_command(announced), None, epoch, None, 1))
+            await until(lambda: processor.status().leader_epoch == epoch)
+            assert processor.role == "follower"
+            status = processor.status()
+            assert (status.lag, status.applied_lsn) == (0, status.tail_lsn - 1)
+
+    asyncio.run(scenario())
+
+
+def test_an_announcement_of_a_higher_epoch_deposes_before_anything_behind_it_is_told() -> None:
+    async def scenario() -> None:
+        async with InProcessNode(options=OPTIONS) as node:
+            await connected(node)
+            processor = first(node)
+            future = node.submit(GREET)
+            await until(lambda: processor.status().invocations["running"] == 1)
+            lsn, epoch = processor.next_lsn, processor.epoch + 1
+            record = Record(
+                ANNOUNCE_LEADER, encode_command(AnnounceLeader("x", epoch)), None, epoch, None, 1
+            )
+            processor.committed(LogBatch(lsn, Batch(1, 1 << 62, epoch, [record])))
+            node.engine.manager.finish_turn()
+            assert processor.role == "follower"
+            reply = future.result()
+            assert isinstance(reply, Rejected)
+            assert reply.error.retryable
+
+    asyncio.run(scenario())
+
+
+def test_a_follower_below_the_trim_point_is_restored_or_parked() -> None:
+    async def scenario(restore: bool) -> None:
+        async with InProcessNode(options=OPTIONS) as node:
+            manager = node.engine.manager
+            worker = await connected(node)
+            for number in range(3):
+                request = msgspec.structs.replace(GREET, idempotency_key=f"{number}")
+                future = node.submit(request)
+                (stream,) = await heard_on(worker, messages.OPEN)
+                worker.say(stream, output(b"1"))
+                await asyncio.wait_for(future, 5)
+            store = node.stores["store"]
+            assert isinstance(store, MemoryStore)
+            content = dict(store.scan(b"", b"\xff"))
+            applied = first(node).status().applied_lsn
+            digest = first(node).detail().digest
+            asked: list[tuple[int, int]] = []
+
+            async def on_trimmed(partition: PartitionId, lsn: int) -> bool:
+                asked.append((partition, lsn))
+                if restore:
+                    store.write(list(content.items()))
+                return restore
+
+            manager._roles._on_trimmed = on_trimmed
+            manager.apply_placement({0: "absent"})
+            await until(lambda: first(node).role == "absent")
+            log = await node.engine.logs.open(LogId(0))
+            trim_point = await log.trim(applied)
+            assert trim_point == applied
+            store.delete_range(b"", b"\xff")
+            manager.read_anew(0)
+            assert first(node).next_lsn == 1
+
+            manager.apply_placement({0: "follower"})
+            await until(lambda: bool(asked) and first(node).role in ("follower", "stopped"))
+            assert asked == [(0, applied)]
+            if not restore:
+                await until(lambda: first(node).role == "stopped")
+                error = first(node).status().error
+                assert error.startswith("PD0913")
+                assert "snapshot" in error
+                # Placed elsewhere and back it tries again.
+                manager.apply_placement({0: "absent"})
+                await until(lambda: first(node).role == "absent")
+                return
+            await until(lambda: first(node).role == "follower")
+            assert first(node).status().applied_lsn == applied
+            assert first(node).detail().digest == digest
+            manager.apply_placement({0: "leader"})
+            await until(lambda: first(node).leading)
+
+    asyncio.run(scenario(restore=True))
+    asyncio.run(scenario(restore=False))
