@@ -73,6 +73,7 @@ class PartitionProcessor:
         transaction: the rows as applied so far, to be read between records.
         keeper: the attempts of its invocations.
         drivers: what moves its timers, messages and purges.
+        barrier: where reads wait whose answers leave the node.
     """
 
     def __init__(
@@ -149,7 +150,7 @@ class PartitionProcessor:
         self._proposals: Proposals | None = None
         self._on_superseded = on_superseded
         self._on_records_lost = on_records_lost
-        self._barrier = make_barrier(self)
+        self.barrier = make_barrier(self)
         self._open_tail_lsn = 0
         self._dirty = False
         self.clients = Clients()
@@ -157,8 +158,6 @@ class PartitionProcessor:
 
     def _retry_due(self, invocation_id: InvocationId, failed_attempt: int) -> None:
         self.keeper.retry_due(invocation_id, failed_attempt)
-
-    # Start ---------------------------------------------------------------------------------------
 
     def read_progress(self) -> None:
         """Begin where the store is: when it was opened, and once a snapshot was restored to it."""
@@ -262,7 +261,7 @@ class PartitionProcessor:
         self.drivers = self._make_drivers(self)
         error = NotLeadingError(f"partition {self.partition} is not led here any more: {reason}")
         _log.info("partition steps down", epoch=self.epoch, reason=error.message)
-        self._barrier.refuse(error)
+        self.barrier.refuse(error)
         self.clients.fail(error)
 
     # From the log --------------------------------------------------------------------------------
@@ -459,20 +458,21 @@ class PartitionProcessor:
         if invocation is not None and invocation.status != STATUS_COMPLETED:
             # Its answer will be an effect of apply, and no read.
             self.clients.wait_for(invocation_id, invocation, reply)
-        elif not self._barrier.needed(self.log):
+        elif not self.barrier.needed(self.log):
             self.clients.attach(invocation_id, invocation, reply)
         else:
             attach = partial(self.clients.attach_later, self.transaction.invocation)
-            self._barrier.read(partial(attach, invocation_id, reply), reply)
+            self.barrier.read(partial(attach, invocation_id, reply), reply)
 
     async def confirm_lead(self) -> None:
         """Return once what is read here now is not older than this call.
 
-        For reads whose answers leave the node. Raises NotLeadingError. Cancelling is safe.
+        Raises NotLeadingError. Cancelling is safe.
         """
-        self._check_takes()
-        if self._barrier.needed(self.log):
-            await self._barrier.passed()
+        if self.role != "leader":
+            self._check_takes()  # Reading is allowed while the log takes nothing.
+        if self.barrier.needed(self.log):
+            await self.barrier.passed()
 
     def lose(self, error: PerdureError) -> None:
         """This node cannot lead the partition any more."""

@@ -2,8 +2,8 @@
 
 What a leader has applied is the truth only while nobody else leads. Where others can seal the
 log's segment, reads wait for one check that began after they came: the log's own, linearizable
-tail, which is open only if no later segment can have taken anything before. All reads that come
-while a check is on its way share the next one, so there is at most one per turn of the loop.
+tail, which lies in this node's segment only if no later one can have taken anything before. All
+reads that come while a check is on its way share the next, so there is at most one per turn.
 """
 
 from asyncio import AbstractEventLoop, Future
@@ -104,17 +104,14 @@ class ReadBarrier:
 
 
 async def leads_surely(processor: "PartitionProcessor") -> bool:
-    """Whether the node led the partition after the call began: nobody had sealed its segment.
+    """Whether the node led the partition after the call began: its segment was the last one.
 
     Raises what finding the tail does. Cancelling is safe.
     """
     log, epoch = processor.log, processor.epoch
     if log is None or not processor.leading:
         return False
-    tail = await log.find_tail()
-    return (
-        not tail.sealed
-        and processor.leading
-        and processor.epoch == epoch
-        and log.open_segment == log.chain.tail.index
-    )
+    await log.find_tail()
+    same_reign = processor.leading and processor.epoch == epoch
+    # That it is sealed does not matter: nothing counts elsewhere before there is another segment.
+    return same_reign and log.open_segment == log.chain.tail.index

@@ -7,6 +7,7 @@ from ...core.ids import InvocationId, invocation_id_text
 from ...core.protocol import messages
 from ...core.quantities import format_duration
 from ...partition_processor.manager import PartitionManager
+from ...partition_processor.processor import NotLeadingError
 from ...partition_processor.tables import keys
 from ...partition_processor.tables.events import PAUSED, Event, decode_event
 from ...partition_processor.tables.invocations import STATUS_COMPLETED, STATUS_PENDING
@@ -89,8 +90,11 @@ def _related(
 
 
 def related(manager: PartitionManager, invocation_id: InvocationId, how: str) -> RelatedView:
-    """Another invocation, linked by `how`."""
-    found = find(manager, invocation_id)
+    """Another invocation, linked by `how`; only its id where another node leads its partition."""
+    try:
+        found = find(manager, invocation_id)
+    except NotLeadingError:
+        found = None
     return RelatedView(
         id=invocation_id_text(invocation_id),
         how=how,

@@ -16,6 +16,7 @@ from ...core.ids import (
 )
 from ...core.protocol.session import ServiceKind
 from ...partition_processor.manager import PartitionManager
+from ...partition_processor.processor import NotLeadingError
 from ...partition_processor.tables.invocations import (
     STATUS_BACKING_OFF,
     STATUS_NAMES,
@@ -166,7 +167,10 @@ async def _candidates(
     fixed = _fixed_ids(manager, query)
     if fixed is not None:
         for invocation_id in sorted(fixed):
-            found = find(manager, invocation_id)
+            try:
+                found = find(manager, invocation_id)
+            except NotLeadingError:
+                continue  # As in a scan.
             if found is not None and (query.after is None or invocation_id > query.after[1]):
                 yield found
         return

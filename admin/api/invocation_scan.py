@@ -7,7 +7,7 @@ import msgspec
 
 from ...core.ids import InvocationId
 from ...partition_processor.manager import PartitionManager
-from ...partition_processor.processor import PartitionProcessor
+from ...partition_processor.processor import NotLeadingError, PartitionProcessor
 from ...partition_processor.tables import keys
 from ...partition_processor.tables.invocations import (
     STATUS_NAMES,
@@ -48,9 +48,22 @@ def status_of(
     return STATUS_NAMES[invocation.status]
 
 
+def _tells(processor: PartitionProcessor) -> bool:
+    """Whether what the partition has here is told; of one that stopped, for those who look why."""
+    return processor.role in ("leader", "stopped")
+
+
 def find(manager: PartitionManager, invocation_id: InvocationId) -> Found | None:
-    """One invocation, None when no partition of this node knows it."""
+    """One invocation, None when its partition does not know it.
+
+    Raises NotLeadingError where another node leads that partition.
+    """
     processor = manager.processor_of(invocation_id)
+    if not _tells(processor):
+        raise NotLeadingError(
+            f"partition {processor.partition}, which has the invocation, is {processor.role} on "
+            "this node: ask the node that leads it"
+        )
     invocation = processor.transaction.invocation(invocation_id)
     return None if invocation is None else Found(processor, invocation_id, invocation)
 
@@ -65,6 +78,8 @@ async def scan(
 ) -> AsyncIterator[Found]:
     """Stored invocations in order of their ids, each as it is when its turn comes.
 
+    Those of the partitions that this node leads: what a follower has may be out of date.
+
     Args:
         after: only those behind this one.
         partition_key: only those of this one, 8 bytes.
@@ -72,6 +87,8 @@ async def scan(
     """
     table = keys.ACTIVE if active_only else keys.INVOCATIONS
     for processor in manager.processors:
+        if not _tells(processor):
+            continue
         own = processor.own
         start, last = own.first, own.last
         if partition_key is not None:

@@ -38,11 +38,17 @@ class InvocationsApi:
         return await read_page(self._view.manager, query, self._view.time_ns())
 
     async def describe(self, request: Request) -> InvocationDetail:
-        """One invocation in full. Raises AdminRequestError or NoSuchResourceError."""
+        """One invocation in full. Raises AdminRequestError, NoSuchResourceError, NotLeadingError.
+
+        Where another node leads its partition, that one is to be asked.
+        """
         parameters = Parameters(request.query, ("from_entry", "limit"))
         from_entry = parameters.number("from_entry", 0, NUMBER_MAX) or 0
         limit = parameters.number("limit", 0, ENTRIES_MAX)
         invocation_id = read_id(request.parts[0])
+        processor = self._view.manager.processor_of(invocation_id)
+        if processor.leading:
+            await processor.confirm_lead()
         found = find(self._view.manager, invocation_id)
         if found is None:
             raise NoSuchResourceError(

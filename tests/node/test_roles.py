@@ -4,14 +4,19 @@ import asyncio
 from collections.abc import Callable
 
 import msgspec
+import pytest
 
+from perdure.admin.api.invocation_scan import find, scan
+from perdure.admin.api.pacing import Pacer
 from perdure.core.ids import LogId, PartitionId
 from perdure.core.protocol import messages
 from perdure.core.storage.memory import MemoryStore
+from perdure.ingress.errors import NotLeaderError
 from perdure.ingress.requests import Completed, InvocationRequest, Rejected
 from perdure.log import Record
 from perdure.log.types import Batch, LogBatch
 from perdure.log.virtual_log import VirtualLog
+from perdure.partition_processor.errors import NotLeadingError
 from perdure.partition_processor.leadership import claim_leadership
 from perdure.partition_processor.processor import PartitionProcessor
 from perdure.partition_processor.records import (
@@ -81,12 +86,16 @@ def test_who_hands_over_answers_everybody_at_once_and_leads_again_without_a_loss
             assert reply.error.retryable
             assert not first(node).keeper.attempts
             assert await heard_on(worker, messages.ABORT) == [stream]
-            refused = None
-            try:
+            with pytest.raises(NotLeaderError):
                 node.submit(GREET)
-            except Exception as error:
-                refused = error
-            assert getattr(refused, "retryable", False)
+            # Nor is anything read here.
+            invocation_id = reply.invocation_id
+            with pytest.raises(NotLeadingError):
+                find(manager, invocation_id)
+            with pytest.raises(NotLeadingError):
+                await first(node).confirm_lead()
+            pacer = Pacer(asyncio.get_running_loop())
+            assert [found async for found in scan(manager, pacer)] == []
             before = await kinds_of(node)
 
             manager.apply_placement({0: "leader"})
