@@ -1,9 +1,8 @@
 """All partitions of this node: start, the end of each turn, and finding the one for a key."""
 
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 import structlog
 
@@ -30,7 +29,7 @@ from .machine import RecordFailedError
 from .minting import Minter
 from .pauses import pause
 from .processor import PartitionProcessor
-from .read_barrier import ReadBarrier, leads_surely
+from .read_barrier import barrier_for
 from .records import Deliver
 from .role_changes import Placement, RoleChanges, TrimmedHook
 from .schema_value import decode_schema, encode_schema
@@ -114,12 +113,6 @@ class PartitionManager:
             on_trimmed=on_trimmed,
         )
 
-        def spawn_check(check: Coroutine[Any, Any, None]) -> None:
-            scope.spawn(check, name="read-barrier")
-
-        def make_barrier(processor: PartitionProcessor) -> ReadBarrier:
-            return ReadBarrier(partial(leads_surely, processor), spawn=spawn_check, loop=loop)
-
         def make_processor(number: int) -> PartitionProcessor:
             return PartitionProcessor(
                 partition_range(number, partition_count),
@@ -139,7 +132,7 @@ class PartitionManager:
                 on_lead=self._leads,
                 on_superseded=roles.superseded,
                 on_records_lost=roles.lost_records,
-                make_barrier=make_barrier,
+                make_barrier=partial(barrier_for, scope=scope, loop=loop),
             )
 
         self._snapshots: Snapshots | None = None

@@ -8,9 +8,11 @@ reads that come while a check is on its way share the next, so there is at most 
 
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import PerdureError
+from ..core.tasks import TaskScope
 from ..core.waiters import settle
 from ..log.chain_view import ChainView
 from .errors import NotLeadingError
@@ -101,6 +103,17 @@ class ReadBarrier:
         finally:
             self._running = False
             self.refuse(NotLeadingError("the node is shutting down"))
+
+
+def barrier_for(
+    processor: "PartitionProcessor", *, scope: TaskScope, loop: AbstractEventLoop
+) -> ReadBarrier:
+    """The barrier of a partition, whose checks run in `scope`."""
+
+    def spawn(check: Coroutine[Any, Any, None]) -> None:
+        scope.spawn(check, name="read-barrier")
+
+    return ReadBarrier(partial(leads_surely, processor), spawn=spawn, loop=loop)
 
 
 async def leads_surely(processor: "PartitionProcessor") -> bool:

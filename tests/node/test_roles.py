@@ -8,6 +8,7 @@ import pytest
 
 from perdure.admin.api.invocation_scan import find, scan
 from perdure.admin.api.pacing import Pacer
+from perdure.core.errors import TransportError
 from perdure.core.ids import LogId, PartitionId
 from perdure.core.protocol import messages
 from perdure.core.storage.memory import MemoryStore
@@ -279,3 +280,44 @@ def test_a_follower_below_the_trim_point_is_restored_or_parked() -> None:
 
     asyncio.run(scenario(restore=True))
     asyncio.run(scenario(restore=False))
+
+
+def test_a_follower_whose_log_cannot_be_read_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    failures: list[int] = []
+
+    async def scenario() -> None:
+        async with InProcessNode(options=OPTIONS) as node:
+            manager = node.engine.manager
+            worker = await connected(node)
+            future = node.submit(GREET)
+            (stream,) = await heard_on(worker, messages.OPEN)
+            worker.say(stream, output(b"1"))
+            await asyncio.wait_for(future, 5)
+            status = first(node).status()
+            store = node.stores["store"]
+            manager.apply_placement({0: "absent"})
+            await until(lambda: first(node).role == "absent")
+            store.delete_range(b"", b"\xff")
+            manager.read_anew(0)
+            read = VirtualLog.read
+
+            async def failing(
+                log: VirtualLog, lsn: int, bytes_max: int = 1 << 20
+            ) -> list[LogBatch]:
+                if len(failures) < 3:
+                    failures.append(lsn)
+                    raise TransportError("no log-server answers")
+                return await read(log, lsn, bytes_max)
+
+            monkeypatch.setattr(VirtualLog, "read", failing)
+            manager.apply_placement({0: "follower"})
+            await until(lambda: first(node).status().lag > 0)
+            await until(lambda: len(failures) == 3)
+            await until(lambda: first(node).status().applied_lsn == status.applied_lsn)
+            assert first(node).status().lag == 0
+            assert first(node).status().error == ""
+            # As a replica it has the same, and has done nothing.
+            assert first(node).detail().running == 0
+
+    asyncio.run(scenario())
+    assert failures == [1, 1, 1]

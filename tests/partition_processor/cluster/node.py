@@ -1,6 +1,7 @@
 """One node of a small cluster: partitions, dispatcher and a worker on a loop of their own."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from perdure.core.ids import InvocationId
 from perdure.core.protocol.session import SESSION_SERVICE
@@ -39,7 +40,7 @@ class ClusterManager(PartitionManager):
         if self.processors[destination].leading:
             return super().carry(destination, deliver)
         for line, manager in self.peers.values():
-            line.post(lambda manager=manager: manager.arrive(destination, deliver))  # type: ignore[misc]
+            line.post(partial(manager.arrive, destination, deliver))
         return True
 
     def arrive(self, destination: int, deliver: Deliver) -> None:
@@ -51,7 +52,7 @@ class ClusterManager(PartitionManager):
             super().taken(source, destination, last)
             return
         for line, manager in self.peers.values():
-            line.post(lambda manager=manager: manager.was_taken(source, destination, last))  # type: ignore[misc]
+            line.post(partial(manager.was_taken, source, destination, last))
 
     def was_taken(self, source: int, destination: int, last: int) -> None:
         if self.processors[source].leading:

@@ -6,6 +6,7 @@ a seal is one moment, too. What a sequencer has sent and what has not arrived by
 
 from asyncio import Future
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from perdure.core.ids import LogId
@@ -131,7 +132,7 @@ class NodeLoglet:
     def _send(self) -> None:
         self._scheduled = False
         for batch in self._staging.take(self._provider.time_ns()):
-            self._provider.reach.there.post(lambda batch=batch: self._arrived(batch))  # type: ignore[misc]
+            self._provider.reach.there.post(partial(self._arrived, batch))
 
     def _arrived(self, batch: Batch) -> None:
         if self._core.append(batch):

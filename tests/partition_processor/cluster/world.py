@@ -16,12 +16,12 @@ from perdure.partition_processor.processor import InvocationNotFoundError
 from perdure.partition_processor.role_changes import Placement
 from perdure.testing.simulation.chance import Chance
 from perdure.testing.simulation.clients import Client
-from perdure.testing.simulation.loop import SimulationLoop
+from perdure.testing.simulation.loop import SimulationClock
 from perdure.testing.simulation.trace import Trace, logs_in_trace
 from perdure.testing.simulation.violation import InvariantViolation, require
 from perdure.testing.simulation.workload import COUNTER, MS, History, Operation, OperationMaker
 
-from .loops import Line, Loops, StepLoop, settle
+from .loops import Line, Loops, settle
 from .node import Node
 from .shared_log import NodeMetadata, NodeProvider, Reach, SharedLog
 
@@ -61,7 +61,7 @@ class World:
         self.options = options
         self.loops = Loops()
         # Clients and the store of the log live on this one.
-        self.loop: SimulationLoop = self.loops.make(self.chance("world"))
+        self.loop = self.loops.make(self.chance("world"))
         self.trace = Trace(self.loop)
         self.history = History()
         self.healed = False
@@ -76,34 +76,7 @@ class World:
         self.nodes: list[Node] = []
         self.lines: dict[str, tuple[Line, Line]] = {}
         for number in range(options.nodes):
-            name = f"node-{number}"
-            loop = self.loops.make(self.chance(f"{name} timers"))
-
-            def reach(what: str, loop: StepLoop = loop, name: str = name) -> Reach:
-                return Reach(loop, self.loop, self.chance(f"{name} {what}"), delay_ns)  # type: ignore[arg-type]
-
-            provider = NodeProvider(
-                self.log,
-                name,
-                loop,
-                reach("log"),
-                lambda loop=loop: 1_700_000_000 * 10**9 + loop.now_ns,  # type: ignore[misc]
-            )
-            node = Node(
-                name,
-                partitions=options.partitions,
-                loop=loop,
-                provider=provider,
-                metadata=NodeMetadata(metadata, reach("metadata")),
-                trace=self.trace,
-                chance=self.chance,
-                on_failure=self.failures.append,
-            )
-            self.nodes.append(node)
-            self.lines[name] = (
-                Line(self.loop, loop, self.chance(f"{name} in"), delay_ns),  # type: ignore[arg-type]
-                Line(loop, self.loop, self.chance(f"{name} out"), delay_ns),  # type: ignore[arg-type]
-            )
+            self._add_node(f"node-{number}", metadata, delay_ns)
         for node in self.nodes:
             node.manager.peers = {
                 other.name: (
@@ -114,6 +87,31 @@ class World:
                 if other is not node
             }
         self.leaders = [0] * options.partitions
+
+    def _add_node(
+        self, name: str, metadata: MemoryMetadataStore, delay_ns: tuple[int, int]
+    ) -> None:
+        loop = self.loops.make(self.chance(f"{name} timers"))
+
+        def reach(what: str) -> Reach:
+            return Reach(loop, self.loop, self.chance(f"{name} {what}"), delay_ns)
+
+        clock = SimulationClock(loop)
+        node = Node(
+            name,
+            partitions=self.options.partitions,
+            loop=loop,
+            provider=NodeProvider(self.log, name, loop, reach("log"), clock.time_ns),
+            metadata=NodeMetadata(metadata, reach("metadata")),
+            trace=self.trace,
+            chance=self.chance,
+            on_failure=self.failures.append,
+        )
+        self.nodes.append(node)
+        self.lines[name] = (
+            Line(self.loop, loop, self.chance(f"{name} in"), delay_ns),
+            Line(loop, self.loop, self.chance(f"{name} out"), delay_ns),
+        )
 
     def chance(self, concern: str) -> Chance:
         return Chance(self.seed, f"cluster {concern}")
