@@ -1,6 +1,6 @@
 """Following a log that is led elsewhere: read, apply, write, batch by batch and without effects."""
 
-from asyncio import AbstractEventLoop
+from asyncio import AbstractEventLoop, timeout
 from collections.abc import Callable
 from typing import Final
 
@@ -21,6 +21,10 @@ _log = structlog.get_logger("partition")
 
 TAIL_LOOK_NS: Final = 1_000_000_000
 """A follower that is behind looks so often how far it is behind."""
+
+
+WAKE_SECONDS: Final = 5.0
+"""A follower that hears of nothing for so long looks at the chain."""
 
 
 class LostTrackError(Exception):
@@ -61,7 +65,7 @@ async def follow(
                 looked_ns = clock.monotonic_ns()
                 processor.known_tail_lsn = (await log.find_tail()).lsn
             if processor.next_lsn >= processor.known_tail_lsn:
-                await log.wait_for_tail(processor.next_lsn)
+                await _wait(processor, log)
             batches = await _read(processor, log)
         except PerdureError as error:
             failures += 1
@@ -96,6 +100,16 @@ async def catch_up(
     while processor.next_lsn < tail_lsn and processor.role == "follower":
         _apply(processor, await _read(processor, log), finish_turn)
         await next_turn(loop)
+
+
+async def _wait(processor: PartitionProcessor, log: VirtualLog) -> None:
+    """Wait until there may be something to read."""
+    try:
+        async with timeout(WAKE_SECONDS):
+            await log.wait_for_tail(processor.next_lsn)
+    except TimeoutError:
+        # Whoever was to wake this one may be gone, and the log go on elsewhere.
+        await log.refresh()
 
 
 async def _read(processor: PartitionProcessor, log: VirtualLog) -> list[LogBatch]:

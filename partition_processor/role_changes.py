@@ -124,6 +124,7 @@ class RoleChanges:
     def apply(self, placement: Mapping[int, Placement]) -> None:
         """Have these partitions become what the placement says; see `PartitionManager`."""
         for partition, wanted in placement.items():
+            assert 0 <= partition < len(self._seats), f"there is no partition {partition}"
             seat = self._seats[partition]
             if seat.wanted != wanted:
                 # A new order takes an epoch of its own.
@@ -234,6 +235,8 @@ class RoleChanges:
     async def _follow(self, seat: _Seat) -> None:
         log = await self._open(seat.partition)
         processor = self._host.processors[seat.partition]
+        if processor.role == "stopped":
+            return  # The node stops.
         processor.follow(log)
         await follow(
             processor,
@@ -270,6 +273,8 @@ class RoleChanges:
         """
         log = await self._open(seat.partition)
         processor = self._host.processors[seat.partition]
+        if processor.role == "stopped":
+            return  # The node stops.
         processor.follow(log)
         # While somebody else still leads: what is read before the seal delays nobody.
         with suppress(PerdureError):  # Reading may need the very seal that follows.

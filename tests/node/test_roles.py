@@ -17,6 +17,7 @@ from perdure.ingress.requests import Completed, InvocationRequest, Rejected
 from perdure.log import Record
 from perdure.log.types import Batch, LogBatch
 from perdure.log.virtual_log import VirtualLog
+from perdure.partition_processor import following
 from perdure.partition_processor.errors import NotLeadingError
 from perdure.partition_processor.leadership import claim_leadership
 from perdure.partition_processor.processor import PartitionProcessor
@@ -321,3 +322,33 @@ def test_a_follower_whose_log_cannot_be_read_tries_again(monkeypatch: pytest.Mon
 
     asyncio.run(scenario())
     assert failures == [1, 1, 1]
+
+
+def test_a_follower_that_nobody_wakes_looks_at_the_chain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "WAKE_SECONDS", 0.001)
+
+    async def scenario() -> None:
+        async with InProcessNode(options=OPTIONS) as node:
+            manager = node.engine.manager
+            manager.apply_placement({0: "follower"})
+            log = await node.engine.logs.open(LogId(0))
+            sealed, chain = log.chain.tail, log.chain
+            loglet = log._loglet(sealed)
+            never = asyncio.get_running_loop().create_future()
+            monkeypatch.setattr(type(loglet), "wait_for_tail", lambda *_: asyncio.shield(never))
+            other = VirtualLog(
+                log.log,
+                chain,
+                metadata=node.engine._metadata,
+                providers=log._providers,
+                loop=asyncio.get_running_loop(),
+            )
+            epoch = await claim_leadership(node.engine._metadata, PartitionId(0), "other")
+            await other.lead(epoch)
+            await until(lambda: log.chain == other.chain)
+            announced = AnnounceLeader("other", epoch)
+            other.enqueue(Record(ANNOUNCE_LEADER, encode_command(announced), None, epoch, None, 1))
+            await until(lambda: first(node).status().leader_epoch == epoch)
+            never.cancel()
+
+    asyncio.run(scenario())
