@@ -161,6 +161,36 @@ class LimitsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = parse_duration("5s")
 
 
+class ForwardingSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How requests reach partitions that other nodes lead."""
+
+    leader_wait: Annotated[
+        Duration,
+        Meta(
+            description="How long a request waits while nobody is known to lead its partition, "
+            "before it is refused with 503. One that a leader may have taken before it was lost "
+            "waits for up to 10 minutes.",
+            extra={"max": parse_duration("10m")},
+        ),
+    ] = parse_duration("15s")
+    waiting_max: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="Requests of this node that wait for leaders, before it answers 429.",
+        ),
+    ] = 10_000
+    in_flight_max_per_peer: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="Requests that one node may have unanswered at another, before 429.",
+        ),
+    ] = 20_000
+
+
 class RetrySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a failed attempt is retried when its service says nothing else."""
 

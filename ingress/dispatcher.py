@@ -25,11 +25,8 @@ from ..partition_processor.effects import Accepted as AcceptedEffect
 from ..partition_processor.effects import Answer
 from ..partition_processor.minting import Minter
 from ..partition_processor.operations import cancel
-from ..partition_processor.processor import (
-    InvocationNotFoundError,
-    NotLeadingError,
-    PartitionProcessor,
-)
+from ..partition_processor.partition import Partition
+from ..partition_processor.processor import InvocationNotFoundError, NotLeadingError
 from ..partition_processor.records import KIND_SERVICE, KIND_WORKFLOW_RUN, Invoke, Signal
 from ..partition_processor.tables.invocations import STATUS_COMPLETED, Failure, Invocation
 from .errors import (
@@ -38,7 +35,10 @@ from .errors import (
     NotCompletedError,
     NotLeaderError,
     OverloadedError,
+    too_many_active,
+    too_many_in_flight,
 )
+from .forwarding.errors import PeerOverloadedError
 from .input_frames import EncodedHeaders, input_frame
 from .references import referred_id
 from .requests import (
@@ -74,8 +74,8 @@ class PartitionGateway(Protocol):
         """What can be called now."""
         ...
 
-    def processor_for(self, partition_key: PartitionKey) -> PartitionProcessor:
-        """The processor of the partition that a key belongs to."""
+    def partition_for(self, partition_key: PartitionKey) -> Partition:
+        """The partition that a key belongs to, wherever it is led."""
         ...
 
 
@@ -150,30 +150,23 @@ class Dispatcher:
     def _submit(
         self, request: InvocationRequest, command: Invoke, reply: InvokeReply, *, wait: bool
     ) -> PendingReply:
-        processor = self._admitting(command.invocation_id)
-        if processor.active >= self._active_max:
-            raise OverloadedError(
-                f"partition {processor.partition} has {self._active_max} invocations that have not "
-                "completed, its limit (limits.active_max_per_partition): try again later, or start "
-                "workers"
-            )
+        partition = self._admitting(command.invocation_id)
+        if partition.active >= self._active_max:
+            raise too_many_active(partition.partition, self._active_max)
         try:
-            processor.invoke(command, request.traceparent, reply, wait=wait)
+            partition.invoke(command, request.traceparent, reply, wait=wait)
         except PerdureError as error:
             raise _refusal(error) from None
-        return PendingReply(processor.clients, command.invocation_id, reply)
+        return PendingReply(partition.clients, command.invocation_id, reply)
 
-    def _admitting(self, invocation_id: InvocationId) -> PartitionProcessor:
+    def _admitting(self, invocation_id: InvocationId) -> Partition:
         """The invocation's partition. Raises NotLeaderError or OverloadedError."""
         if self.closing:
             raise NotLeaderError("this node is shutting down: try another one")
-        processor = self._gateway.processor_for(partition_key_of(invocation_id))
-        if len(processor.clients) >= self._in_flight_max:
-            raise OverloadedError(
-                f"partition {processor.partition} has {self._in_flight_max} requests in flight, "
-                "its limit (limits.in_flight_max_per_partition): try again shortly"
-            )
-        return processor
+        partition = self._gateway.partition_for(partition_key_of(invocation_id))
+        if len(partition.clients) >= self._in_flight_max:
+            raise too_many_in_flight(partition.partition, self._in_flight_max)
+        return partition
 
     def _command(self, request: InvocationRequest, target: Target) -> Invoke:
         if len(request.body) > self._body_bytes_max:
@@ -255,10 +248,11 @@ class Dispatcher:
     def attach(self, reference: Reference, on_reply: Callable[[CallReply], None]) -> PendingReply:
         """Have `on_reply` called with the invocation's result, at once if there is one.
 
-        Raises InvocationNotFoundError, BadRequestError, OverloadedError or NotLeaderError.
+        Raises InvocationNotFoundError, BadRequestError, OverloadedError or NotLeaderError; where
+        another node leads, the first comes as the reply.
         """
         invocation_id = referred_id(reference)
-        processor = self._admitting(invocation_id)
+        partition = self._admitting(invocation_id)
 
         def reply(outcome: InvokeOutcome) -> None:
             if type(outcome) is Answer:
@@ -268,30 +262,38 @@ class Dispatcher:
                 on_reply(Rejected(invocation_id, _refusal(outcome)))
 
         try:
-            processor.attach(invocation_id, reply)
+            partition.attach(invocation_id, reply)
         except PerdureError as error:
             raise _refusal(error) from None
-        return PendingReply(processor.clients, invocation_id, reply)
+        return PendingReply(partition.clients, invocation_id, reply)
 
-    def output(self, reference: Reference) -> Completed:
-        """The invocation's result. Raises NotCompletedError, and what `attach` raises."""
+    def output(self, reference: Reference, on_reply: Callable[[CallReply], None]) -> PendingReply:
+        """Have `on_reply` called with the invocation's result, if it has one by now.
+
+        The reply is a NotCompletedError when it has none. Raises what `attach` raises, or the reply
+        is that.
+        """
         invocation_id = referred_id(reference)
-        processor = self._admitting(invocation_id)
-        if not processor.leading:
-            raise NotLeaderError(
-                f"partition {processor.partition} is {processor.role} on this node: try again "
-                "shortly"
-            )
-        invocation = processor.transaction.invocation(invocation_id)
-        if invocation is None:
-            raise InvocationNotFoundError("not found")
-        if invocation.status != STATUS_COMPLETED:
-            raise NotCompletedError(
-                f"invocation {invocation_id_text(invocation_id)} has not completed yet: attach to "
-                "it to wait for its result"
-            )
-        answer = Answer(invocation_id, invocation, stored=True)
-        return _completed(answer, self._content_type(invocation))
+        partition = self._admitting(invocation_id)
+
+        def reply(outcome: InvokeOutcome) -> None:
+            if type(outcome) is not Answer:
+                assert isinstance(outcome, PerdureError), outcome
+                on_reply(Rejected(invocation_id, _refusal(outcome)))
+            elif outcome.invocation.status == STATUS_COMPLETED:
+                on_reply(_completed(outcome, self._content_type(outcome.invocation)))
+            else:
+                error = NotCompletedError(
+                    f"invocation {invocation_id_text(invocation_id)} has not completed yet: attach "
+                    "to it to wait for its result"
+                )
+                on_reply(Rejected(invocation_id, error))
+
+        try:
+            partition.output(invocation_id, reply)
+        except PerdureError as error:
+            raise _refusal(error) from None
+        return PendingReply(partition.clients, invocation_id, reply)
 
     def lookup(self, reference: Reference) -> InvocationId:
         """The invocation's id, whether it exists or not. Raises BadRequestError."""
@@ -380,9 +382,9 @@ class Dispatcher:
         self._operate(cancel(invocation_id), reply)
 
     def _operate(self, operation: Signal, reply: Callable[[str | PerdureError], None]) -> None:
-        processor = self._admitting(operation.invocation_id)
+        partition = self._admitting(operation.invocation_id)
         try:
-            processor.operate(operation, reply)
+            partition.operate(operation, reply)
         except PerdureError as error:
             raise _refusal(error) from None
 
@@ -426,4 +428,6 @@ def _refusal(error: PerdureError) -> PerdureError:
         return NotLeaderError(error.message)
     if isinstance(error, RecordTooLargeError):
         return BodyTooLargeError(error.message)
+    if isinstance(error, PeerOverloadedError):
+        return OverloadedError(error.message)
     return error

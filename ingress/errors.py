@@ -95,6 +95,22 @@ class InputRefusedError(PerdureError):
     code = "PD0512"
 
 
+def too_many_in_flight(partition: int, in_flight_max: int) -> OverloadedError:
+    """A partition has as many requests in flight as it may."""
+    return OverloadedError(
+        f"partition {partition} has {in_flight_max} requests in flight, its limit "
+        "(limits.in_flight_max_per_partition): try again shortly"
+    )
+
+
+def too_many_active(partition: int, active_max: int) -> OverloadedError:
+    """A partition has as many invocations as it may."""
+    return OverloadedError(
+        f"partition {partition} has {active_max} invocations that have not completed, its limit "
+        "(limits.active_max_per_partition): try again later, or start workers"
+    )
+
+
 RETRY_AFTER_SECONDS: Final = 1
 """What a client that was refused for now is told to wait."""
 

@@ -6,7 +6,8 @@ import msgspec
 
 from ..core.errors import PerdureError
 from ..core.ids import InvocationId
-from ..partition_processor.clients import Clients, InvokeReply
+from ..partition_processor.clients import InvokeReply
+from ..partition_processor.partition import PartitionClients
 
 
 class InvocationRequest(msgspec.Struct, frozen=True, gc=False):
@@ -112,7 +113,9 @@ class PendingReply:
 
     __slots__ = ("_clients", "_reply", "invocation_id")
 
-    def __init__(self, clients: Clients, invocation_id: InvocationId, reply: InvokeReply) -> None:
+    def __init__(
+        self, clients: PartitionClients, invocation_id: InvocationId, reply: InvokeReply
+    ) -> None:
         """The reply to `invocation_id` that is owed to one of `clients`."""
         self._clients = clients
         self._reply = reply

@@ -19,6 +19,9 @@ from ..core.storage.files import Files, SystemFiles
 from ..core.storage.kv import KvStore
 from ..core.tasks import TaskScope
 from ..ingress.dispatcher import Dispatcher
+from ..ingress.forwarding.forwarding import Forwarding
+from ..ingress.forwarding.leaders import LeaderLookup
+from ..ingress.forwarding.peers import Peers
 from ..log.local.provider import LocalProvider
 from ..log.local.sync_runner import SyncRunner, ThreadSyncRunner
 from ..log.local.writer import LogWriter, SyncPolicy
@@ -50,6 +53,7 @@ class NodeEngine:
         manager: the partitions.
         reception: serves each connection of a worker.
         dispatcher: takes requests from front doors.
+        forwarding: reaches the partitions that other nodes lead; None where there are none.
         logs: the partitions' logs.
         writer: the log's writer.
         snapshots: of the partitions.
@@ -67,6 +71,8 @@ class NodeEngine:
         on_failure: Callable[[PerdureError], None],
         make_sync_runner: Callable[[str], SyncRunner] | None = None,
         files: Files | None = None,
+        leaders: LeaderLookup | None = None,
+        peers: Peers | None = None,
     ) -> None:
         """Build everything; must be called on the event loop's thread, with the loop running.
 
@@ -76,6 +82,8 @@ class NodeEngine:
             make_sync_runner: gives what syncs the store of a name beside the loop; a thread each
                 unless given.
             files: where snapshots are kept; the system's unless given.
+            leaders: who leads which partition in a cluster; None where this node leads them all.
+            peers: how the other nodes are reached, for `FORWARDING_SERVICE`; goes with `leaders`.
         """
         self._options = options
         self._clock = clock
@@ -139,11 +147,36 @@ class NodeEngine:
             loop=loop,
             clock=clock,
         )
+        self.forwarding: Forwarding | None = None
+        if leaders is not None:
+            assert peers is not None, "whoever knows other nodes must be able to reach them"
+            self.forwarding = self._make_forwarding(leaders, peers, loop)
+            self.manager.elsewhere = self.forwarding
         self.dispatcher = Dispatcher(
             self.manager,
             clock=clock,
             random=random,
             body_bytes_max=options.limits.body_bytes_max,
+            in_flight_max_per_partition=options.limits.in_flight_max_per_partition,
+            active_max_per_partition=options.limits.active_max_per_partition,
+        )
+
+    def _make_forwarding(
+        self, leaders: LeaderLookup, peers: Peers, loop: asyncio.AbstractEventLoop
+    ) -> Forwarding:
+        options = self._options
+        return Forwarding(
+            self.manager,
+            node=options.node.name,
+            cluster=options.node.cluster,
+            leaders=leaders,
+            peers=peers,
+            loop=loop,
+            clock=self._clock,
+            random=self._random,
+            leader_wait=options.forwarding.leader_wait / 1e9,
+            waiting_max=options.forwarding.waiting_max,
+            in_flight_max_per_peer=options.forwarding.in_flight_max_per_peer,
             in_flight_max_per_partition=options.limits.in_flight_max_per_partition,
             active_max_per_partition=options.limits.active_max_per_partition,
         )
@@ -223,6 +256,8 @@ class NodeEngine:
         if self.failure is None:
             self.failure = error
             self.logs.fail(error)
+            if self.forwarding is not None:
+                self.forwarding.close(error)
             self.manager.fail(error)
             self._on_failure(error)
 
@@ -245,16 +280,22 @@ class NodeEngine:
         self.dispatcher.closing = True
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._options.limits.stop_grace / 1e9
-        while self.manager.in_flight() and loop.time() < deadline:
+        while self._in_flight() and loop.time() < deadline:
             waited = loop.create_future()
             loop.call_later(0.02, waited.set_result, None)
             await waited
+
+    def _in_flight(self) -> int:
+        elsewhere = 0 if self.forwarding is None else len(self.forwarding)
+        return self.manager.in_flight() + elsewhere
 
     def stop(self, error: PerdureError) -> None:
         """Do nothing more; whoever still waits is told `error`. `close` follows."""
         self._silence.stop()
         self._trimmer.stop()
         self.snapshots.stop()
+        if self.forwarding is not None:
+            self.forwarding.close(error)
         self.manager.stop(error)
         self._scope.cancel()
 

@@ -9,6 +9,7 @@ from ..core.addresses import is_loopback, parse_address
 from ..core.errors import OptionsError
 from ..core.options import Assignment, Origins, load_options
 from ..core.sections import (
+    ForwardingSection,
     LimitsSection,
     ListenSection,
     LoggingSection,
@@ -30,6 +31,7 @@ class NodeOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log: LogSection = LogSection()
     snapshots: SnapshotsSection = SnapshotsSection()
     limits: LimitsSection = LimitsSection()
+    forwarding: ForwardingSection = ForwardingSection()
     retry: RetrySection = RetrySection()
     retention: RetentionSection = RetentionSection()
     logging: LoggingSection = LoggingSection()

@@ -46,12 +46,14 @@ class Proposed(msgspec.Struct, gc=False, eq=False):
     Attributes:
         wait: for the result, not only for the invocation to be durable.
         target: service, handler and key.
+        request_id: see `records.Invoke`.
     """
 
     reply: InvokeReply
     wait: bool
     invocation_id: InvocationId
     target: tuple[str, str, str | None]
+    request_id: bytes | None = None
 
 
 class Clients:
@@ -155,6 +157,26 @@ class Clients:
         except InvocationNotFoundError as error:
             reply(error)
 
+    def output(
+        self, invocation_id: InvocationId, invocation: Invocation | None, reply: InvokeReply
+    ) -> None:
+        """Answer with the invocation as it is. Raises InvocationNotFoundError."""
+        if invocation is None:
+            raise InvocationNotFoundError("not found")
+        reply(Answer(invocation_id, invocation, stored=True))
+
+    def output_later(
+        self,
+        find: Callable[[InvocationId], Invocation | None],
+        invocation_id: InvocationId,
+        reply: InvokeReply,
+    ) -> None:
+        """`output` of what `find` gives; `reply` gets the error."""
+        try:
+            self.output(invocation_id, find(invocation_id), reply)
+        except InvocationNotFoundError as error:
+            reply(error)
+
     def proposed(self, proposed: Proposed, sequence: int) -> None:
         """An Invoke was put into the log as the leader's record of this number."""
         if self._held and proposed in self._held:
@@ -171,7 +193,13 @@ class Clients:
         if proposed is None:
             return
         known = item.known
-        if item.expired:
+        if known is not None and proposed.request_id == known.request_id is not None:
+            # It was this very request that made it, by way of a leader that did not answer.
+            if proposed.wait:
+                self.wait_for(item.invocation_id, known, proposed.reply)
+            else:
+                proposed.reply(Accepted(item.epoch, item.sequence, item.invocation_id, None))
+        elif item.expired:
             proposed.reply(
                 InvocationExpiredError(
                     f"invocation {invocation_id_text(item.invocation_id)} was asked for so long "

@@ -53,6 +53,7 @@ class ApplyContext:
         record_epoch: of the current record.
         epoch: the highest announced leader epoch.
         sequence: number of that leader's last record; -1 when it is not known.
+        outcome: of the last operation, and the inbox row that it waits in; see `done`.
     """
 
     __slots__ = (
@@ -63,6 +64,7 @@ class ApplyContext:
         "effects",
         "epoch",
         "lsn",
+        "outcome",
         "range",
         "record_epoch",
         "record_time_ns",
@@ -84,6 +86,7 @@ class ApplyContext:
         self.record_time_ns = 0
         self.record_epoch = 0
         self.deliveries_left = LOCAL_DELIVERIES_MAX
+        self.outcome = ("", b"")
         sent = transaction.get(keys.outbox_tail_row(own.first, own.number))
         received = transaction.get(keys.received_row(own.first, own.number))
         # How many messages this partition has under way to itself.
@@ -109,6 +112,7 @@ class ApplyContext:
 
     def done(self, record: Record, outcome: str, queued_as: bytes = b"") -> None:
         """Tell whoever asked for the record's operation what became of it; see `Done`."""
+        self.outcome = (outcome, queued_as)
         if record.sequence > 0:
             self.effects.append(Done(record.epoch, record.sequence, outcome, queued_as))
 

@@ -8,7 +8,7 @@ from ..core.ids import InvocationId
 from ..core.storage.kv import KvStore
 from .context import PartitionRange
 from .durable_timers import DurableTimers
-from .effects import ArmTimer
+from .effects import ArmTimer, Ship
 from .expiry import ExpiryWatch
 from .pending import pending_timers
 from .records import Command, Timer, TimersFired, TruncateOutbox
@@ -49,7 +49,9 @@ class Drivers:
         self._propose = propose
         self._truncation: TimerHandle | None = None
         self.timers = DurableTimers(loop, clock, self._read_timers, self._fire)
-        self.shipments = Shipments(own.number, carrier, self._truncate, self._truncate_later)
+        self.shipments = Shipments(
+            own.number, carrier, self._truncate, self._truncate_later, self._read_outbox
+        )
         self.expiry = ExpiryWatch(loop, clock, self._first_expiry_ns, propose_now)
 
     def start(self) -> None:
@@ -84,6 +86,12 @@ class Drivers:
         for row, _ in self._store.scan(start, keys.prefix_end(prefix)):
             return keys.read_expiry_row(row)[0]
         return None
+
+    def _read_outbox(self, destination: int, first: int, last: int) -> Iterator[Ship]:
+        start = keys.outbox_row(self._own.first, destination, first)
+        end = keys.outbox_row(self._own.first, destination, last + 1)
+        for row, value in self._store.scan(start, end):
+            yield Ship(destination, keys.read_outbox_row(row)[1], value[0], value[1:])
 
     def _truncate(self, destination: int, last: int) -> None:
         self._propose(TruncateOutbox(destination, last))

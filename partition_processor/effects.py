@@ -116,10 +116,15 @@ class Ship(msgspec.Struct, frozen=True, gc=False):
 
 
 class Delivered(msgspec.Struct, frozen=True, gc=False):
-    """Everything of a source up to the message `last` is applied: it need not be kept there."""
+    """Everything of a source up to the message `last` is applied: it need not be kept there.
+
+    Attributes:
+        gap: what came begins later than the message after that, and must come again.
+    """
 
     source: int
     last: int
+    gap: bool = False
 
 
 class LeaderAnnounced(msgspec.Struct, frozen=True, gc=False):

@@ -49,7 +49,7 @@ def effect_table(
         drivers.timers.add(item, context.record_time_ns)
 
     def delivered(item: effect.Delivered) -> None:
-        carrier.taken(item.source, context.range.number, item.last)
+        carrier.taken(item.source, context.range.number, item.last, item.gap)
 
     def leader_announced(item: effect.LeaderAnnounced) -> None:
         if item.epoch > epoch:

@@ -18,6 +18,7 @@ from .commands.attempt_started import apply_attempt_started
 from .commands.deliver import apply_deliver, apply_delivered
 from .commands.invoke import apply_invoke
 from .commands.kill import apply_kill
+from .commands.once import apply_once
 from .commands.patch_state import apply_patch_state
 from .commands.pause import apply_pause
 from .commands.purge import apply_purge
@@ -38,6 +39,7 @@ from .records import (
     DELIVER,
     INVOKE,
     KILL,
+    ONCE,
     PATCH_STATE,
     PAUSE,
     PURGE,
@@ -70,6 +72,7 @@ _DISPATCH: Final[dict[int, tuple[Callable[[bytes], Any], Callable[..., None]]]] 
         (PURGE_EXPIRED, apply_purge_expired),
         (DELIVER, apply_deliver),
         (TRUNCATE_OUTBOX, apply_truncate_outbox),
+        (ONCE, apply_once),
     )
 }
 

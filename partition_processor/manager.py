@@ -27,6 +27,7 @@ from .leadership import claim_leadership
 from .log_trimmer import LogTrimmer
 from .machine import RecordFailedError
 from .minting import Minter
+from .partition import Elsewhere, Partition
 from .pauses import pause
 from .processor import PartitionProcessor
 from .read_barrier import barrier_for
@@ -42,7 +43,11 @@ _log = structlog.get_logger("partitions")
 
 
 class PartitionManager:
-    """Owns the node's partition processors, their common store and the known deployments."""
+    """Owns the node's partition processors, their common store and the known deployments.
+
+    Attributes:
+        elsewhere: the partitions that other nodes lead; None where this node leads them all.
+    """
 
     def __init__(
         self,
@@ -78,6 +83,7 @@ class PartitionManager:
         self._loop = loop
         self._on_failure = on_failure
         self._scope = scope
+        self.elsewhere: Elsewhere | None = None
         self._dirty: list[PartitionProcessor] = []
         self._failed = False
         self._schema = Schema()
@@ -248,19 +254,38 @@ class PartitionManager:
 
     def _leads(self, leader: PartitionProcessor) -> None:
         """A partition takes messages again: have the others send what it may have lost."""
+        self.resend(leader.own.number)
+        if self.elsewhere is not None:
+            self.elsewhere.leads_here(leader.own.number)
+
+    def resend(self, destination: int) -> None:
+        """Have the partitions that lead here send what a partition may have lost."""
         for processor in self.processors:
             if processor.leading:
-                processor.drivers.shipments.resend(leader.own.number)
+                processor.drivers.shipments.resend(destination)
 
     def carry(self, destination: int, deliver: Deliver) -> bool:
         """Hand messages to a partition; False when it takes none now and will ask for them."""
-        return self.processors[destination].propose_now(deliver)
+        processor = self.processors[destination]
+        if processor.role == "leader" or self.elsewhere is None:
+            return processor.propose_now(deliver)
+        return self.elsewhere.carry(destination, deliver)
 
-    def taken(self, source: int, destination: int, last: int) -> None:
+    def taken(self, source: int, destination: int, last: int, gap: bool) -> None:
         """Tell a source that a destination has applied everything up to the message `last`."""
-        self.processors[source].drivers.shipments.taken(destination, last)
+        processor = self.processors[source]
+        if processor.role == "leader" or self.elsewhere is None:
+            processor.drivers.shipments.taken(destination, last, gap)
+        else:
+            self.elsewhere.taken(source, destination, last, gap)
 
     # Finding the partition -----------------------------------------------------------------------
+
+    def partition_for(self, partition_key: PartitionKey) -> Partition:
+        """The partition that a key belongs to, wherever it is led."""
+        processor = self.processors[partition_of(partition_key, self._partition_count)]
+        elsewhere = self.elsewhere
+        return processor if elsewhere is None else elsewhere.partition(processor.partition)
 
     def processor_for(self, partition_key: PartitionKey) -> PartitionProcessor:
         """The processor of the partition that a key belongs to."""

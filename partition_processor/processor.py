@@ -418,7 +418,7 @@ class PartitionProcessor:
         # that is running, and before the first Invoke is applied there is none.
         touched = () if command.key is None else (object_key(command.service, command.key),)
         target = (command.service, command.handler, command.key)
-        proposed = Proposed(reply, wait, command.invocation_id, target)
+        proposed = Proposed(reply, wait, command.invocation_id, target, command.request_id)
         sequence = self._propose(
             INVOKE,
             command,
@@ -473,6 +473,17 @@ class PartitionProcessor:
             self._check_takes()  # Reading is allowed while the log takes nothing.
         if self.barrier.needed(self.log):
             await self.barrier.passed()
+
+    def output(self, invocation_id: InvocationId, reply: InvokeReply) -> None:
+        """Have `reply` get an `Answer` with the invocation as it is now. Raises as `attach`."""
+        if self.role != "leader":
+            self._check_takes()  # Reading is allowed while the log takes nothing.
+        invocation = self.transaction.invocation(invocation_id)
+        if not self.barrier.needed(self.log):
+            self.clients.output(invocation_id, invocation, reply)
+        else:
+            output = partial(self.clients.output_later, self.transaction.invocation)
+            self.barrier.read(partial(output, invocation_id, reply), reply)
 
     def lose(self, error: PerdureError) -> None:
         """This node cannot lead the partition any more."""

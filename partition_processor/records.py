@@ -43,6 +43,8 @@ class Invoke(msgspec.Struct, frozen=True, array_like=True, gc=False):
         expires_ns: applied later than this, by record time, it is refused; 0 never. An id that
             chance made may have been forgotten by then, and must not run twice.
         traceparent: of a called invocation; those of front doors have it in the record.
+        request_id: of one client's request that its node may send again after a leader was lost,
+            8 bytes; what it finds then under the same request id is its own. None tells nothing.
     """
 
     invocation_id: InvocationId
@@ -60,6 +62,7 @@ class Invoke(msgspec.Struct, frozen=True, array_like=True, gc=False):
     held: tuple[bytes, ...] = ()
     expires_ns: int = 0
     traceparent: str | None = None
+    request_id: bytes | None = None
 
 
 class CallTarget(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -300,6 +303,21 @@ class TruncateOutbox(msgspec.Struct, frozen=True, array_like=True, gc=False):
     last: int
 
 
+class Once(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An operation that its node may send again after a leader was lost; applied once.
+
+    Attributes:
+        operation_id: 16 bytes: wall clock of the node that took it in ns, u64 big-endian, then 8
+            of chance.
+        kind: of the operation's command, one of `OPERATION_KINDS`.
+        body: that command.
+    """
+
+    operation_id: bytes
+    kind: int
+    body: bytes
+
+
 Command: TypeAlias = (
     Invoke
     | AttemptChunk
@@ -319,6 +337,7 @@ Command: TypeAlias = (
     | PurgeExpired
     | Deliver
     | TruncateOutbox
+    | Once
 )
 
 DeliveredCommand: TypeAlias = Invoke | Signal | Respond | Attach | Kill
@@ -341,6 +360,7 @@ PATCH_STATE: Final = 15
 PURGE_EXPIRED: Final = 16
 DELIVER: Final = 17
 TRUNCATE_OUTBOX: Final = 18
+ONCE: Final = 19
 
 COMMAND_TYPES: Final[dict[int, type[Command]]] = {
     INVOKE: Invoke,
@@ -361,6 +381,7 @@ COMMAND_TYPES: Final[dict[int, type[Command]]] = {
     PURGE_EXPIRED: PurgeExpired,
     DELIVER: Deliver,
     TRUNCATE_OUTBOX: TruncateOutbox,
+    ONCE: Once,
 }
 
 KIND_NAMES: Final[dict[int, str]] = {kind: type_.__name__ for kind, type_ in COMMAND_TYPES.items()}
@@ -368,6 +389,9 @@ KINDS: Final[dict[type[Command], int]] = {type_: kind for kind, type_ in COMMAND
 
 DELIVERED_KINDS: Final = frozenset((INVOKE, SIGNAL, RESPOND, ATTACH, KILL))
 """The commands that one invocation may have for another; each starts with its target's id."""
+
+OPERATION_KINDS: Final = frozenset((SIGNAL, KILL, PAUSE, RESUME, PURGE, RESTART, PATCH_STATE))
+"""The commands that somebody outside may have applied `Once`."""
 
 encode_command: Final = msgspec.msgpack.Encoder().encode
 

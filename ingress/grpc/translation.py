@@ -140,8 +140,8 @@ def _begin_attach(
 
 def _begin_get_output(
     dispatcher: Dispatcher, message: wire.GetOutputRequest, _trace: str | None, on_reply: OnReply
-) -> None:
-    on_reply(dispatcher.output(_reference(message.invocation)))
+) -> PendingReply:
+    return dispatcher.output(_reference(message.invocation), on_reply)
 
 
 def _begin_lookup(

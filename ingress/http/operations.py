@@ -5,12 +5,13 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from ...core.ids import parse_invocation_id
+from ...core.ids import InvocationId, parse_invocation_id
 from ...partition_processor.processor import InvocationNotFoundError
 from ..dispatcher import Dispatcher
 from ..errors import BadRequestError
 from ..requests import (
     Acknowledged,
+    CallReply,
     Completed,
     IdempotentInvocation,
     InvocationFailure,
@@ -79,15 +80,23 @@ def _refer(
         on_reply(Located(dispatcher.lookup(reference)))
         return None
     if route.verb == OUTPUT:
-        on_reply(dispatcher.output(reference))
-        return None
+        return dispatcher.output(reference, on_reply)
+
+    def attached(reply: CallReply) -> None:
+        if isinstance(reply, Rejected) and isinstance(reply.error, InvocationNotFoundError):
+            reply = _unknown(reply.invocation_id, reply.error)
+        on_reply(reply)
+
     try:
-        return dispatcher.attach(reference, on_reply)
+        return dispatcher.attach(reference, attached)
     except InvocationNotFoundError as error:
-        # Whoever attaches waits for an outcome, and is told this as if it were the invocation's.
-        failure = InvocationFailure(404, error.message)
-        on_reply(Completed(dispatcher.lookup(reference), b"", failure))
+        on_reply(_unknown(dispatcher.lookup(reference), error))
         return None
+
+
+def _unknown(invocation_id: InvocationId, error: InvocationNotFoundError) -> Completed:
+    """Whoever attaches waits for an outcome, and is told this as if it were the invocation's."""
+    return Completed(invocation_id, b"", InvocationFailure(404, error.message))
 
 
 def _reference(route: ReferenceRoute, dispatcher: Dispatcher, body: bytes) -> Reference:

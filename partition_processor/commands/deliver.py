@@ -60,4 +60,4 @@ def apply_deliver(context: ApplyContext, command: Deliver, _record: Record) -> N
             context.received_own(len(fresh))
         for kind, body in fresh:
             context.deliveries.append(_DECODE[kind](body))
-    context.effects.append(Delivered(source, received))
+    context.effects.append(Delivered(source, received, command.first > received + 1))

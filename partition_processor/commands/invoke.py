@@ -112,6 +112,7 @@ def _begin(context: ApplyContext, command: Invoke, traceparent: str | None) -> N
         timers=1 if scheduled else 0,
         modified_ns=time_ns,
         born_lsn=context.lsn,
+        request_id=command.request_id,
     )
     context.counts[STATUS_SCHEDULED] += 1
     if not inline:

@@ -101,6 +101,7 @@ class Invocation(msgspec.Struct, frozen=True, array_like=True, gc=False):
         modified_ns: record time of the last change of status, for people.
         born_lsn: of the record that made it, which tells it from a forgotten one of the same id; 0
             in rows that an earlier release wrote.
+        request_id: of the client's request that made it, see `records.Invoke`.
     """
 
     status: int
@@ -142,6 +143,7 @@ class Invocation(msgspec.Struct, frozen=True, array_like=True, gc=False):
     seed: int = 0
     modified_ns: int = 0
     born_lsn: int = 0
+    request_id: bytes | None = None
 
 
 HEAD_BYTES_MAX: Final = 4096

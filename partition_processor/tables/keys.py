@@ -23,6 +23,7 @@ letter table          after the partition key              lifetime; what absenc
 ``u``  outbox tails   + destination u16                   for ever; absent: nothing was ever sent
 ``r``  received       + source u16                        for ever; absent: nothing ever came
 ``w``  restoring      nothing (first key of the range)     while a snapshot is being restored
+``d``  operations     + operation's id                    some time after it was applied `Once`
 ====== ============== ==================================== =======================================
 
 Rows marked with + belong to the partition as a whole and lie under the first key of its range:
@@ -53,6 +54,7 @@ OUTBOX: Final = b"o"
 OUTBOX_TAILS: Final = b"u"
 RECEIVED: Final = b"r"
 RESTORING: Final = b"w"
+OPERATIONS: Final = b"d"
 
 TABLES: Final = (
     INVOCATIONS,
@@ -69,6 +71,7 @@ TABLES: Final = (
     OUTBOX,
     OUTBOX_TAILS,
     RECEIVED,
+    OPERATIONS,
 )
 """All tables that make up a partition's state: what a snapshot holds, beside the progress row."""
 
@@ -151,6 +154,11 @@ def outbox_tail_row(first: bytes, destination: int) -> bytes:
 def received_row(first: bytes, source: int) -> bytes:
     """The row with the number of the last message taken from a partition."""
     return RECEIVED + first + _PEER.pack(source)
+
+
+def operation_row(first: bytes, operation_id: bytes) -> bytes:
+    """The row with the outcome of an operation; the ids begin with the time of asking."""
+    return OPERATIONS + first + operation_id
 
 
 def pack_number(number: int) -> bytes:

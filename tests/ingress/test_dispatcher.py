@@ -78,6 +78,15 @@ async def attached(node: InProcessNode, invocation_id: InvocationId) -> Complete
     return reply
 
 
+async def output_of(node: InProcessNode, invocation_id: InvocationId) -> Completed:
+    """The result that is there already."""
+    replies = Replies()
+    node.engine.dispatcher.output(invocation_id, replies)
+    reply = await replies.future
+    assert isinstance(reply, Completed), reply
+    return reply
+
+
 async def error_of(node: InProcessNode, request: InvocationRequest) -> PerdureError:
     """The error that a call is rejected with."""
     reply = await node.submit(request)
@@ -92,8 +101,11 @@ def test_client_that_waits_and_one_that_attaches_get_the_same_result_once() -> N
         accepted = await sent(node, request)
         assert not accepted.new
         dispatcher = node.engine.dispatcher
-        with pytest.raises(NotCompletedError):
-            dispatcher.output(accepted.invocation_id)
+        early = Replies()
+        dispatcher.output(accepted.invocation_id, early)
+        told = await early.future
+        assert isinstance(told, Rejected)
+        assert isinstance(told.error, NotCompletedError)
         attaching = asyncio.ensure_future(attached(node, accepted.invocation_id))
         acknowledged = Replies()
         dispatcher.send_signal(accepted.invocation_id, "go", b'"now"', acknowledged)
@@ -103,7 +115,7 @@ def test_client_that_waits_and_one_that_attaches_get_the_same_result_once() -> N
         assert isinstance(first, Completed)
         assert first.value == second.value == b'"now"'
         assert first.expires_ns == second.expires_ns == 0
-        stored = dispatcher.output(accepted.invocation_id)
+        stored = await output_of(node, accepted.invocation_id)
         assert stored.value == b'"now"'
         assert stored.expires_ns > 0
 
@@ -187,7 +199,7 @@ def test_asking_for_results_writes_nothing() -> None:
         before = [status.applied_lsn for status in node.engine.manager.partitions()]
         for _ in range(3):
             assert (await attached(node, called.invocation_id)).value == called.value
-            assert node.engine.dispatcher.output(called.invocation_id).value == called.value
+            assert (await output_of(node, called.invocation_id)).value == called.value
             assert node.engine.dispatcher.lookup(called.invocation_id) == called.invocation_id
         assert [status.applied_lsn for status in node.engine.manager.partitions()] == before
 
@@ -211,7 +223,7 @@ def test_what_is_too_large_or_too_late_is_refused_before_anything_is_logged() ->
         dispatcher.closing = True
         for refused in (
             lambda: dispatcher.attach(UNKNOWN, Replies()),
-            lambda: dispatcher.output(UNKNOWN),
+            lambda: dispatcher.output(UNKNOWN, Replies()),
             lambda: dispatcher.cancel(UNKNOWN, Replies()),
         ):
             with pytest.raises(NotLeaderError):

@@ -63,7 +63,7 @@ def test_a_plain_call_starts_at_once_and_is_answered() -> None:
     assert answered.invocation.output == b'"ok"'
     assert answered.invocation.deployment == "dp-1"
     assert partition.machine.progress().counts == (0, 0, 0, 1, 0, 0, 0)
-    assert pending_effects(partition.transaction, WHOLE) == []
+    assert list(pending_effects(partition.transaction, WHOLE)) == []
 
 
 def test_the_same_id_again_is_known_and_starts_nothing() -> None:
@@ -163,7 +163,7 @@ def test_a_failed_attempt_backs_off_and_the_next_one_starts_once() -> None:
     ended, armed = partition.apply(AttemptFailed(identity(1), 1, 500, "boom", 50, True))
     assert ended == EndAttempt(identity(1), 1, True, 2)
     assert armed == ArmRetry(identity(1), 1, 1_050)
-    assert pending_effects(partition.transaction, WHOLE) == [armed]
+    assert list(pending_effects(partition.transaction, WHOLE)) == [armed]
 
     (started,) = partition.apply(AttemptStarted(identity(1), 2))
     assert partition.apply(AttemptStarted(identity(1), 2)) == []
@@ -277,7 +277,7 @@ def test_pending_invocations_are_woken_by_the_holder_alone() -> None:
     partition = Partition()
     partition.apply(add(1), add(2))
 
-    effects = pending_effects(partition.transaction, WHOLE)
+    effects = list(pending_effects(partition.transaction, WHOLE))
     assert [type(item) for item in effects] == [StartAttempt]
     waiting = partition.transaction.invocation(identity(2, "k"))
     assert waiting is not None

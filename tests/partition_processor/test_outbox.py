@@ -104,7 +104,7 @@ def greet_far() -> Invoke:
 def test_after_a_gap_nothing_is_taken_until_what_is_missing_has_come() -> None:
     _, second = two()
     signal = Signal(FAR, 17, "", b"1", None)
-    assert second.apply(delivered(signal, source=0, first=2)) == [Delivered(0, 0)]
+    assert second.apply(delivered(signal, source=0, first=2)) == [Delivered(0, 0, gap=True)]
     assert second.rows(b"r") == []
     effects = second.apply(delivered(greet_far(), signal, source=0))
 

@@ -44,7 +44,7 @@ def history(seed: int, length: int = 120) -> Partition:
     random = SeededRandom(seed)
     partition = Partition()
     for number in range(length):
-        pending = pending_effects(partition.transaction, WHOLE)
+        pending = list(pending_effects(partition.transaction, WHOLE))
         partition.apply(random_command(random, pending, number))
         if random.bits(4) == 0:
             partition.reopen()

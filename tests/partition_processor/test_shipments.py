@@ -1,5 +1,7 @@
 """The outbox's driver: order, batches, what is sent again, and when the outbox is truncated."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from perdure.partition_processor.effects import Ship
@@ -15,7 +17,9 @@ class Others:
         self.got: list[tuple[int, Deliver]] = []
         self.truncated: list[tuple[int, int]] = []
         self.later = 0
-        self.shipments = Shipments(0, self, self._truncate, self._truncate_later)
+        self.stored: dict[tuple[int, int], Ship] = {}
+        self.read = 0
+        self.shipments = Shipments(0, self, self._truncate, self._truncate_later, self._read_outbox)
 
     def carry(self, destination: int, deliver: Deliver) -> bool:
         if destination not in self.open:
@@ -23,11 +27,19 @@ class Others:
         self.got.append((destination, deliver))
         return True
 
-    def taken(self, source: int, destination: int, last: int) -> None:
+    def taken(self, source: int, destination: int, last: int, gap: bool) -> None:
         raise AssertionError("only a destination says this")
+
+    def _read_outbox(self, destination: int, first: int, last: int) -> Iterator[Ship]:
+        for number in range(first, last + 1):
+            self.read += 1
+            yield self.stored[destination, number]
 
     def _truncate(self, destination: int, last: int) -> None:
         self.truncated.append((destination, last))
+        for place in [place for place in self.stored if place <= (destination, last)]:
+            if place[0] == destination:
+                del self.stored[place]
 
     def _truncate_later(self) -> None:
         self.later += 1
@@ -36,7 +48,9 @@ class Others:
         """Messages come into the outbox and are sent."""
         for number in numbers:
             body = number.to_bytes(4, "big") + bytes(size)
-            self.shipments.add(Ship(destination, number, SIGNAL, body))
+            ship = Ship(destination, number, SIGNAL, body)
+            self.stored[destination, number] = ship
+            self.shipments.add(ship)
         self.shipments.flush()
 
     def numbers(self, destination: int = 1) -> list[int]:
@@ -190,3 +204,95 @@ def test_all_of_a_long_lane_is_sent_again_and_what_was_taken_is_not() -> None:
     assert len(others.shipments) == 1
     others.shipments.taken(1, count + 1)
     assert len(others.shipments) == 0
+
+
+def test_what_does_not_fit_into_memory_is_read_when_it_is_sent() -> None:
+    others = Others()
+    others.open.clear()
+    count = 3 * Shipments.KEPT_MESSAGES_MAX
+    others.ship(*range(1, count + 1))
+    assert others.shipments.kept <= Shipments.KEPT_MESSAGES_MAX
+    assert len(others.shipments) == count
+
+    others.open = {1}
+    others.shipments.go_on(1)
+    assert others.numbers() == list(range(1, count + 1))
+    assert others.shipments.kept == 0
+
+
+def test_large_messages_are_not_kept_but_for_a_few() -> None:
+    others = Others()
+    others.open.clear()
+    half = Shipments.KEPT_BYTES_MAX // 2
+    for number in range(1, 8):
+        others.ship(number, size=half - 4)
+        assert others.shipments.kept <= 2
+    others.ship(8, size=2 * Shipments.KEPT_BYTES_MAX)
+    assert others.shipments.kept == 0
+    others.open = {1}
+    others.ship(9)
+    assert others.numbers() == list(range(1, 10))
+
+
+def test_what_was_sent_is_not_kept_and_goes_again_from_the_store() -> None:
+    others = Others()
+    others.ship(1, 2, 3)
+    assert (others.shipments.kept, others.read) == (0, 0)
+    others.got.clear()
+    others.shipments.resend(1)
+    assert (others.numbers(), others.read) == ([1, 2, 3], 3)
+
+
+def test_a_gap_has_what_follows_sent_again_once_for_all_batches_that_met_it() -> None:
+    others = Others()
+    others.ship(1)
+    others.ship(2)
+    others.ship(3)
+    others.got.clear()
+    others.shipments.taken(1, 0, gap=True)
+    others.shipments.taken(1, 0, gap=True)
+    assert others.numbers() == [1, 2, 3]
+
+    others.shipments.taken(1, 2)
+    others.got.clear()
+    others.shipments.taken(1, 2, gap=True)
+    assert others.numbers() == [3]
+    others.got.clear()
+    others.shipments.taken(1, 1, gap=True)
+    assert others.numbers() == []
+
+
+def test_nothing_is_taken_that_was_never_sent() -> None:
+    others = Others()
+    others.ship(1, 2)
+    others.shipments.taken(1, 3)
+    others.shipments.truncate_taken()
+    assert others.truncated == []
+    assert len(others.shipments) == 2
+
+
+def test_what_stalls_goes_again_and_what_moves_does_not() -> None:
+    others = Others()
+    others.ship(1, 2)
+    others.got.clear()
+    assert others.shipments.resend_stalled(lambda _destination: True)
+    assert others.numbers() == []
+    others.shipments.taken(1, 1)
+    assert others.shipments.resend_stalled(lambda _destination: True)
+    assert others.numbers() == []
+    assert not others.shipments.resend_stalled(lambda _destination: False)
+    assert others.shipments.resend_stalled(lambda _destination: True)
+    assert others.shipments.resend_stalled(lambda _destination: True)
+    assert others.numbers() == [2]
+    others.shipments.taken(1, 2)
+    assert not others.shipments.resend_stalled(lambda _destination: True)
+
+
+def test_words_from_a_leader_before_count_for_what_this_one_has_not_sent() -> None:
+    others = Others()
+    others.open.clear()
+    others.ship(1, 2, 3)
+    others.shipments.taken(1, 2)
+    others.open = {1}
+    others.shipments.go_on(1)
+    assert others.numbers() == [3]

@@ -9,7 +9,7 @@ from perdure.partition_processor.tables.invocations import STATUS_NAMES
 from ..covering import covers
 from .transitions import ONE, STATUSES, TABLE, Event, observe, reach
 
-WITHOUT_INVOCATION = {"AnnounceLeader", "Deliver", "PatchState", "TruncateOutbox"}
+WITHOUT_INVOCATION = {"AnnounceLeader", "Deliver", "Once", "PatchState", "TruncateOutbox"}
 """Commands that are not about one invocation."""
 
 
