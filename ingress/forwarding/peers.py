@@ -116,13 +116,13 @@ class TransportPeer:
             await Waiters().wait(delay_ns / 1e9)
 
     async def _live(self, address: str) -> bool:
-        """One connection from its making to its end; whether it was made."""
+        """One connection from its making to its end; whether anything came of it."""
         peers = self._peers
         try:
             connection = await peers.transport.connect(address, peers.service)
         except TransportError:
             return False
-        self._dropped = False
+        self._dropped = served = False
         self._connection = connection
         try:
             if self.listener is not None:
@@ -131,6 +131,7 @@ class TransportPeer:
                 message = await connection.receive()
                 if message is None:
                     break
+                served = True
                 if self.listener is not None:
                     self.listener.received(message)
         finally:
@@ -138,7 +139,7 @@ class TransportPeer:
             if self.listener is not None:
                 self.listener.lost()
             await connection.close()
-        return True
+        return served
 
 
 class TransportPeers:

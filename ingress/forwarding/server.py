@@ -15,6 +15,7 @@ import structlog
 from ...core.errors import MalformedMessageError, PerdureError, TransportError
 from ...core.ids import PartitionKey, partition_key_of, partition_of
 from ...core.net.transport import Connection
+from ...core.protocol.messages import INPUT_COMMAND, split_frames
 from ...core.waiters import Waiters
 from ...partition_processor import effects as effect
 from ...partition_processor import outcomes
@@ -179,7 +180,7 @@ class _Session:
         number, command = frame.number, frame.command
         invocation_id = frames.checked_id(command.invocation_id)
         _check_from_outside(frame)
-        processor = self._processor(invocation_id)
+        processor = self._processor(invocation_id[:_PARTITION_KEY_BYTES])
 
         def reply(outcome: InvokeOutcome) -> None:
             self._invoked(number, processor, outcome)
@@ -198,7 +199,7 @@ class _Session:
     def _look(self, frame: frames.Attach | frames.Look) -> None:
         number = frame.number
         invocation_id = frames.checked_id(frame.invocation_id)
-        processor = self._processor(invocation_id)
+        processor = self._processor(invocation_id[:_PARTITION_KEY_BYTES])
 
         def reply(outcome: InvokeOutcome) -> None:
             self._invoked(number, processor, outcome)
@@ -366,6 +367,10 @@ def _check_from_outside(frame: frames.Submit) -> None:
         or len(request_id) != _REQUEST_ID_BYTES
     ):
         raise MalformedMessageError(f"request {frame.number} is none that a front door makes")
+    kinds = [kind for kind, _, _ in split_frames(command.input_frames)]
+    if kinds != [INPUT_COMMAND]:
+        # It would be handed to a worker as it is.
+        raise MalformedMessageError(f"request {frame.number} does not begin with one input")
 
 
 def _checked_operation(once: Once) -> bytes:

@@ -1,0 +1,342 @@
+"""Nodes of one cluster in one process, on a virtual clock: the real parts over shared storage.
+
+Each partition is led by one node at a time. Leadership moves by a restart of the partition on the
+storage that all nodes share; who leads is told to each node late, in a time of its own.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from functools import partial
+from typing import Any, Final, cast
+
+from perdure.core.errors import PerdureError
+from perdure.core.hashing import keyed_partition_key
+from perdure.core.ids import LogId, PartitionId, PartitionKey, partition_of
+from perdure.core.protocol.session import SESSION_SERVICE
+from perdure.core.storage.memory import MemoryStore
+from perdure.core.tasks import TaskScope
+from perdure.ingress.dispatcher import Dispatcher
+from perdure.ingress.errors import NotLeaderError
+from perdure.ingress.forwarding.forwarding import Forwarding
+from perdure.ingress.forwarding.frames import FORWARDING_SERVICE
+from perdure.ingress.forwarding.leaders import LeaderTable
+from perdure.ingress.forwarding.peers import TransportPeers
+from perdure.ingress.requests import CallReply, InvocationRequest, PendingReply, SendReply
+from perdure.log.logs import Logs
+from perdure.log.memory.provider import MemoryProvider
+from perdure.metadata.local import LocalMetadataStore
+from perdure.node.engine import handling_defaults
+from perdure.node.options import load_node_options
+from perdure.partition_processor.invoker.reception import WorkerReception
+from perdure.partition_processor.leadership import claim_leadership
+from perdure.partition_processor.manager import PartitionManager
+from perdure.partition_processor.processor import NotLeadingError, PartitionProcessor
+from perdure.sdk.run_worker import run_worker
+from perdure.sdk.service import App
+from perdure.testing.simulation.chance import Chance
+from perdure.testing.simulation.loop import SimulationClock, SimulationLoop, run_simulated
+from perdure.testing.simulation.network import SimulationListener, SimulationNetwork
+from perdure.testing.simulation.trace import Trace
+
+MS: Final = 1_000_000
+CLUSTER: Final = "test"
+
+
+class Node:
+    """One node: its partitions, front door and forwarding.
+
+    Attributes:
+        table: who leads, as this node knows.
+        leads: the partitions that it leads.
+    """
+
+    def __init__(self, cluster: "Cluster", name: str, limits: dict[str, int]) -> None:
+        self.cluster = cluster
+        self.name = name
+        self.address = f"{name}:5122"
+        self.table = LeaderTable()
+        self.leads: set[int] = set()
+        self.scope = TaskScope(name, on_failure=cluster.failures.append)
+        loop = cast("asyncio.AbstractEventLoop", cluster.loop)
+        clock = SimulationClock(cluster.loop)
+        random = Chance(cluster.seed, name)
+        self.manager = PartitionManager(
+            partition_count=cluster.partition_count,
+            node=name,
+            store=cluster.store,
+            metadata=cluster.metadata,
+            loop=loop,
+            clock=clock,
+            random=random,
+            defaults=handling_defaults(load_node_options()),
+            scope=self.scope,
+            on_failure=cluster.failures.append,
+            on_parked=lambda _processor, error: cluster.failures.append(error),
+        )
+        self.peers = TransportPeers(
+            transport=cluster.network.transport(name),
+            service=FORWARDING_SERVICE,
+            address_of=cluster.addresses.get,
+            loop=loop,
+            random=random,
+        )
+        self.forwarding = Forwarding(
+            self.manager,
+            node=name,
+            cluster=CLUSTER,
+            leaders=self.table,
+            peers=self.peers,
+            loop=loop,
+            clock=clock,
+            random=random,
+            leader_wait=15.0,
+            waiting_max=limits.get("waiting_max", 10_000),
+            in_flight_max_per_peer=limits.get("in_flight_max_per_peer", 20_000),
+            in_flight_max_per_partition=limits.get("in_flight_max_per_partition", 2000),
+            active_max_per_partition=limits.get("active_max_per_partition", 250_000),
+        )
+        self.manager.elsewhere = self.forwarding
+        self.dispatcher = Dispatcher(
+            self.manager,
+            clock=clock,
+            random=random,
+            body_bytes_max=1 << 20,
+            in_flight_max_per_partition=limits.get("in_flight_max_per_partition", 2000),
+            active_max_per_partition=limits.get("active_max_per_partition", 250_000),
+        )
+        self.reception = WorkerReception(
+            invoker=self.manager.invoker,
+            register=self.manager.register,
+            node_name=name,
+            cluster=CLUSTER,
+            loop=loop,
+            clock=clock,
+        )
+        self._listener: SimulationListener | None = None
+
+    async def listen(self) -> None:
+        """Take workers and nodes."""
+        self._listener = await self.cluster.network.transport(self.name).listen(
+            self.address,
+            {SESSION_SERVICE: self.reception.serve, FORWARDING_SERVICE: self.forwarding.serve},
+        )
+
+    async def lead(self, partition: int) -> None:
+        """Take the lead: claim, replay, announce."""
+        cluster = self.cluster
+        processor = self.manager.read_anew(partition)
+        epoch = await claim_leadership(cluster.metadata, PartitionId(partition), self.name)
+        logs = Logs(
+            metadata=cluster.metadata,
+            providers=[cluster.provider],
+            loop=cast("asyncio.AbstractEventLoop", cluster.loop),
+            default_kind="memory",
+            on_turn=cluster.finish_turn,
+        )
+        log = await logs.open(LogId(partition), create=True)
+        await log.lead(epoch)
+        await processor.open(log, epoch)
+        while not await processor.replay_some():
+            self.manager.finish_turn()
+        self.manager.finish_turn()
+        processor.announce()
+        while not processor.leading:
+            assert processor.role == "candidate", processor.error
+            await cluster.loop.pause(MS)
+        self.leads.add(partition)
+
+    def give_up(self, partition: int) -> None:
+        """Lead no more; whoever waits is told."""
+        self.leads.discard(partition)
+        self.manager.processors[partition].lose(NotLeadingError("the partition has moved"))
+
+    def processor(self, partition: int) -> PartitionProcessor:
+        """This node's processor of a partition."""
+        return self.manager.processors[partition]
+
+    def crash(self) -> None:
+        """Be gone, with everything that its clients wait for."""
+        self.forwarding.close(NotLeaderError("the node has crashed"))
+        self.dispatcher.closing = True
+        for partition in tuple(self.leads):
+            self.give_up(partition)
+        self.cluster.network.cut(self.name)
+        if self._listener is not None:
+            self._listener.abort()
+
+    async def close(self) -> None:
+        """End."""
+        self.forwarding.close(NotLeaderError("over"))
+        for partition in tuple(self.leads):
+            self.give_up(partition)
+        await self.peers.close()
+        await self.scope.close()
+
+    # Clients -------------------------------------------------------------------------------------
+
+    def call(self, request: InvocationRequest) -> "tuple[asyncio.Future[CallReply], PendingReply]":
+        """A client's call."""
+        future: asyncio.Future[CallReply] = self.cluster.loop.create_future()
+        return future, self.dispatcher.call(request, partial(_settle, future))
+
+    def send(self, request: InvocationRequest) -> "asyncio.Future[SendReply]":
+        """A client's one-way call."""
+        future: asyncio.Future[SendReply] = self.cluster.loop.create_future()
+        self.dispatcher.send(request, partial(_settle, future))
+        return future
+
+
+def _settle(future: "asyncio.Future[Any]", reply: object) -> None:
+    assert not future.done() or future.cancelled(), "a client is answered twice"
+    if not future.done():
+        future.set_result(reply)
+
+
+class Cluster:
+    """Some nodes, what they share, and workers that all of them have.
+
+    Attributes:
+        failures: what went wrong inside; a test's end asserts that there is nothing.
+        told_late_ns: the longest time until a node hears who leads.
+    """
+
+    def __init__(
+        self,
+        seed: int = 1,
+        *,
+        nodes: int = 2,
+        partitions: int = 4,
+        delay_ns: tuple[int, int] = (0, 2 * MS),
+        told_late_ns: int = 20 * MS,
+        limits: dict[str, int] | None = None,
+    ) -> None:
+        self.seed = seed
+        self.partition_count = partitions
+        self.chance = Chance(seed, "cluster")
+        self.loop = SimulationLoop()
+        self.failures: list[BaseException] = []
+        self.network = SimulationNetwork(
+            self.loop,
+            trace=Trace(self.loop),
+            chance=Chance(seed, "network"),
+            delay_ns=delay_ns,
+            cut_heard_ns_max=50 * MS,
+            on_failure=self.failures.append,
+        )
+        self.told_late_ns = told_late_ns
+        self.store = MemoryStore()
+        self.metadata = LocalMetadataStore(MemoryStore())
+        self.addresses: dict[str, str] = {}
+        self.provider = MemoryProvider(
+            loop=cast("asyncio.AbstractEventLoop", self.loop),
+            clock=SimulationClock(self.loop),
+            node="all",
+            on_turn=self.finish_turn,
+        )
+        self.nodes: list[Node] = []
+        self._names = [f"n{number}" for number in range(nodes)]
+        self._limits = limits or {}
+        self._scope = TaskScope("workers", on_failure=self.failures.append)
+        self._moving: set[int] = set()
+
+    def finish_turn(self) -> None:
+        """After commits of any node."""
+        for node in self.nodes:
+            node.manager.finish_turn()
+
+    def run(self, scenario: Coroutine[Any, Any, None], *, seconds: int = 300) -> None:
+        """Run a scenario to its end; every wait ends within the virtual time."""
+        run_simulated(self._run(scenario), self.loop, until_ns=seconds * 1000 * MS)
+        assert self.failures == []
+
+    async def _run(self, scenario: Coroutine[Any, Any, None]) -> None:
+        self.nodes = [Node(self, name, self._limits) for name in self._names]
+        for node in self.nodes:
+            await node.listen()
+            self.addresses[node.name] = node.address
+        for partition in range(self.partition_count):
+            node = self.nodes[partition % len(self.nodes)]
+            await node.lead(partition)
+            self.tell_all(partition, node.name)
+        try:
+            await scenario
+        finally:
+            await self._scope.close()
+            for node in self.nodes:
+                await node.close()
+
+    async def add_worker(self, app: App, name: str = "worker") -> None:
+        """A worker that serves all nodes; they know its services when this returns."""
+        self._scope.spawn(
+            run_worker(
+                app,
+                [node.address for node in self.nodes],
+                deployment="d1",
+                code_hash="0" * 64,
+                transport=self.network.transport(name),
+                clock=SimulationClock(self.loop),
+                random=Chance(self.seed, name),
+                name=name,
+                stop=asyncio.Event(),
+            ),
+            name=name,
+        )
+        while not all(node.manager.invoker.sessions for node in self.nodes):
+            await self.loop.pause(MS)
+
+    # Who leads -----------------------------------------------------------------------------------
+
+    def tell_all(self, partition: int, leader: str | None, *, late: bool = False) -> None:
+        """Have every node know who leads, at once or each in its time."""
+        for node in self.nodes:
+            delay_ns = self.chance.between(0, self.told_late_ns) if late else 0
+            if delay_ns:
+                due_ns = self.loop.now_ns + delay_ns
+                self.loop.call_at_ns(due_ns, node.table.set, partition, leader)
+            else:
+                node.table.set(partition, leader)
+
+    def leader(self, partition: int) -> Node | None:
+        """The node that leads, None while none does."""
+        for node in self.nodes:
+            if partition in node.leads:
+                return node
+        return None
+
+    def partition_of(self, key: str) -> int:
+        """The partition of an object."""
+        return partition_of(PartitionKey(keyed_partition_key(key)), self.partition_count)
+
+    def keys_in(self, partition: int, count: int, prefix: str = "k") -> list[str]:
+        """Keys of objects of a partition."""
+        found: list[str] = []
+        number = 0
+        while len(found) < count:
+            key = f"{prefix}{number}"
+            if self.partition_of(key) == partition:
+                found.append(key)
+            number += 1
+        return found
+
+    async def move(self, partition: int, to: Node, *, announce_none: bool = True) -> None:
+        """Move a partition's leadership; nobody leads for a moment."""
+        if partition in self._moving:
+            return
+        self._moving.add(partition)
+        old = self.leader(partition)
+        if old is not None:
+            old.give_up(partition)
+        if announce_none:
+            self.tell_all(partition, None, late=True)
+        await self.loop.pause(self.chance.between(0, 30 * MS))
+        await to.lead(partition)
+        # After every earlier word.
+        await self.loop.pause(self.told_late_ns)
+        self.tell_all(partition, to.name, late=True)
+        await self.loop.pause(self.told_late_ns)
+        self._moving.discard(partition)
+
+
+def messages_of(errors: Sequence[PerdureError]) -> list[str]:
+    """For asserts."""
+    return [str(error) for error in errors]
