@@ -15,6 +15,7 @@ from ..log.errors import (
     UnknownProviderError,
     UnknownSegmentError,
 )
+from ..partition_processor.partition import OutcomeUnknownError, PeerOverloadedError
 from ..partition_processor.processor import NotLeadingError
 from ..partition_processor.snapshots.errors import (
     ForeignSnapshotError,
@@ -105,6 +106,8 @@ HTTP_STATUS: Final[dict[type[PerdureError], int]] = {
     StateVersionError: 409,
     RecordTooLargeError: 413,
     NotLeadingError: 503,
+    PeerOverloadedError: 429,
+    OutcomeUnknownError: 504,
     UnknownLogError: 404,
     UnknownSegmentError: 409,
     UnknownProviderError: 400,

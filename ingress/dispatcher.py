@@ -25,7 +25,7 @@ from ..partition_processor.effects import Accepted as AcceptedEffect
 from ..partition_processor.effects import Answer
 from ..partition_processor.minting import Minter
 from ..partition_processor.operations import cancel
-from ..partition_processor.partition import Partition
+from ..partition_processor.partition import Partition, PeerOverloadedError
 from ..partition_processor.processor import InvocationNotFoundError, NotLeadingError
 from ..partition_processor.records import KIND_SERVICE, KIND_WORKFLOW_RUN, Invoke, Signal
 from ..partition_processor.tables.invocations import STATUS_COMPLETED, Failure, Invocation
@@ -38,7 +38,6 @@ from .errors import (
     too_many_active,
     too_many_in_flight,
 )
-from .forwarding.errors import PeerOverloadedError
 from .input_frames import EncodedHeaders, input_frame
 from .references import referred_id
 from .requests import (

@@ -9,6 +9,7 @@ from ..partition_processor.clients import (
     InvocationIdInUseError,
     WorkflowAlreadyInvokedError,
 )
+from ..partition_processor.partition import OutcomeUnknownError
 from ..partition_processor.processor import InvocationNotFoundError
 
 
@@ -132,6 +133,7 @@ HTTP_STATUS: Final[dict[type[PerdureError], int]] = {
     PrivateHandlerError: 400,
     InputRefusedError: 400,
     MalformedIdError: 400,
+    OutcomeUnknownError: 504,
 }
 """The HTTP status of each error; 500 for any other."""
 
@@ -152,5 +154,6 @@ GRPC_STATUS_NAME: Final[dict[type[PerdureError], str]] = {
     PrivateHandlerError: "PERMISSION_DENIED",
     InputRefusedError: "INVALID_ARGUMENT",
     MalformedIdError: "INVALID_ARGUMENT",
+    OutcomeUnknownError: "UNKNOWN",
 }
 """The name of the gRPC status of each error; INTERNAL for any other."""

@@ -287,6 +287,10 @@ class PartitionManager:
         elsewhere = self.elsewhere
         return processor if elsewhere is None else elsewhere.partition(processor.partition)
 
+    def is_elsewhere(self, partition: int) -> bool:
+        """Whether another node leads the partition, or nobody, so that its rows here may be old."""
+        return self.elsewhere is not None and not self.processors[partition].leading
+
     def processor_for(self, partition_key: PartitionKey) -> PartitionProcessor:
         """The processor of the partition that a key belongs to."""
         return self.processors[partition_of(partition_key, self._partition_count)]

@@ -6,10 +6,24 @@ another node.
 
 from typing import Protocol
 
+from ..core.errors import PerdureError
 from ..core.ids import InvocationId, PartitionId
 from .clients import InvokeReply, OperationReply
 from .operations import Plain
 from .records import Deliver, Invoke
+
+
+class PeerOverloadedError(PerdureError):
+    """As much is under way to another node, or waits for a leader, as may."""
+
+    code = "PD0920"
+    retryable = True
+
+
+class OutcomeUnknownError(PerdureError):
+    """An operation was sent to a leader that was lost, and nobody could be asked for too long."""
+
+    code = "PD0921"
 
 
 class PartitionClients(Protocol):

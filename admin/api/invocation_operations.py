@@ -7,10 +7,19 @@ from typing import Final
 import msgspec
 
 from ...core.errors import PerdureError
-from ...core.ids import InvocationId, MalformedIdError, invocation_id_text, parse_invocation_id
+from ...core.ids import (
+    InvocationId,
+    MalformedIdError,
+    invocation_id_text,
+    parse_invocation_id,
+    partition_key_of,
+)
 from ...partition_processor import outcomes
+from ...partition_processor.clients import InvokeOutcome
 from ...partition_processor.deployments import Deployment
-from ...partition_processor.operations import Operation, cancel
+from ...partition_processor.effects import Answer
+from ...partition_processor.operations import Plain, cancel
+from ...partition_processor.processor import InvocationNotFoundError
 from ...partition_processor.records import Kill, Pause, Purge, Restart, Resume
 from ...partition_processor.tables.invocations import (
     STATUS_NAMES,
@@ -124,21 +133,49 @@ class Operator:
             if not answer.done():
                 answer.set_result(_result(operation, text, outcome, new_id))
 
+        def begin(invocation_id: InvocationId, invocation: Invocation) -> Plain:
+            nonlocal new_id
+            command = self._command(operation, invocation_id, invocation, request, deployment)
+            if isinstance(command, Restart):
+                new_id = command.new_id
+            return command
+
+        def looked(outcome: InvokeOutcome) -> None:
+            """The node that leads has told how the invocation is."""
+            if isinstance(outcome, InvocationNotFoundError):
+                settle(outcomes.NOT_FOUND)
+                return
+            if isinstance(outcome, PerdureError):
+                settle(outcome)
+                return
+            assert isinstance(outcome, Answer), outcome
+            try:
+                command = begin(outcome.invocation_id, outcome.invocation)
+                if isinstance(command, Resume):
+                    _check_not_moved(outcome.invocation, command)
+                partition_key = partition_key_of(outcome.invocation_id)
+                self._view.manager.partition_for(partition_key).operate(command, settle)
+            except PerdureError as error:
+                settle(error)
+
         try:
             invocation_id = parse_invocation_id(text)
-            found = find(self._view.manager, invocation_id)
+            manager = self._view.manager
+            place = manager.partition_for(partition_key_of(invocation_id))
+            if manager.is_elsewhere(place.partition):
+                place.output(invocation_id, looked)
+                return answer
+            found = find(manager, invocation_id)
             if found is None:
                 # Not for the log to find out: nothing that is unknown becomes known.
                 settle(outcomes.NOT_FOUND)
                 return answer
-            command = self._command(operation, invocation_id, found.invocation, request, deployment)
-            if isinstance(command, Restart):
-                new_id = command.new_id
+            command = begin(invocation_id, found.invocation)
             if isinstance(command, Resume) and _moves(found, command):
                 # It waits for a worker of code that may have none any more: what waits has an
                 # attempt, which goes first.
-                found.processor.operate(Pause(invocation_id), _nobody_waits)
-            found.processor.operate(command, settle)
+                place.operate(Pause(invocation_id), _nobody_waits)
+            place.operate(command, settle)
         except PerdureError as error:
             settle(error)
         return answer
@@ -150,7 +187,7 @@ class Operator:
         invocation: Invocation,
         request: OperationBody,
         deployment: Deployment | None,
-    ) -> Operation:
+    ) -> Plain:
         """The command for one invocation. Raises DeploymentRefusedError or AdminRequestError."""
         if operation == CANCEL:
             return cancel(invocation_id)
@@ -225,6 +262,19 @@ def _moves(found: Found, command: Resume) -> bool:
             f"{command.deployment}; nothing was changed"
         )
     return found.status == READY
+
+
+def _check_not_moved(invocation: Invocation, command: Resume) -> None:
+    """Raise DeploymentRefusedError where a resumption would move what has an attempt elsewhere.
+
+    Whether a worker runs it, only the node that leads its partition knows.
+    """
+    moves = invocation.deployment is not None and command.deployment is not None
+    if moves and invocation.status == STATUS_RUNNING:
+        raise DeploymentRefusedError(
+            f"it has an attempt at another node, on {invocation.deployment}: pause it before it "
+            f"goes on on {command.deployment}; nothing was changed"
+        )
 
 
 def _nobody_waits(_outcome: str | PerdureError) -> None:

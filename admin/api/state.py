@@ -15,8 +15,8 @@ from ...core.protocol.messages import ENTRY_BYTES_MAX
 from ...core.protocol.session import ServiceKind
 from ...partition_processor import outcomes
 from ...partition_processor.call_resolver import CALLED_KEY_BYTES_MAX
-from ...partition_processor.clients import Clients
-from ...partition_processor.processor import PartitionProcessor
+from ...partition_processor.partition import Partition
+from ...partition_processor.processor import NotLeadingError, PartitionProcessor
 from ...partition_processor.records import PatchState
 from ...partition_processor.state_changes import state_version
 from ...partition_processor.tables import keys
@@ -99,12 +99,17 @@ class StateApi:
         ]
 
     async def show(self, request: Request) -> StateView:
-        """The state of one key. Raises AdminRequestError or NoSuchResourceError."""
+        """The state of one key. Raises AdminRequestError, NoSuchResourceError, NotLeadingError."""
         parameters = Parameters(request.query, ("service", "key", "name"))
         service, key = parameters.value("service", str), parameters.value("key", str)
         if service is None or key is None:
             raise AdminRequestError("say whose state: service and key")
         place = self._place(service, key)
+        if self._view.manager.is_elsewhere(place.processor.partition):
+            raise NotLeadingError(
+                f"partition {place.processor.partition}, which has {service}/{key}, is not led by "
+                "this node, and only the node that leads it can show its state: ask that one"
+            )
         state = place.state()
         name = parameters.value("name", str)
         shown_max = VALUE_BYTES_SHOWN if name is None else ENTRY_BYTES_MAX
@@ -124,7 +129,8 @@ class StateApi:
         """Change it now, or in its turn among the object's invocations.
 
         Raises AdminRequestError, NoSuchResourceError, StateVersionError, RecordTooLargeError,
-        NotLeadingError or LogClosedError. Cancelling leaves open whether it is changed.
+        NotLeadingError, LogClosedError, PeerOverloadedError or OutcomeUnknownError. Cancelling
+        leaves open whether it is changed.
         """
         Parameters(request.query, ())
         body = decode_body(request.body, StateBody, _FORM)
@@ -139,16 +145,20 @@ class StateApi:
             body.replace,
             _version(body.version),
         )
-        outcome = await _operate(place.processor, command, body.wait_ms / 1000)
-        version = state_version(place.state()).hex()
+        manager = self._view.manager
+        partition = manager.partition_for(PartitionKey(int.from_bytes(place.partition_key, "big")))
+        outcome = await _operate(partition, command, body.wait_ms / 1000)
+        elsewhere = manager.is_elsewhere(partition.partition)
+        version = "" if elsewhere else state_version(place.state()).hex()
         if outcome == outcomes.VERSION_MISMATCH:
             raise StateVersionError(
                 f"the state of {body.service}/{body.key} is not of version {body.version}; it has "
-                f"{version} now, and nothing was changed: read it again"
+                f"{version or 'another'} now, and nothing was changed: read it again"
             )
         queued = outcome == outcomes.QUEUED
         word: Literal["done", "queued"] = "queued" if queued else "done"
-        return StateAnswer(word, version, self._holder(place) if queued else None)
+        holder = self._holder(place) if queued and not elsewhere else None
+        return StateAnswer(word, version, holder)
 
     def _place(self, service: str, key: str) -> _Place:
         """Where an object lives. Raises AdminRequestError or NoSuchResourceError."""
@@ -179,7 +189,7 @@ class StateApi:
         return None if lock is None else related(self._view.manager, lock.holder, "lock")
 
 
-async def _operate(processor: PartitionProcessor, command: PatchState, wait_seconds: float) -> str:
+async def _operate(partition: Partition, command: PatchState, wait_seconds: float) -> str:
     """The outcome, `QUEUED` if its turn has not come in time."""
     loop = asyncio.get_running_loop()
     first: Future[str] = loop.create_future()
@@ -191,10 +201,10 @@ async def _operate(processor: PartitionProcessor, command: PatchState, wait_seco
     def on_turn(outcome: str | PerdureError) -> None:
         _settle(turn, outcome)
 
-    clients: Clients = processor.clients
+    clients = partition.clients
     clients.await_turn(on_first, on_turn)
     try:
-        processor.operate(command, on_first)
+        partition.operate(command, on_first)
         outcome = await first
         if outcome == outcomes.QUEUED and wait_seconds:
             try:

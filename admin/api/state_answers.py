@@ -35,8 +35,9 @@ class StateAnswer(msgspec.Struct, frozen=True):
 
     Attributes:
         outcome: ``queued`` when it waits for the object's invocations and is made in its turn.
-        version: of the state now, which is not changed yet when it is queued.
-        holder: of the lock, when it is queued.
+        version: of the state now, which is not changed yet when it is queued; empty where another
+            node leads the object's partition, which alone can tell.
+        holder: of the lock, when it is queued; None where another node leads.
     """
 
     outcome: Literal["done", "queued"]

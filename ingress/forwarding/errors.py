@@ -1,4 +1,4 @@
-"""What can go wrong on the way to another node, and errors that come from there."""
+"""Errors that come from another node."""
 
 from typing import Final
 
@@ -9,33 +9,21 @@ from ...partition_processor.clients import (
     InvocationIdInUseError,
     WorkflowAlreadyInvokedError,
 )
+from ...partition_processor.partition import PeerOverloadedError
 from ...partition_processor.processor import InvocationNotFoundError, NotLeadingError
 from ..errors import NotLeaderError, OverloadedError
-
-
-class PeerOverloadedError(PerdureError):
-    """As much is under way to another node, or waits for a leader, as may."""
-
-    code = "PD0520"
-    retryable = True
-
-
-class OutcomeUnknownError(PerdureError):
-    """An operation was sent to a leader that was lost, and nobody could be asked for too long."""
-
-    code = "PD0521"
 
 
 class ForwardedError(PerdureError):
     """An error of another node that this one has no name for; its text has the code."""
 
-    code = "PD0522"
+    code = "PD0520"
 
 
 class ForwardedRetryableError(PerdureError):
     """As `ForwardedError`, where trying again can help."""
 
-    code = "PD0523"
+    code = "PD0521"
     retryable = True
 
 

@@ -12,11 +12,12 @@ from ...core.ids import InvocationId
 from ...partition_processor import effects as effect
 from ...partition_processor import outcomes
 from ...partition_processor.clients import InvokeReply, OperationReply
+from ...partition_processor.partition import OutcomeUnknownError
 from ...partition_processor.processor import NotLeadingError, PartitionProcessor
 from ...partition_processor.records import Invoke, Once
 from ...partition_processor.tables.invocations import Invocation
 from . import frames
-from .errors import OutcomeUnknownError, is_move
+from .errors import is_move
 
 if TYPE_CHECKING:
     from .link import Link

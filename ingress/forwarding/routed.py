@@ -14,6 +14,7 @@ from ...core.errors import PerdureError
 from ...core.ids import InvocationId, PartitionId
 from ...partition_processor.clients import InvokeReply, OperationReply
 from ...partition_processor.operations import Plain
+from ...partition_processor.partition import PeerOverloadedError
 from ...partition_processor.processor import PartitionProcessor
 from ...partition_processor.records import (
     KIND_WORKFLOW_RUN,
@@ -22,7 +23,7 @@ from ...partition_processor.records import (
     Once,
     encode_command,
 )
-from .errors import PeerOverloadedError, is_move
+from .errors import is_move
 from .pending import Pending, PendingInvoke, PendingLook, PendingOperation
 
 if TYPE_CHECKING:

@@ -22,6 +22,7 @@ from ...partition_processor import outcomes
 from ...partition_processor.clients import InvokeOutcome
 from ...partition_processor.manager import PartitionManager
 from ...partition_processor.operations import decode_operation, partition_key_bytes
+from ...partition_processor.partition import PeerOverloadedError
 from ...partition_processor.processor import NotLeadingError, PartitionProcessor
 from ...partition_processor.records import (
     COMMAND_TYPES,
@@ -33,7 +34,7 @@ from ...partition_processor.records import (
 )
 from ..errors import too_many_active, too_many_in_flight
 from . import frames
-from .errors import PeerOverloadedError, is_move
+from .errors import is_move
 from .leaders import LeaderLookup
 
 _log = structlog.get_logger("forwarding")

@@ -103,6 +103,6 @@ def change_state(
 
 def _line(answer: "StateAnswer") -> str:
     if answer.outcome == "done":
-        return f"done; the state has version {answer.version} now"
+        return f"done; the state has version {answer.version} now" if answer.version else "done"
     holder = "an invocation" if answer.holder is None else answer.holder.id
     return f"queued behind {holder}; it is made when its turn comes"
