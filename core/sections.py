@@ -169,8 +169,8 @@ class ForwardingSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         Meta(
             description="How long a request waits while nobody is known to lead its partition, "
             "before it is refused with 503. One that a leader may have taken before it was lost "
-            "waits for up to 10 minutes.",
-            extra={"max": parse_duration("10m")},
+            "waits for up to 5 minutes.",
+            extra={"max": parse_duration("4m")},
         ),
     ] = parse_duration("15s")
     waiting_max: Annotated[

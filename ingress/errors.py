@@ -154,6 +154,6 @@ GRPC_STATUS_NAME: Final[dict[type[PerdureError], str]] = {
     PrivateHandlerError: "PERMISSION_DENIED",
     InputRefusedError: "INVALID_ARGUMENT",
     MalformedIdError: "INVALID_ARGUMENT",
-    OutcomeUnknownError: "UNKNOWN",
+    OutcomeUnknownError: "DEADLINE_EXCEEDED",
 }
 """The name of the gRPC status of each error; INTERNAL for any other."""

@@ -147,11 +147,8 @@ class NodeEngine:
             loop=loop,
             clock=clock,
         )
-        self.forwarding: Forwarding | None = None
-        if leaders is not None:
-            assert peers is not None, "whoever knows other nodes must be able to reach them"
-            self.forwarding = self._make_forwarding(leaders, peers, loop)
-            self.manager.elsewhere = self.forwarding
+        self.forwarding = self._make_forwarding(leaders, peers, loop)
+        self.manager.elsewhere = self.forwarding
         self.dispatcher = Dispatcher(
             self.manager,
             clock=clock,
@@ -162,8 +159,11 @@ class NodeEngine:
         )
 
     def _make_forwarding(
-        self, leaders: LeaderLookup, peers: Peers, loop: asyncio.AbstractEventLoop
-    ) -> Forwarding:
+        self, leaders: LeaderLookup | None, peers: Peers | None, loop: asyncio.AbstractEventLoop
+    ) -> Forwarding | None:
+        if leaders is None:
+            return None
+        assert peers is not None, "whoever knows other nodes must be able to reach them"
         options = self._options
         return Forwarding(
             self.manager,

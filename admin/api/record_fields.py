@@ -17,6 +17,7 @@ from ...partition_processor.records import (
     Command,
     Deliver,
     Invoke,
+    Once,
     PatchState,
     Purge,
     PurgeExpired,
@@ -43,6 +44,7 @@ _SHOWN_ELSEWHERE: Final = {
     AttemptChunk: ("frames",),
     Invoke: ("input_frames",),
     Deliver: ("messages",),
+    Once: ("body",),
 }
 _decoders: Final = {
     kind: msgspec.msgpack.Decoder(command).decode for kind, command in COMMAND_TYPES.items()
@@ -68,8 +70,19 @@ def invocations_of(command: Command) -> set[InvocationId]:
             if inner is not None:
                 about |= invocations_of(inner)
         return about
+    if isinstance(command, Once):
+        operation = _operation(command)
+        return set() if operation is None else invocations_of(operation)
     found = {getattr(command, name, None) for name in ("invocation_id", "new_id")}
     return {invocation_id for invocation_id in found if invocation_id is not None}
+
+
+def _operation(command: Once) -> Command | None:
+    """The operation that is applied once; None for one that cannot be read."""
+    try:
+        return decode_command(command.kind, command.body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def delivered(command: Deliver) -> list[tuple[int, Command | None]]:
@@ -96,6 +109,10 @@ def fields_of(command: Command) -> dict[str, Any]:
             {"kind": _kind(kind), **({} if inner is None else fields_of(inner))}
             for kind, inner in delivered(command)[:ITEMS_SHOWN]
         ]
+    if isinstance(command, Once):
+        operation = _operation(command)
+        fields |= {"kind": _kind(command.kind), "operation_id": command.operation_id.hex()}
+        fields["operation"] = None if operation is None else fields_of(operation)
     return {name: value for name, value in fields.items() if value is not None}
 
 
@@ -245,6 +262,10 @@ def _delivered_line(kind: int, command: Command | None) -> str:
     return f"{_kind(kind)}{about} {line_of(command)}".rstrip()
 
 
+def _once(command: Once) -> str:
+    return _delivered_line(command.kind, _operation(command))
+
+
 def _truncate_outbox(command: TruncateOutbox) -> str:
     return f"partition {command.destination} has taken everything up to {command.last}"
 
@@ -264,4 +285,5 @@ _LINES: Final[dict[type, Callable[[Any], str]]] = {
     PurgeExpired: _purge_expired,
     Deliver: _deliver,
     TruncateOutbox: _truncate_outbox,
+    Once: _once,
 }

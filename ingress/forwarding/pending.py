@@ -96,10 +96,16 @@ class Pending:
 
     def lost(self) -> PerdureError:
         """What is told when the time is up and no leader was found."""
+        partition = self.place.partition
+        if self.open and not self.repeat_seconds:
+            return NotLeadingError(
+                f"the leader of partition {partition} was lost after it may have taken the "
+                "request, whose result is kept too shortly to ask for it again safely"
+            )
+        repeat = ", under the same invocation id or idempotency key" if self.open else ""
         return NotLeadingError(
-            f"partition {self.place.partition} had no leader that could be reached for too long: "
-            "try again later"
-            + (", under the same invocation id or idempotency key" if self.open else "")
+            f"partition {partition} had no leader that could be reached for too long: try again "
+            f"later{repeat}"
         )
 
     def _no_answer(self, answer: frames.Answered) -> MalformedMessageError:

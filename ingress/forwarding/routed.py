@@ -16,24 +16,22 @@ from ...partition_processor.clients import InvokeReply, OperationReply
 from ...partition_processor.operations import Plain
 from ...partition_processor.partition import PeerOverloadedError
 from ...partition_processor.processor import PartitionProcessor
-from ...partition_processor.records import (
-    KIND_WORKFLOW_RUN,
-    KINDS,
-    Invoke,
-    Once,
-    encode_command,
-)
+from ...partition_processor.records import KINDS, Invoke, Once, encode_command
 from .errors import is_move
 from .pending import Pending, PendingInvoke, PendingLook, PendingOperation
 
 if TYPE_CHECKING:
     from .forwarding import Forwarding
 
-REPEAT_SECONDS: Final = 600.0
-"""So long after its leader was lost a request is tried again. Results of calls under ids that
-chance made are kept as long, and so are the outcomes of operations."""
+REPEAT_SECONDS: Final = 300.0
+"""So long after its leader was lost a request is tried again.
+
+Half as long as the results of calls under ids that chance made are kept, at least: whoever is
+refused as too late then has not been forgotten, though clocks are minutes apart. Outcomes of
+operations are kept longer.
+"""
 REPEAT_SECONDS_MIN: Final = 30.0
-"""A call whose result is kept for a shorter time is not tried again: it might run twice."""
+"""A call whose result is not kept for twice as long is not tried again: it might run twice."""
 RETRY_SECONDS: Final = (0.02, 1.0)
 """The first and the longest pause between tries to find a leader that nobody told of."""
 
@@ -75,15 +73,14 @@ class RoutedPartition:
     ) -> None:
         """See `Partition.invoke`."""
         forwarding = self._forwarding
-        repeat = REPEAT_SECONDS
+        repeat = min(REPEAT_SECONDS, command.completion_retention_ns / 2e9)
         expires_ns = command.expires_ns
-        if command.idempotency_key is not None or command.target_kind == KIND_WORKFLOW_RUN:
-            # An id that can be derived again is free again after its retention.
-            repeat = min(repeat, command.completion_retention_ns / 1e9)
-            if repeat < REPEAT_SECONDS_MIN:
-                repeat = 0.0
-            else:
-                expires_ns = forwarding.clock.time_ns() + int(repeat * 1e9)
+        if repeat < REPEAT_SECONDS_MIN:
+            repeat = 0.0
+        else:
+            # After its retention the id is free again, and a copy that comes late would run.
+            by_then_ns = forwarding.clock.time_ns() + int(repeat * 1e9)
+            expires_ns = min(expires_ns or by_then_ns, by_then_ns)
         request_id = forwarding.random.bits(64).to_bytes(8, "big")
         command = msgspec.structs.replace(command, request_id=request_id, expires_ns=expires_ns)
         number = forwarding.next_number()

@@ -21,6 +21,7 @@ from perdure.partition_processor.records import (
     Deliver,
     Invoke,
     Kill,
+    Once,
     PatchState,
     Pause,
     Purge,
@@ -83,6 +84,8 @@ LINES: list[tuple[Command, str]] = [
         "kind 99 that cannot be read",
     ),
     (TruncateOutbox(3, 12), "partition 3 has taken everything up to 12"),
+    (Once(bytes(16), KINDS[Kill], encode_command(Kill(ONE))), f"Kill {ONE_TEXT}"),
+    (Once(bytes(16), 99, b"?"), "kind 99 that cannot be read"),
 ]
 
 

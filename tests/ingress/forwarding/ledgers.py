@@ -1,5 +1,6 @@
 """The app of the cluster's tests: objects that note each call that ran, and what calls them."""
 
+from datetime import timedelta
 from typing import Final
 
 from perdure.sdk import (
@@ -23,6 +24,11 @@ async def add(ctx: ObjectContext, entry: str) -> int:
     entries.append(entry)
     ctx.set("entries", entries)
     return len(entries)
+
+
+@ledger.handler(idempotency_retention=timedelta(seconds=50))
+async def briefly(ctx: ObjectContext, entry: str) -> int:
+    return await add(ctx, entry)
 
 
 @ledger.handler()

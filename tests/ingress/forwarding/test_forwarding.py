@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from perdure.core.ids import InvocationId
+from perdure.core.ids import InvocationId, partition_key_of
 from perdure.ingress.errors import (
     NotCompletedError,
     NotLeaderError,
@@ -25,7 +25,7 @@ from perdure.ingress.requests import (
 from perdure.partition_processor import outcomes
 from perdure.partition_processor.clients import WorkflowAlreadyInvokedError
 from perdure.partition_processor.processor import InvocationNotFoundError
-from perdure.partition_processor.records import Kill, Pause, Resume
+from perdure.partition_processor.records import Invoke, Kill, Pause, Resume
 
 from .cluster import MS, Cluster, Node
 from .ledgers import APP
@@ -61,7 +61,7 @@ async def asked(node: Node, method: str, *arguments: Any) -> Any:
 async def operated(node: Node, invocation_id: InvocationId, operation: Any) -> Any:
     """The outcome of an operation, as admin asks for it."""
     future = node.cluster.loop.create_future()
-    partition = node.manager.partition_for(int.from_bytes(invocation_id[:8], "big"))  # type: ignore[arg-type]
+    partition = node.manager.partition_for(partition_key_of(invocation_id))
     partition.operate(operation, future.set_result)
     return await future
 
@@ -351,5 +351,59 @@ def test_a_named_signal_comes_once_although_the_connection_is_lost_under_it() ->
                 await cluster.loop.pause(MS)
             assert replies.pop() == Acknowledged(collecting[0])
         assert await value_of(call) == ["one", "two", "three"]
+
+    cluster.run(scenario())
+
+
+def test_a_call_whose_result_is_kept_too_shortly_is_not_sent_again_after_a_loss() -> None:
+    cluster = Cluster(delay_ns=(5 * MS, 5 * MS))
+
+    async def scenario() -> None:
+        await cluster.add_worker(APP)
+        near, far = cluster.nodes
+        key = cluster.keys_in(1, 1)[0]
+        for handler, again in (("briefly", False), ("add", True)):
+            request = InvocationRequest("Ledger", handler, key, b'"e"', idempotency_key="i")
+            call, _ = near.call(request)
+            before = far.processor(1)._machine.context.lsn
+            while far.processor(1)._machine.context.lsn == before:
+                await cluster.loop.pause(MS // 10)
+            cluster.network.cut(near.name)
+            reply = await call
+            if again:
+                assert isinstance(reply, Completed)
+            else:
+                assert isinstance(reply, Rejected)
+                assert isinstance(reply.error, NotLeaderError)
+        assert sorted(await entries_of(near, key)) == ["e", "e"]
+
+    cluster.run(scenario())
+
+
+def test_a_copy_of_a_request_that_comes_late_is_refused_by_the_log() -> None:
+    cluster = Cluster(nodes=1, partitions=1)
+
+    async def scenario() -> None:
+        await cluster.add_worker(APP)
+        (node,) = cluster.nodes
+        commands: list[Invoke] = []
+        processor = node.processor(0)
+        invoke = processor.invoke
+
+        def noting(command: Invoke, *arguments: Any, **more: Any) -> None:
+            commands.append(command)
+            invoke(command, *arguments, **more)
+
+        processor.invoke = noting  # type: ignore[method-assign]
+        for more in ({}, {"idempotency_key": "i"}):
+            await node.send(add("k", "e", **more))
+        await node.send(InvocationRequest("Ledger", "briefly", "k", b'"e"', idempotency_key="j"))
+        now_ns = node.forwarding.clock.time_ns()
+        for command in commands[:2]:
+            assert 0 < command.expires_ns - now_ns <= 300 * 10**9
+            assert 2 * (command.expires_ns - now_ns) <= command.completion_retention_ns
+        assert commands[2].expires_ns == 0
+        assert len({command.request_id for command in commands}) == 3
+        assert all(len(command.request_id or b"") == 8 for command in commands)
 
     cluster.run(scenario())

@@ -201,14 +201,8 @@ def test_frames_come_out_as_they_went_in_and_large_ones_travel_alone() -> None:
     sent = frames.messages([*small, large, large, small[0]])
     assert len(sent) == 2
     decoded = [frame for item in sent for frame in frames.decode_asked(item)]
-    assert [frame.number for frame in decoded if not isinstance(frame, frames.Hello)] == [  # type: ignore[union-attr]
-        0,
-        1,
-        2,
-        9,
-        9,
-        0,
-    ]
+    numbers = [getattr(frame, "number", None) for frame in decoded]
+    assert numbers == [0, 1, 2, 9, 9, 0]
 
 
 def test_an_invoke_arrives_as_it_was_resolved() -> None:

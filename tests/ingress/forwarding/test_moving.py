@@ -7,11 +7,15 @@ from typing import Any
 
 import pytest
 
+from perdure.core.hashing import keyed_partition_key
+from perdure.core.ids import InvocationId
 from perdure.ingress.requests import Accepted, Completed, InvocationRequest, Rejected
+from perdure.partition_processor.records import Command, Deliver
 from perdure.testing.simulation.chance import Chance
 
 from .cluster import MS, Cluster, Node
 from .ledgers import APP
+from .test_forwarding import entries_of
 
 CALLS = 24
 SEEDS = range(1, 7)
@@ -181,3 +185,90 @@ def test_the_same_seed_has_the_same_bytes_on_its_lines() -> None:
         cluster.run(scenario())
         digests.append(cluster.network.trace.digest())
     assert digests[0] == digests[1]
+
+
+def test_messages_that_a_leader_does_not_take_come_again_soon() -> None:
+    cluster = Cluster(nodes=2, partitions=2)
+
+    async def scenario() -> None:
+        await cluster.add_worker(APP)
+        near, far = cluster.nodes
+        key = cluster.keys_in(1, 1)[0]
+        processor = far.processor(1)
+        propose = processor.propose_now
+        refused = 0
+
+        def refusing(command: Command) -> bool:
+            nonlocal refused
+            if isinstance(command, Deliver) and refused < 2:
+                refused += 1
+                return False
+            return propose(command)
+
+        processor.propose_now = refusing  # type: ignore[method-assign]
+        sent = await near.send(
+            InvocationRequest("Relay", "spread", None, json.dumps(["e", key]).encode())
+        )
+        assert isinstance(sent, Accepted)
+        while await entries_of(far, key) != ["e"]:
+            await cluster.loop.pause(10 * MS)
+        assert refused == 2
+        assert cluster.loop.now_ns < 2_000 * MS
+        await outboxes_empty(cluster)
+
+    cluster.run(scenario())
+
+
+def test_words_of_what_was_taken_may_be_lost() -> None:
+    cluster = Cluster(nodes=2, partitions=2)
+
+    async def scenario() -> None:
+        await cluster.add_worker(APP)
+        near, far = cluster.nodes
+        key = cluster.keys_in(1, 1)[0]
+        taken = near.processor(0).drivers.shipments.taken
+        near.processor(0).drivers.shipments.taken = (  # type: ignore[method-assign]
+            lambda _destination, _last, _gap=False: None
+        )
+        request = InvocationRequest("Relay", "spread", None, json.dumps(["e", key]).encode())
+        sent = [await near.send(request) for _ in range(4)]
+        while len(await entries_of(far, key)) < len(sent):
+            await cluster.loop.pause(10 * MS)
+        assert len(near.processor(0).drivers.shipments)
+        near.processor(0).drivers.shipments.taken = taken  # type: ignore[method-assign]
+        await outboxes_empty(cluster)
+        assert await entries_of(far, key) == ["e"] * 4
+
+    cluster.run(scenario())
+
+
+def test_an_outbox_that_is_larger_than_what_is_kept_arrives_whole() -> None:
+    cluster = Cluster(nodes=2, partitions=2)
+
+    async def scenario() -> None:
+        await cluster.add_worker(APP)
+        near, far = cluster.nodes
+        (key,) = cluster.keys_in(1, 1)
+        far.give_up(1)
+        cluster.tell_all(1, None)
+        shipments = near.processor(0).drivers.shipments
+        shipments.KEPT_MESSAGES_MAX = 10  # type: ignore[misc]
+        entries = [f"e{number}" for number in range(25)]
+        for entry in entries:
+            body = json.dumps([entry, key]).encode()
+            here = cluster.keys_in(0, 1)[0]
+            identity = InvocationId(
+                keyed_partition_key(here).to_bytes(8, "big") + entry.encode().ljust(16)
+            )
+            await near.send(
+                InvocationRequest("Relay", "spread", None, body, invocation_id=identity)
+            )
+        while len(shipments) < len(entries):
+            await cluster.loop.pause(10 * MS)
+        assert shipments.kept <= 10
+        await far.lead(1)
+        cluster.tell_all(1, far.name)
+        await outboxes_empty(cluster)
+        assert sorted(await entries_of(near, key)) == sorted(entries)
+
+    cluster.run(scenario())
