@@ -160,10 +160,11 @@ class Forwarding:
         place.refused(node, answer.leader)
         place.again(pending, lost=answer.open)
 
-    def _room(self, _link: Link) -> None:
+    def _room(self, link: Link) -> None:
         if self.waiting:
             for partition in self._partitions:
-                partition.flush()
+                if partition.waits and partition.target() == link.node:
+                    partition.flush()
 
     def _leader_changed(self, partition: int) -> None:
         if self.closed:

@@ -51,7 +51,9 @@ class RoutedPartition:
         self._processors = processors
         self.partition = partition
         self.clients = self
-        self._pending: dict[object, Pending] = {}
+        self._pending: dict[int, Pending] = {}
+        # By what is told the answer, which is how a client that leaves is known.
+        self._replies: dict[object, Pending] = {}
         self._waiting: dict[int, Pending] = {}
         self._on_links = 0
         self._patient: dict[OperationReply, OperationReply] = {}
@@ -118,13 +120,18 @@ class RoutedPartition:
         return self._forwarding.closed
 
     @property
+    def waits(self) -> bool:
+        """Whether requests wait for a leader, or for room on the way to it."""
+        return bool(self._waiting)
+
+    @property
     def away(self) -> int:
         """How many wait for another node, or for a leader."""
         return len(self._waiting) + self._on_links
 
     def forget(self, invocation_id: InvocationId, reply: InvokeReply) -> None:
         """Whoever waited for `reply` is gone; the invocation goes on."""
-        pending = self._pending.get(reply)
+        pending = self._replies.get(reply)
         if pending is not None:
             self._withdraw(pending)
 
@@ -135,7 +142,7 @@ class RoutedPartition:
     def forget_turn(self, reply: OperationReply, on_turn: OperationReply) -> None:
         """Nobody waits for the turn any more."""
         self._patient.pop(reply, None)
-        pending = self._pending.get(reply)
+        pending = self._replies.get(reply)
         if isinstance(pending, PendingOperation):
             pending.on_turn = None
             if pending.queued:
@@ -154,7 +161,7 @@ class RoutedPartition:
 
     def _enter(self, pending: Pending) -> None:
         """Begin it, or have it wait. Raises what it is refused with."""
-        self._pending[pending.reply] = pending
+        self._pending[pending.number] = self._replies[pending.reply] = pending
         try:
             if not self._waiting and self._begin(pending):
                 return
@@ -222,8 +229,8 @@ class RoutedPartition:
         Args:
             lost: it may have been applied; otherwise it was not, that time.
         """
-        if self._pending.get(pending.reply) is not pending:
-            return
+        if pending.number not in self._pending:
+            return  # Nobody waits for it any more.
         if lost:
             pending.open = True
             pending.deadline = None
@@ -235,8 +242,9 @@ class RoutedPartition:
 
     def drop(self, pending: Pending) -> None:
         """The request is over."""
-        if self._pending.get(pending.reply) is pending:
-            del self._pending[pending.reply]
+        self._pending.pop(pending.number, None)
+        if self._replies.get(pending.reply) is pending:
+            del self._replies[pending.reply]
         if self._waiting.pop(pending.number, None) is not None:
             self._forwarding.waiting -= 1
         link = pending.link
@@ -318,5 +326,4 @@ class RoutedPartition:
             self._timer = None
         for pending in list(self._pending.values()):
             if pending.link is not None or pending.number in self._waiting:
-                self.drop(pending)
-                pending.reply(error)
+                pending.finish(error)

@@ -25,7 +25,7 @@ from perdure.ingress.requests import (
 from perdure.partition_processor import outcomes
 from perdure.partition_processor.clients import WorkflowAlreadyInvokedError
 from perdure.partition_processor.processor import InvocationNotFoundError
-from perdure.partition_processor.records import Invoke, Kill, Pause, Resume
+from perdure.partition_processor.records import Invoke, Kill, Pause, Resume, Signal
 
 from .cluster import MS, Cluster, Node
 from .ledgers import APP
@@ -405,5 +405,33 @@ def test_a_copy_of_a_request_that_comes_late_is_refused_by_the_log() -> None:
         assert commands[2].expires_ns == 0
         assert len({command.request_id for command in commands}) == 3
         assert all(len(command.request_id or b"") == 8 for command in commands)
+
+    cluster.run(scenario())
+
+
+def test_operations_that_nobody_waits_for_are_sent_again_as_well() -> None:
+    cluster = Cluster(delay_ns=(5 * MS, 5 * MS))
+
+    def nobody(_outcome: object) -> None:
+        return None
+
+    async def scenario() -> None:
+        await cluster.add_worker(APP)
+        near, far = cluster.nodes
+        key = cluster.keys_in(1, 1)[0]
+        call, _ = near.call(InvocationRequest("Ledger", "collect", key, b"2"))
+        processor = far.processor(1)
+        while not processor.active:
+            await cluster.loop.pause(MS)
+        (collecting,) = processor.transaction.active(processor.own.first, processor.own.last)
+        place = near.forwarding.partition(1)
+        for word in ("one", "two"):
+            value = json.dumps(word).encode()
+            place.operate(Signal(collecting[0], 0, "word", value, None), nobody)
+        await cluster.loop.pause(MS)
+        cluster.network.cut(near.name)
+        assert await value_of(call) == ["one", "two"]
+        while len(near.forwarding):
+            await cluster.loop.pause(MS)
 
     cluster.run(scenario())
