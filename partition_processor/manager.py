@@ -266,18 +266,16 @@ class PartitionManager:
 
     def carry(self, destination: int, deliver: Deliver) -> bool:
         """Hand messages to a partition; False when it takes none now and will ask for them."""
-        processor = self.processors[destination]
-        if processor.role == "leader" or self.elsewhere is None:
-            return processor.propose_now(deliver)
-        return self.elsewhere.carry(destination, deliver)
+        if self.elsewhere is not None:
+            return self.elsewhere.carry(destination, deliver)
+        return self.processors[destination].propose_now(deliver)
 
     def taken(self, source: int, destination: int, last: int, gap: bool) -> None:
         """Tell a source that a destination has applied everything up to the message `last`."""
-        processor = self.processors[source]
-        if processor.role == "leader" or self.elsewhere is None:
-            processor.drivers.shipments.taken(destination, last, gap)
-        else:
+        if self.elsewhere is not None:
             self.elsewhere.taken(source, destination, last, gap)
+        else:
+            self.processors[source].drivers.shipments.taken(destination, last, gap)
 
     # Finding the partition -----------------------------------------------------------------------
 

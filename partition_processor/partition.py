@@ -94,7 +94,7 @@ class Partition(Protocol):
 
 
 class Elsewhere(Protocol):
-    """The partitions that this node does not lead, as its partition manager sees them."""
+    """All partitions, as the manager of a node that does not lead all of them sees them."""
 
     def partition(self, partition: int) -> Partition:
         """The partition of that number, which waits for a leader if there is none."""

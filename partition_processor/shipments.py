@@ -177,17 +177,14 @@ class Shipments:
             lane.sent = lane.taken
             self._send(destination, lane)
 
-    def resend_stalled(self, may_resend: Callable[[int], bool]) -> bool:
+    def resend_stalled(self) -> bool:
         """Send again what has been under way since the last call without any of it being taken.
 
-        Args:
-            may_resend: whether a destination is one to look at.
-
-        Whether anything is under way.
+        Gives whether anything is under way.
         """
         under_way = False
         for destination, lane in self._lanes.items():
-            if lane.taken == lane.last or not may_resend(destination):
+            if lane.taken == lane.last:
                 lane.seen_taken = -1
                 continue
             under_way = True

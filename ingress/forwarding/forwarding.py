@@ -18,7 +18,7 @@ from .routed import RoutedPartition
 from .server import ForwardingServer
 
 RESEND_SECONDS: Final = 2.0
-"""Messages that were under way to another node for so long without being taken are sent again."""
+"""Messages that were under way for so long without being taken are sent again."""
 REFUSED_SECONDS: Final = 0.2
 """Messages that a leader did not take are sent again after this."""
 ROOM_SECONDS: Final = 0.02
@@ -186,8 +186,13 @@ class Forwarding:
     def carry(self, destination: int, deliver: Deliver) -> bool:
         """Hand messages to a partition; False when it takes none now.
 
-        They are asked for again when its leader is another one, is connected or has room.
+        They are asked for again when its leader is another one, is connected or has room. Whether
+        they were taken is watched in any case: a leader, this node too, may be one no more.
         """
+        self._watch()
+        processor = self._manager.processors[destination]
+        if processor.role == "leader":
+            return processor.propose_now(deliver)
         link = self.link_to(self.leaders.leader(destination))
         if link is None:
             return False
@@ -201,11 +206,16 @@ class Forwarding:
                 frames.Carry(destination, deliver.source, deliver.first, deliver.messages)
             )
         )
-        self._watch()
         return True
 
     def taken(self, source: int, destination: int, last: int, gap: bool) -> None:
-        """Tell a source what a destination has; lost words are made good by sending again."""
+        """Tell a source what a destination has; lost words are made good by sending again.
+
+        Who leads the source here may be a leader no more, so the one that is said to is told too.
+        """
+        processor = self._manager.processors[source]
+        if processor.role == "leader":
+            processor.drivers.shipments.taken(destination, last, gap)
         link = self.link_to(self.leaders.leader(source))
         if link is not None:
             link.send(frames.encode_frame(frames.Taken(source, destination, last, gap)))
@@ -239,9 +249,6 @@ class Forwarding:
         under_way = False
         for processor in self._manager.processors:
             if processor.leading:
-                under_way |= processor.drivers.shipments.resend_stalled(self._is_elsewhere)
+                under_way |= processor.drivers.shipments.resend_stalled()
         if under_way:
             self._watch()
-
-    def _is_elsewhere(self, partition: int) -> bool:
-        return not self._manager.processors[partition].leading

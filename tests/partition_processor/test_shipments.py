@@ -275,17 +275,15 @@ def test_what_stalls_goes_again_and_what_moves_does_not() -> None:
     others = Others()
     others.ship(1, 2)
     others.got.clear()
-    assert others.shipments.resend_stalled(lambda _destination: True)
+    assert others.shipments.resend_stalled()
     assert others.numbers() == []
     others.shipments.taken(1, 1)
-    assert others.shipments.resend_stalled(lambda _destination: True)
+    assert others.shipments.resend_stalled()
     assert others.numbers() == []
-    assert not others.shipments.resend_stalled(lambda _destination: False)
-    assert others.shipments.resend_stalled(lambda _destination: True)
-    assert others.shipments.resend_stalled(lambda _destination: True)
+    assert others.shipments.resend_stalled()
     assert others.numbers() == [2]
     others.shipments.taken(1, 2)
-    assert not others.shipments.resend_stalled(lambda _destination: True)
+    assert not others.shipments.resend_stalled()
 
 
 def test_words_from_a_leader_before_count_for_what_this_one_has_not_sent() -> None:

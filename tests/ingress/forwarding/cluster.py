@@ -318,14 +318,23 @@ class Cluster:
             number += 1
         return found
 
-    async def move(self, partition: int, to: Node, *, announce_none: bool = True) -> None:
-        """Move a partition's leadership; nobody leads for a moment."""
+    async def move(
+        self, partition: int, to: Node, *, announce_none: bool = True, oblivious: bool = False
+    ) -> None:
+        """Move a partition's leadership; nobody leads for a moment.
+
+        Args:
+            announce_none: have the nodes hear that, each in its time.
+            oblivious: the leader before is not told, and has to find out by its log.
+        """
         if partition in self._moving:
             return
         self._moving.add(partition)
         old = self.leader(partition)
-        if old is not None:
+        if old is not None and (not oblivious or old is to):
             old.give_up(partition)
+        elif old is not None:
+            old.leads.discard(partition)
         if announce_none:
             self.tell_all(partition, None, late=True)
         await self.loop.pause(self.chance.between(0, 30 * MS))

@@ -435,3 +435,27 @@ def test_operations_that_nobody_waits_for_are_sent_again_as_well() -> None:
             await cluster.loop.pause(MS)
 
     cluster.run(scenario())
+
+
+def test_what_is_under_way_to_a_node_that_hangs_goes_to_the_next_leader() -> None:
+    cluster = Cluster(nodes=3)
+
+    async def scenario() -> None:
+        await cluster.add_worker(APP)
+        first, second, third = cluster.nodes
+        key = cluster.keys_in(1, 1)[0]
+        assert await value_of(first.call(add(key, "a"))[0]) == 1
+        cluster.network.freeze(second.name)
+        call, _ = first.call(add(key, "b"))
+        await cluster.loop.pause(100 * MS)
+        assert not call.done()
+        second.leads.discard(1)
+        await third.lead(1)
+        cluster.tell_all(1, third.name)
+        # The node before still hangs, with the connection open.
+        assert await value_of(call) == 2
+        cluster.network.thaw(second.name)
+        await cluster.loop.pause(1_000 * MS)
+        assert await entries_of(second, key) == ["a", "b"]
+
+    cluster.run(scenario())
