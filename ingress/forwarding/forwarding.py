@@ -17,6 +17,7 @@ from .pending import Pending
 from .routed import RoutedPartition
 from .server import ForwardingServer
 
+HELD_BYTES_MAX: Final = 256 * 1024 * 1024
 RESEND_SECONDS: Final = 2.0
 """Messages that were under way for so long without being taken are sent again."""
 REFUSED_SECONDS: Final = 0.2
@@ -33,6 +34,8 @@ class Forwarding:
         waiting: requests that wait for a leader.
         waiting_max: how many may.
         leader_wait: seconds that a request which nobody has taken waits for one.
+        held_bytes: of the bodies of requests without an answer, which may have to be sent again.
+        held_bytes_max: how many there may be.
         closed: the node is ending.
     """
 
@@ -70,6 +73,8 @@ class Forwarding:
         self.leader_wait = leader_wait
         self.waiting_max = waiting_max
         self.waiting = 0
+        self.held_bytes = 0
+        self.held_bytes_max = HELD_BYTES_MAX
         self.closed = False
         self._in_flight_max = in_flight_max_per_peer
         self._number = 0

@@ -40,11 +40,13 @@ class Pending:
         link: the connection that it is under way on, None while it is not.
         open: a try of it was lost, so it may have been applied.
         deadline: loop time at which it is given up while it waits for a leader; None if never yet.
+        held_bytes: of the body that is kept for the case that it has to be tried again.
         repeat_seconds: how long after a lost try it may be tried again.
     """
 
     __slots__ = (
         "deadline",
+        "held_bytes",
         "here",
         "link",
         "number",
@@ -60,6 +62,7 @@ class Pending:
         """A new one for a partition; may be repeated for `repeat` seconds after a lost try."""
         self.place = place
         self.number = number
+        self.held_bytes = 0
         self.reply = reply
         self.here = self._here
         self.link: Link | None = None
@@ -132,6 +135,7 @@ class PendingInvoke(Pending):
         """See `Partition.invoke`."""
         super().__init__(place, number, reply, repeat)
         self._command = command
+        self.held_bytes = len(command.input_frames)
         self._traceparent = traceparent
         self._wait = wait
 

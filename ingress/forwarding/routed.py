@@ -162,7 +162,9 @@ class RoutedPartition:
     def _enter(self, pending: Pending) -> None:
         """Begin it, or have it wait. Raises what it is refused with."""
         self._pending[pending.number] = self._replies[pending.reply] = pending
+        self._forwarding.held_bytes += pending.held_bytes
         try:
+            self._check_held()
             if not self._waiting and self._begin(pending):
                 return
             self._check_room()
@@ -170,6 +172,16 @@ class RoutedPartition:
             self.drop(pending)
             raise
         self._wait(pending)
+
+    def _check_held(self) -> None:
+        """Raises PeerOverloadedError."""
+        forwarding = self._forwarding
+        if forwarding.held_bytes > forwarding.held_bytes_max:
+            raise PeerOverloadedError(
+                f"the requests of this node that have no answer yet hold {forwarding.held_bytes} "
+                f"bytes, the limit is {forwarding.held_bytes_max}: try again shortly, or pass "
+                "large data by reference"
+            )
 
     def _check_room(self) -> None:
         """Raises PeerOverloadedError."""
@@ -242,7 +254,8 @@ class RoutedPartition:
 
     def drop(self, pending: Pending) -> None:
         """The request is over."""
-        self._pending.pop(pending.number, None)
+        if self._pending.pop(pending.number, None) is not None:
+            self._forwarding.held_bytes -= pending.held_bytes
         if self._replies.get(pending.reply) is pending:
             del self._replies[pending.reply]
         if self._waiting.pop(pending.number, None) is not None:

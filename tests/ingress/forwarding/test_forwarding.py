@@ -459,3 +459,22 @@ def test_what_is_under_way_to_a_node_that_hangs_goes_to_the_next_leader() -> Non
         assert await entries_of(second, key) == ["a", "b"]
 
     cluster.run(scenario())
+
+
+def test_bodies_that_are_kept_for_another_try_are_bounded() -> None:
+    cluster = Cluster()
+
+    async def scenario() -> None:
+        await cluster.add_worker(APP)
+        near, _ = cluster.nodes
+        near.forwarding.held_bytes_max = 1000
+        key, here = cluster.keys_in(1, 1)[0], cluster.keys_in(0, 1)[0]
+        long = "x" * 600
+        calls = [near.call(add(key, long))[0]]
+        with pytest.raises(OverloadedError, match="hold"):
+            near.call(add(here, long))
+        assert await value_of(calls[0]) == 1
+        assert await value_of(near.call(add(here, long))[0]) == 1
+        assert near.forwarding.held_bytes == 0
+
+    cluster.run(scenario())

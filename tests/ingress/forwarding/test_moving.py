@@ -141,6 +141,7 @@ def test_each_call_counts_once_while_leaders_move_and_lines_are_cut(seed: int) -
         await load.check()
         for node in cluster.nodes:
             assert len(node.forwarding) == node.forwarding.waiting == 0
+            assert node.forwarding.held_bytes == 0
             assert all(not place._pending for place in node.forwarding._partitions)
         await outboxes_empty(cluster)
 
