@@ -49,32 +49,53 @@ def encode_batch(loglet: int, batch: Batch) -> tuple[bytes, bytes]:
     return key, b"".join((header, _CHECKSUM.pack(checksum), records))
 
 
-def decode_batch(key: bytes, value: bytes) -> Batch:
-    """The batch under `key`. Raises CorruptBatchError, or StorageFormatError for a newer format."""
-    loglet, last_offset = KEY.unpack(key)
+class BatchHeader(msgspec.Struct, frozen=True, gc=False):
+    """What a stored batch says of itself before its records."""
+
+    format: int
+    count: int
+    first_offset: int
+    epoch: int
+    record_time_ns: int
+
+
+def check_batch(loglet: int, last_offset: int, value: bytes) -> BatchHeader:
+    """The header of a batch that matches its checksum; raises CorruptBatchError.
+
+    The records are not looked at; the format may be one that this program cannot decode.
+    """
     if len(value) < _RECORDS_START:
         raise CorruptBatchError(loglet, last_offset, f"only {len(value)} bytes are there")
     (stored,) = _CHECKSUM.unpack_from(value, _HEADER.size)
     view = memoryview(value)
+    key = KEY.pack(loglet, last_offset)
     computed = zlib.crc32(view[_RECORDS_START:], zlib.crc32(view[: _HEADER.size], zlib.crc32(key)))
     if stored != computed:
         raise CorruptBatchError(
             loglet, last_offset, f"checksum {computed:08x} does not match the stored {stored:08x}"
         )
+    format_number, _flags, count, first_offset, epoch, record_time_ns = _HEADER.unpack_from(value)
+    return BatchHeader(format_number, count, first_offset, epoch, record_time_ns)
+
+
+def decode_batch(key: bytes, value: bytes) -> Batch:
+    """The batch under `key`. Raises CorruptBatchError, or StorageFormatError for a newer format."""
+    loglet, last_offset = KEY.unpack(key)
     # The format is looked at after the checksum: a flipped bit there must not look like a newer
     # program's data. Every later format keeps header and checksum where they are.
-    format_number, _flags, count, first_offset, epoch, record_time_ns = _HEADER.unpack_from(value)
-    if format_number != FORMAT:
+    header = check_batch(loglet, last_offset, value)
+    if header.format != FORMAT:
         raise StorageFormatError(
-            f"loglet {loglet}, offset {last_offset}: batch format {format_number}; this program "
+            f"loglet {loglet}, offset {last_offset}: batch format {header.format}; this program "
             f"reads format {FORMAT}: run the release that wrote it or a newer one"
         )
     try:
-        records = _decoder.decode(view[_RECORDS_START:])
+        records = _decoder.decode(memoryview(value)[_RECORDS_START:])
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise CorruptBatchError(loglet, last_offset, f"records do not decode: {error}") from None
-    if len(records) != count or first_offset + count - 1 != last_offset:
+    first_offset = header.first_offset
+    if len(records) != header.count or first_offset + header.count - 1 != last_offset:
         raise CorruptBatchError(
             loglet, last_offset, f"{len(records)} records from offset {first_offset} do not fit"
         )
-    return Batch(first_offset, record_time_ns, epoch, records)
+    return Batch(first_offset, header.record_time_ns, header.epoch, records)

@@ -17,6 +17,7 @@ from .errors import (
     StaleEpochError,
     UnknownSegmentError,
 )
+from .placement import Placement
 
 FORMAT: Final = 1
 SEGMENTS_MAX: Final = 4096
@@ -27,20 +28,22 @@ _FIRST_INDEX: Final = 1
 _NUMBER_MAX: Final = (1 << 64) - 1
 
 
-class SegmentParams(msgspec.Struct, frozen=True):
-    """How a segment came to be.
+class SegmentParams(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a segment came to be. What is at its default is not stored.
 
     Attributes:
         loglet: id of the loglet in its provider's store.
         epoch: leader epoch of whoever added the segment; never less than the segment's before.
         record_time_ns: no record of the segment is dated before this.
         sequencer: name of the node that orders the segment's appends.
+        placement: where it is kept, None where it is kept on one node.
     """
 
     loglet: int
     epoch: int
     record_time_ns: int
     sequencer: str = ""
+    placement: Placement | None = None
 
 
 class Segment(msgspec.Struct, frozen=True):
@@ -216,6 +219,8 @@ def _check(chain: Chain) -> None:
             and 0 <= params.record_time_ns <= _NUMBER_MAX
         ):
             raise LogError(f"segment {segment.index} has a number out of its range")
+        if params.placement is not None and (problem := params.placement.problem()):
+            raise LogError(f"segment {segment.index} is placed wrongly: {problem}")
         if not segment.kind:
             raise LogError(f"segment {segment.index} names no kind")
         if before is not None:

@@ -1,6 +1,6 @@
 """What can go wrong with a log."""
 
-from ..core.errors import PerdureError, StorageCorruptError
+from ..core.errors import PerdureError, StorageCorruptError, StorageError
 
 
 class LogError(PerdureError):
@@ -212,3 +212,16 @@ class ReconfigurationError(LogError):
 
     code = "PD0820"
     retryable = True
+
+
+class LogUnavailableError(LogError):
+    """Too few of a segment's log-servers answer, or none has what is asked for."""
+
+    code = "PD0821"
+    retryable = True
+
+
+class ForeignStorageError(StorageError):
+    """The directory belongs to another node or another cluster."""
+
+    code = "PD0822"

@@ -57,6 +57,8 @@ class SimulationNetwork:
         self._listeners: dict[str, SimulationListener] = {}
         self._connections: dict[SimulationConnection, None] = {}
         self._frozen: dict[str, None] = {}
+        # (from, to): nothing gets through in this direction.
+        self._blocked: dict[tuple[str, str], None] = {}
         self._next_port = _FIRST_PORT
 
     def transport(self, name: str) -> "SimulationTransport":
@@ -69,8 +71,26 @@ class SimulationNetwork:
         return least if least == most else self._chance.between(least, most)
 
     def frozen(self, connection: "SimulationConnection") -> bool:
-        """Whether either end of a connection is frozen."""
-        return connection.owner in self._frozen or connection.peer_owner in self._frozen
+        """Whether nothing arrives at this end: one of both is frozen, or the way is blocked."""
+        return (
+            connection.owner in self._frozen
+            or connection.peer_owner in self._frozen
+            or (connection.peer_owner, connection.owner) in self._blocked
+        )
+
+    def apart(self, name: str, other: str) -> bool:
+        """Whether two parties cannot make a connection: one way between them is blocked."""
+        return (name, other) in self._blocked or (other, name) in self._blocked
+
+    def block(self, sender: str, receiver: str) -> None:
+        """Hold back what one party sends to another; the other way stays open."""
+        self._blocked[sender, receiver] = None
+
+    def unblock(self, sender: str, receiver: str) -> None:
+        """Deliver what was held back."""
+        if (sender, receiver) in self._blocked:
+            del self._blocked[sender, receiver]
+            self._pump_all()
 
     def freeze(self, name: str) -> None:
         """Hold back everything from and to a party."""
@@ -79,20 +99,25 @@ class SimulationNetwork:
     def thaw(self, name: str) -> None:
         """Deliver what was held back from and to a party."""
         self._frozen.pop(name, None)
+        self._pump_all()
+
+    def _pump_all(self) -> None:
         for connection in list(self._connections):
             connection.pump()
 
-    def cut(self, name: str) -> int:
-        """Cut every connection of a party; how many there were."""
+    def cut(self, name: str, *, late: bool = False) -> int:
+        """Cut every connection of a party; how many there were. See `SimulationConnection.cut`."""
         found = [end for end in self._connections if end.owner == name]
         for connection in found:
-            connection.cut()
+            connection.cut(late=late)
         return len(found)
 
     def heal(self) -> None:
-        """Thaw everybody."""
+        """Thaw everybody, and let everything through."""
         for name in list(self._frozen):
             self.thaw(name)
+        for sender, receiver in list(self._blocked):
+            self.unblock(sender, receiver)
 
     def _cut_heard_ns(self) -> int:
         return int(self._chance.fraction() * self._cut_heard_ns_max)
@@ -165,12 +190,16 @@ class SimulationConnection:
         if not self._severed:
             self._other._arrive(None, self._network.delay_ns())
 
-    def cut(self) -> None:
-        """Lose the connection with everything under way; each end hears of it in its time."""
+    def cut(self, *, late: bool = False) -> None:
+        """Lose the connection with everything under way; each end hears of it in its time.
+
+        With `late`, what is under way still arrives, perhaps after what a newer connection brings.
+        """
         for end in (self, self._other):
             if end._open and not end._severed:
                 end._severed = True
-                end._drop_arriving()
+                if not late:
+                    end._drop_arriving()
                 end._arrive(None, self._network._cut_heard_ns())
 
     def pump(self) -> None:
@@ -310,6 +339,8 @@ class SimulationTransport:
         listener = network._listeners.get(address)
         if listener is None:
             raise NobodyListensError(f"cannot connect to {address}: nobody listens there")
+        if network.apart(self._name, listener.owner):
+            raise TransportError(f"cannot connect to {address}: nobody answers")
         return listener.accept(service, self._name)
 
 

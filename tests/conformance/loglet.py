@@ -4,11 +4,18 @@ A test file derives a class from `LogletSuite`, or from `DurableLogletSuite` if 
 their process, and gives it a fixture ``harness`` (`loglet_harness.LogletHarness`).
 """
 
+from contextlib import suppress
+
 import pytest
 
 from perdure.core.ids import LogId
 from perdure.log.chain import Segment
-from perdure.log.errors import LogletLostError, LogletSealedError, TrimmedError
+from perdure.log.errors import (
+    LogletLostError,
+    LogletSealedError,
+    NotSequencerError,
+    TrimmedError,
+)
 from perdure.log.loglet import Loglet, LogletProvider
 from perdure.log.types import TailState
 
@@ -39,6 +46,9 @@ class DurableLogletSuite(LogletSuite):
             loglet = provider.open(segments[0])
             assert await loglet.find_tail() == before[0] == TailState(6, False, last_time_ns)
             assert loglet.committed_tail == 6
+            if not harness.appends_after_restart:
+                await _check_reader(loglet, 5)
+                return
             committed = await filled(loglet, 1)
             assert committed.batches[0].record_time_ns == last_time_ns
             assert committed.batches[0].epoch == 3
@@ -99,6 +109,9 @@ class DurableLogletSuite(LogletSuite):
             assert (await loglet.find_tail(), loglet.trim_point) == before[0]
             await _check_readable(loglet)
             assert await loglet.trim(0) == before[0][1]
+            if not harness.appends_after_restart:
+                await _check_reader(loglet, 5)
+                return
             committed = Committed(loglet)
             assert loglet.enqueue([record(6)]) == 6
             await loglet.wait_for_tail(6)
@@ -121,7 +134,7 @@ class DurableLogletSuite(LogletSuite):
 
         async def second(provider: LogletProvider) -> None:
             # Nobody opens it again; that nothing is left shows in that nothing is found.
-            assert await provider.open(segments[0]).find_tail() == TailState(1, False, 0)
+            await _check_nothing_left(provider, segments[0])
             assert numbers(await read_all(provider.open(segments[1]))) == [1, 2]
 
         live(harness, first)
@@ -143,7 +156,7 @@ class DurableLogletSuite(LogletSuite):
                 provider.open(segments[0])
 
         async def third(provider: LogletProvider) -> None:
-            assert await provider.open(segments[0]).find_tail() == TailState(1, False, 0)
+            await _check_nothing_left(provider, segments[0])
 
         live(harness, first)
         live(harness, second)
@@ -157,3 +170,24 @@ async def _check_readable(loglet: Loglet) -> None:
     if loglet.trim_point:
         with pytest.raises(TrimmedError):
             await loglet.read(loglet.trim_point, 1)
+
+
+async def _check_nothing_left(provider: LogletProvider, segment: Segment) -> None:
+    """To who has only a stale chain, the loglet is empty; it may be known to be deleted."""
+    loglet = provider.open(segment)
+    tail = await loglet.find_tail()
+    assert (tail.offset, tail.record_time_ns) == (1, 0)
+    with suppress(TrimmedError):
+        assert await loglet.read(1, 1) == []
+
+
+async def _check_reader(loglet: Loglet, last: int) -> None:
+    """Who may not append is told so, changes nothing, and may seal."""
+    with pytest.raises(NotSequencerError):
+        loglet.enqueue([record(last + 1)])
+    before = await loglet.find_tail()
+    assert numbers(await read_all(loglet)) == list(range(loglet.trim_point + 1, last + 1))
+    await loglet.seal()
+    assert await loglet.find_tail() == TailState(last + 1, True, before.record_time_ns)
+    with pytest.raises(LogletSealedError):
+        loglet.enqueue([record(last + 1)])

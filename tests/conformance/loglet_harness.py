@@ -15,15 +15,22 @@ HANG_SECONDS = 30
 
 
 class LogletHarness(Protocol):
-    """How the suite gets at one kind of loglet."""
+    """How the suite gets at one kind of loglet.
+
+    Attributes:
+        clock: of every life.
+        appends_after_restart: whether a new life of the process goes on appending to the loglets of
+            the one before, or only reads and seals them.
+    """
 
     clock: SetClock
+    appends_after_restart: bool
 
     def start(self) -> LogletProvider:
         """Begin a life of the process on the running loop, with what earlier ones have left."""
         ...
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """End it in order."""
         ...
 
@@ -37,7 +44,7 @@ def live(harness: LogletHarness, scenario: Callable[[LogletProvider], Awaitable[
             async with asyncio.timeout(HANG_SECONDS):
                 await scenario(provider)
         finally:
-            harness.stop()
+            await harness.stop()
 
     asyncio.run(life())
 

@@ -23,6 +23,8 @@ from .support import LogOnStore, SetClock, segment_of
 class LocalHarness:
     """Local loglets; a restart of the process keeps what the store keeps."""
 
+    appends_after_restart = True
+
     def __init__(self, open_store: Callable[[], KvStore], mode: SyncMode) -> None:
         self.clock = SetClock()
         self._open_store = open_store
@@ -33,7 +35,7 @@ class LocalHarness:
         self._log = LogOnStore(self._store, mode=self._mode, clock=self.clock)
         return self._log.provider
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         self._log.writer.close()
         self._store.close()
 
@@ -52,13 +54,15 @@ class _MemoryStores:
 class MemoryHarness:
     """Memory loglets, which end with the process."""
 
+    appends_after_restart = False
+
     def __init__(self) -> None:
         self.clock = SetClock()
 
     def start(self) -> LogletProvider:
         return MemoryProvider(loop=asyncio.get_running_loop(), clock=self.clock, node="n1")
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         pass
 
 

@@ -1,0 +1,217 @@
+"""Deciding where a loglet ends, once and for ever, whoever asks and however often.
+
+Single-decree Paxos (Lamport, "Paxos Made Simple") over the members, with quorums as in Howard's
+"Flexible Paxos": who promises are an f-majority, who accepts are a write quorum, and any two of
+these meet. The first phase is the seal at the same time:
+
+1. *Seal* under a ballot. A member that promises takes nothing from the sequencer any more. Once an
+   f-majority has promised, nothing new can be committed, and what was committed is below the
+   furthest tail among the answers.
+2. *Choose*: the end that was accepted under the greatest ballot, if any; else the furthest tail.
+3. *Repair*, unless the end was accepted before: every batch from the known tail up to there gets to
+   a write quorum, ascending, each copy taken from a member's digest. These stores carry the ballot,
+   so a member that has promised a greater one refuses them: whoever has that promise has seen
+   everything that was repaired before. They say nothing of being committed, for they may not be.
+4. *Accept*: once a write quorum has, the end is decided. Everybody is told, best effort.
+
+What was acknowledged is never lost, and what was not is decided once, with the whole batch.
+"""
+
+import logging
+from asyncio import AbstractEventLoop
+from typing import Final
+
+from ...core.random import Random
+from ...core.waiters import Waiters
+from ..batch_codec import check_batch
+from ..errors import CorruptBatchError
+from .members import Members, good
+from .messages import (
+    OK,
+    Accept,
+    Ballot,
+    Batches,
+    Decided,
+    Digest,
+    Finish,
+    Info,
+    Read,
+    Seal,
+    Spans,
+    Store,
+    StoreResult,
+)
+from .tails import Copy, copies, final_of, known_tail, proposal
+
+ANSWER_SECONDS: Final = 2.0
+"""How long members may take for one phase before it is begun again."""
+
+BACK_OFF_SECONDS: Final = (0.02, 0.5)
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+class Decision:
+    """This process's attempts to end one loglet.
+
+    Attributes:
+        problem: why the last attempt did not get through, for people.
+    """
+
+    def __init__(
+        self, loglet: int, members: Members, *, who: str, loop: AbstractEventLoop, random: Random
+    ) -> None:
+        """Prepare. `who` tells this process's ballots from all others': node and generation."""
+        self.loglet = loglet
+        self.problem = "nothing was tried yet"
+        self._members = members
+        self._who = who
+        self._loop = loop
+        self._random = random
+        # Grows for as long as this process lives, so that no ballot is used twice.
+        self._round = 0
+
+    async def run(self) -> Decided:
+        """Seal the loglet and give its end; tries until it is known. Raises LogletGoneError.
+
+        Cancelling leaves open whether it is sealed; a ballot that was used is not used again.
+        """
+        failures = 0
+        while True:
+            self._round += 1
+            final = await self._try((self._round, self._who))
+            if final is not None:
+                self._tell(final)
+                return final
+            least, most = BACK_OFF_SECONDS
+            seconds = min(least * 2**failures, most) * (0.5 + self._random.fraction())
+            failures = min(failures + 1, 16)
+            await Waiters().wait(seconds)
+
+    def _tell(self, final: Decided) -> None:
+        self._members.broadcast(
+            lambda storage: Finish(storage, self.loglet, final.tail, final.record_time_ns)
+        )
+
+    async def _try(self, ballot: Ballot) -> Decided | None:
+        placement = self._members.placement
+        promises = await self._members.collect(
+            lambda number, storage: Seal(number, storage, self.loglet, ballot),
+            Info,
+            lambda found: placement.is_f_majority(good(found)) or final_of(found) is not None,
+            ANSWER_SECONDS,
+        )
+        if (final := final_of(promises)) is not None:
+            return final
+        self._look_at_ballots(promises)
+        if not placement.is_f_majority(good(promises)):
+            self.problem = f"{self._names(good(promises))} were sealed, which are too few"
+            return None
+        tail, record_time_ns, accepted = proposal(promises)
+        if not accepted and not await self._repair(ballot, promises, tail):
+            return None
+        answers = await self._members.collect(
+            lambda number, storage: Accept(
+                number, storage, self.loglet, ballot, tail, record_time_ns
+            ),
+            Info,
+            lambda found: placement.is_write_quorum(good(found)) or final_of(found) is not None,
+            ANSWER_SECONDS,
+        )
+        if (final := final_of(answers)) is not None:
+            return final
+        self._look_at_ballots(answers)
+        if not placement.is_write_quorum(good(answers)):
+            self.problem = f"{self._names(good(answers))} took its end, which are too few"
+            return None
+        return Decided(ballot, tail, record_time_ns)
+
+    def _look_at_ballots(self, answers: dict[int, Info]) -> None:
+        for answer in answers.values():
+            self._round = max(self._round, answer.promised[0])
+
+    def _names(self, members: list[int]) -> str:
+        return ", ".join(self._members.clients[item].node for item in members) or "none"
+
+    # Repair --------------------------------------------------------------------------------------
+
+    async def _repair(self, ballot: Ballot, promises: dict[int, Info], tail: int) -> bool:
+        """Have a write quorum hold every batch up to `tail`; False when that failed."""
+        offset = known_tail(promises)
+        members = good(promises)
+        while offset < tail:
+            found = await self._digests(members, offset, tail)
+            if not found:
+                self.problem = f"nobody gives the batch at offset {offset}"
+                return False
+            for copy in found:
+                if not await self._repair_batch(ballot, copy):
+                    return False
+                offset = copy.last_offset + 1
+        return True
+
+    async def _digests(self, members: list[int], first_offset: int, tail: int) -> list[Copy]:
+        digests = await self._members.collect(
+            lambda number, storage: Digest(number, storage, self.loglet, first_offset, tail),
+            Spans,
+            lambda found: False,
+            ANSWER_SECONDS,
+            among=members,
+        )
+        return copies(
+            digests, first_offset, [item for item in digests if digests[item].status == OK]
+        )
+
+    async def _repair_batch(self, ballot: Ballot, copy: Copy) -> bool:
+        placement = self._members.placement
+        if placement.is_write_quorum(copy.members):
+            return True
+        value = await self._fetch(copy)
+        if value is None:
+            self.problem = f"nobody gives the batch at offset {copy.first_offset}"
+            return False
+        lacking = [item for item in range(len(placement.members)) if item not in copy.members]
+
+        def enough(found: dict[int, StoreResult]) -> bool:
+            stored = [item for item in found if found[item].status == OK]
+            return placement.is_write_quorum([*copy.members, *stored])
+
+        results = await self._members.collect(
+            lambda number, storage: Store(
+                number, storage, self.loglet, "", 0, copy.last_offset, value, 0, ballot
+            ),
+            StoreResult,
+            lambda found: enough(dict(found)),
+            ANSWER_SECONDS,
+            among=lacking,
+        )
+        if not enough(results):
+            self.problem = f"too few take the batch at offset {copy.first_offset}"
+            return False
+        return True
+
+    async def _fetch(self, copy: Copy) -> bytes | None:
+        """The batch as it is stored, from one who has it."""
+        for member in copy.members:
+            reply = await self._members.ask(
+                member,
+                lambda number, storage: Read(
+                    number, storage, self.loglet, copy.first_offset, 1, 0, True
+                ),
+                Batches,
+                ANSWER_SECONDS,
+            )
+            if reply is None or not reply.batches:
+                continue
+            last_offset, value = reply.batches[0]
+            if last_offset == copy.last_offset and self._is_sound(last_offset, value):
+                return value
+        return None
+
+    def _is_sound(self, last_offset: int, value: bytes) -> bool:
+        try:
+            check_batch(self.loglet, last_offset, value)
+        except CorruptBatchError as error:
+            _LOG.warning("a copy was not used for repair: %s", error)
+            return False
+        return True

@@ -1,0 +1,130 @@
+"""The members of a segment's nodeset, asked together."""
+
+from asyncio import AbstractEventLoop, Future
+from collections.abc import Callable, Mapping
+from typing import TypeAlias, TypeVar
+
+from ...core.waiters import settle
+from ..placement import Placement
+from .clients import ServerClient, ServerClients
+from .messages import GONE, LOST, OK, Info, Reply, Request
+
+R = TypeVar("R", bound=Reply)
+
+Make: TypeAlias = Callable[[int, str], Request]
+"""Makes a member's request of a number and the member's storage."""
+
+
+class LogletGoneError(Exception):
+    """A server says that the loglet was trimmed and deleted; never leaves this package."""
+
+
+class Members:
+    """Who keeps a loglet.
+
+    Attributes:
+        placement: what makes a quorum of them.
+        clients: by index in the placement.
+    """
+
+    def __init__(
+        self, placement: Placement, clients: ServerClients, loop: AbstractEventLoop, own: str
+    ) -> None:
+        """Connect to all of them; `own` is this node, whose server is read from first."""
+        self.placement = placement
+        self.clients: list[ServerClient] = [
+            clients.client(member.node) for member in placement.members
+        ]
+        self._loop = loop
+        self._own = own
+
+    def storage(self, member: int) -> str:
+        """The disk that a member had when the segment was made."""
+        return self.placement.members[member].storage
+
+    def broadcast(self, make: Callable[[str], Request]) -> None:
+        """Send everybody what has no reply."""
+        for member, client in enumerate(self.clients):
+            client.send(make(self.storage(member)))
+
+    def reading_order(self, turn: int) -> list[int]:
+        """Whom to read from: this node, then who is connected, beginning elsewhere each turn."""
+        count = len(self.clients)
+        order = [(turn + item) % count for item in range(count)]
+        return sorted(
+            order,
+            key=lambda item: (
+                self.clients[item].node != self._own,
+                not self.clients[item].is_connected,
+            ),
+        )
+
+    async def ask(self, member: int, make: Make, kind: type[R], seconds: float) -> R | None:
+        """One member's reply; None when it does not come. Raises LogletGoneError."""
+        found = await self.collect(make, kind, lambda _: False, seconds, among=[member])
+        return found.get(member)
+
+    async def collect(
+        self,
+        make: Make,
+        kind: type[R],
+        enough: Callable[[Mapping[int, R]], bool],
+        seconds: float,
+        *,
+        among: list[int] | None = None,
+    ) -> dict[int, R]:
+        """Ask the members and give the replies that have come, by member.
+
+        Waits until they are enough, until everybody has answered or is out of reach, at most so
+        long. Those of servers that have lost the disk are left out: they never count. Raises
+        LogletGoneError. Cancelling is safe; what was asked for may be done all the same.
+        """
+        found: dict[int, R] = {}
+        asked = list(range(len(self.clients))) if among is None else among
+        waiting = len(asked)
+        gone = False
+        done: Future[None] = self._loop.create_future()
+
+        def answered(member: int, reply: Reply | None) -> None:
+            nonlocal waiting, gone
+            waiting -= 1
+            if isinstance(reply, kind):
+                status = getattr(reply, "status", OK)
+                gone = gone or status == GONE
+                if status not in (LOST, GONE):
+                    found[member] = reply
+            if gone or waiting == 0 or enough(found):
+                settle(done)
+
+        numbers: list[tuple[int, int]] = []
+        for member in asked:
+            storage = self.storage(member)
+            number = self.clients[member].ask(
+                _numbered(make, storage), _for_member(answered, member)
+            )
+            numbers.append((member, number))
+        timer = self._loop.call_later(seconds, settle, done)
+        try:
+            await done
+        finally:
+            timer.cancel()
+            for member, number in numbers:
+                self.clients[member].forget(number)
+        if gone:
+            raise LogletGoneError
+        return dict(found)
+
+
+def good(replies: Mapping[int, Info]) -> list[int]:
+    """The members that did what was asked."""
+    return [member for member, reply in replies.items() if reply.status == OK]
+
+
+def _numbered(make: Make, storage: str) -> Callable[[int], Request]:
+    return lambda number: make(number, storage)
+
+
+def _for_member(
+    answered: Callable[[int, Reply | None], None], member: int
+) -> Callable[[Reply | None], None]:
+    return lambda reply: answered(member, reply)

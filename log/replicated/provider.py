@@ -1,0 +1,220 @@
+"""The provider of replicated loglets: sequencer here, copies on the cluster's log-servers."""
+
+from asyncio import AbstractEventLoop, Future
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from ...core.clock import Clock
+from ...core.ids import LogId
+from ...core.net.peers import Peers
+from ...core.random import Random
+from ...core.tasks import TaskScope
+from ...core.waiters import Waiters, settle
+from ..chain import Segment, SegmentParams, loglet_id
+from ..errors import LogClosedError, LogletLostError
+from ..placement import LogServer, Placement, place
+from .clients import ServerClients
+from .loglet import ReplicatedLoglet
+from .members import Members
+from .messages import OK, Delete, Info, Reply, Request
+from .view import LogletOptions, LogletView
+
+KIND: Final = "replicated"
+
+
+class Replication(msgspec.Struct, frozen=True):
+    """How new segments are kept: copies of each batch, and in how many zones they are."""
+
+    nodes: int = 2
+    zones: int = 1
+
+
+class ReplicatedProvider:
+    """Loglets on log-servers. This process is the sequencer of those that it makes."""
+
+    def __init__(
+        self,
+        *,
+        peers: Peers,
+        servers: Callable[[], Iterable[LogServer]],
+        replication: Callable[[], Replication],
+        loop: AbstractEventLoop,
+        clock: Clock,
+        random: Random,
+        options: LogletOptions | None = None,
+        on_turn: Callable[[], None] | None = None,
+    ) -> None:
+        """Connect to nobody yet.
+
+        Args:
+            peers: for the service of log-servers; name and generation of this node are theirs.
+            servers: the cluster's log-servers as they are now, asked for each new segment.
+            replication: of new segments, asked for each.
+            random: for back-off and for the name of each sequencer.
+            on_turn: called after the commits of a turn have been told.
+        """
+        self._node = peers.me.node
+        self._generation = peers.me.generation
+        self._clients = ServerClients(peers, loop)
+        self._servers = servers
+        self._replication = replication
+        self._loop = loop
+        self._clock = clock
+        self._random = random
+        self._options = options or LogletOptions()
+        self._on_turn = on_turn or _nothing
+        self._open: dict[int, LogletView] = {}
+        # Per log, the first segment index that was kept by the last deletion.
+        self._first_kept: dict[int, int] = {}
+        self._failure: LogClosedError | None = None
+        self._scope = TaskScope("replicated loglets", on_failure=self._failed)
+
+    @property
+    def kind(self) -> str:
+        """``replicated``."""
+        return KIND
+
+    def params(self, log: LogId, index: int, epoch: int, record_time_ns: int) -> SegmentParams:
+        """What a new segment is made with; this process would be its sequencer.
+
+        Raises LogUnavailableError when there are too few log-servers.
+        """
+        replication = self._replication()
+        placement = place(
+            self._servers(),
+            nodes=replication.nodes,
+            zones=replication.zones,
+            own=self._node,
+            generation=self._generation,
+            turn=log,
+        )
+        loglet = loglet_id(log, index)
+        return SegmentParams(loglet, epoch, record_time_ns, self._node, placement)
+
+    def open(self, segment: Segment) -> LogletView:
+        """The segment's loglet. Raises LogletLostError for one that was deleted here."""
+        params = segment.params
+        loglet = self._open.get(params.loglet)
+        if loglet is not None:
+            return loglet
+        log = (params.loglet >> 32) - 1
+        if segment.index < self._first_kept.get(log, 0):
+            raise LogletLostError(f"segment {segment.index} of log {log} was trimmed and deleted")
+        placement = params.placement
+        if placement is None:
+            raise LogletLostError(
+                f"segment {segment.index} of log {log} does not say on which log-servers it is: "
+                "restore the metadata from a backup"
+            )
+        loglet = self._open[params.loglet] = self._make(segment, placement)
+        if self._failure is not None:
+            loglet.fail(str(self._failure))
+        return loglet
+
+    def _make(self, segment: Segment, placement: Placement) -> LogletView:
+        who = f"{self._node}:{self._generation}"
+        members = Members(placement, self._clients, self._loop, self._node)
+        if segment.params.sequencer != self._node or placement.generation != self._generation:
+            return LogletView(
+                segment,
+                members,
+                who=who,
+                loop=self._loop,
+                random=self._random,
+                scope=self._scope,
+                options=self._options,
+            )
+        return ReplicatedLoglet(
+            segment,
+            members,
+            # With a number that is drawn, so that nobody goes on where somebody has written.
+            sequencer=f"{who}:{self._random.bits(64):x}",
+            who=who,
+            loop=self._loop,
+            clock=self._clock,
+            random=self._random,
+            scope=self._scope,
+            options=self._options,
+            on_turn=self._on_turn,
+        )
+
+    async def delete(self, log: LogId, segments: tuple[Segment, ...], first_kept: int) -> None:
+        """Have the servers delete everything below the first kept segment's loglet, for ever.
+
+        Servers that do not answer keep it until a later deletion of the log reaches them; nobody
+        reads it. Raises LogClosedError. Cancelling leaves open which servers were reached.
+        """
+        if self._failure is not None:
+            raise self._failure
+        self._first_kept[log] = max(first_kept, self._first_kept.get(log, 0))
+        first, end = loglet_id(log, 0), loglet_id(log, first_kept)
+        nodes: dict[str, None] = {}
+        # Not only `segments`: one that stayed empty left the chain when it was replaced.
+        for number in [item for item in self._open if first <= item < end]:
+            loglet = self._open.pop(number)
+            loglet.close()
+            nodes.update((item.node, None) for item in loglet.members.placement.members)
+        for segment in segments:
+            if segment.params.placement is not None:
+                nodes.update((item.node, None) for item in segment.params.placement.members)
+        deadline = self._loop.time() + self._options.answer
+        left = list(nodes)
+        tries = 0
+        while left:
+            left = await self._delete_on(left, first, end)
+            if self._loop.time() >= deadline:
+                return
+            if left:
+                least, most = self._options.retry
+                await Waiters().wait(min(least * 2 ** min(tries, 16), most))
+                tries += 1
+
+    async def _delete_on(self, nodes: list[str], first: int, end: int) -> list[str]:
+        """Ask these servers to delete; gives those that have not said that they did."""
+        left = dict.fromkeys(nodes)
+        waiting = len(nodes)
+        finished: Future[None] = self._loop.create_future()
+
+        def answered(node: str, reply: Reply | None) -> None:
+            nonlocal waiting
+            waiting -= 1
+            if isinstance(reply, Info) and reply.status == OK:
+                left.pop(node, None)
+            if not waiting:
+                settle(finished)
+
+        def make(number: int) -> Request:
+            return Delete(number, first, end)
+
+        for node in nodes:
+            self._clients.client(node).ask(make, partial(answered, node))
+        timer = self._loop.call_later(self._options.answer, settle, finished)
+        try:
+            await finished
+        finally:
+            timer.cancel()
+        return list(left)
+
+    def fail(self, reason: str) -> None:
+        """Nothing more is taken or acknowledged; whoever waits is told."""
+        if self._failure is None:
+            self._failure = LogClosedError(f"the log takes no more changes: {reason}")
+            for loglet in self._open.values():
+                loglet.fail(reason)
+
+    async def close(self) -> None:
+        """Fail everything and end the tasks; the peers are their maker's to close."""
+        self.fail("the node is shutting down")
+        await self._scope.close()
+
+    def _failed(self, failure: BaseException) -> None:
+        self._loop.call_exception_handler(
+            {"message": "a task of a replicated loglet failed", "exception": failure}
+        )
+
+
+def _nothing() -> None:
+    return None
