@@ -1,6 +1,7 @@
 """Placement: on which nodes a replicated segment is kept, and which of them make a quorum."""
 
 from collections.abc import Collection, Iterable
+from itertools import combinations
 
 import msgspec
 
@@ -74,14 +75,22 @@ class Placement(msgspec.Struct, frozen=True):
             return f"its nodes are in less than {self.zones} zones"
         return ""
 
+    def tolerates(self, failures: int) -> bool:
+        """Whether a write quorum is left when any so many members are away."""
+        members = range(len(self.members))
+        return all(
+            self.is_write_quorum([item for item in members if item not in away])
+            for away in combinations(members, failures)
+        )
+
 
 def place(
     servers: Iterable[LogServer], *, nodes: int, zones: int, own: str, generation: int, turn: int
 ) -> Placement:
     """Choose a nodeset among the writable servers, this node's own first, zones by turns.
 
-    It has 2 * nodes - 1 members if there are so many, so that as many may fail as copies are kept
-    less one, and appends as well as seals go on.
+    It has 2 * nodes - 1 members if there are so many, or more where zones ask for it, so that
+    appends and seals go on when any nodes - 1 of them are away.
 
     Args:
         own: name of this node, whose reads are cheapest there.
@@ -90,26 +99,31 @@ def place(
     Raises LogUnavailableError when there are too few.
     """
     usable = sorted((item for item in servers if item.writable), key=lambda item: item.node)
-    by_zone: dict[str, list[LogServer]] = {}
-    if usable:
-        start = turn % len(usable)
-        for server in (*usable[start:], *usable[:start]):
-            by_zone.setdefault(server.zone, []).append(server)
-    for zone, members in by_zone.items():
-        by_zone[zone] = sorted(members, key=lambda item: item.node != own)
-    # The zone of this node first, then as the turn has it.
-    queues = sorted(by_zone.values(), key=lambda members: members[0].node != own)
-    wanted = min(len(usable), 2 * nodes - 1)
-    chosen: list[Replica] = []
-    while len(chosen) < wanted:
-        for queue in queues:
-            if queue and len(chosen) < wanted:
-                server = queue.pop(0)
-                chosen.append(Replica(server.node, server.storage, server.zone))
-    placement = Placement(generation, nodes, zones, tuple(chosen))
+    order = _by_turns(usable, own, turn)
+    for count in range(min(2 * nodes - 1, len(order)), len(order) + 1):
+        placement = Placement(generation, nodes, zones, tuple(order[:count]))
+        if not placement.problem() and placement.tolerates(nodes - 1):
+            break
     if problem := placement.problem():
         raise LogUnavailableError(
             f"a new segment needs {nodes} log-servers in {zones} zones; usable are "
             f"{', '.join(item.node for item in usable) or 'none'}: {problem}. Start more of them"
         )
     return placement
+
+
+def _by_turns(usable: list[LogServer], own: str, turn: int) -> list[Replica]:
+    """All of them: one zone after the other, this node and its zone first, then as the turn has it."""
+    by_zone: dict[str, list[LogServer]] = {}
+    start = turn % max(1, len(usable))
+    for server in (*usable[start:], *usable[:start]):
+        by_zone.setdefault(server.zone, []).append(server)
+    queues = [sorted(members, key=lambda item: item.node != own) for members in by_zone.values()]
+    queues.sort(key=lambda members: members[0].node != own)
+    order: list[Replica] = []
+    while len(order) < len(usable):
+        for queue in queues:
+            if queue:
+                server = queue.pop(0)
+                order.append(Replica(server.node, server.storage, server.zone))
+    return order

@@ -18,7 +18,6 @@ What was acknowledged is never lost, and what was not is decided once, with the 
 """
 
 import logging
-from asyncio import AbstractEventLoop
 from typing import Final
 
 from ...core.random import Random
@@ -43,9 +42,6 @@ from .messages import (
 )
 from .tails import Copy, copies, final_of, known_tail, proposal
 
-ANSWER_SECONDS: Final = 2.0
-"""How long members may take for one phase before it is begun again."""
-
 BACK_OFF_SECONDS: Final = (0.02, 0.5)
 
 _LOG: Final = logging.getLogger(__name__)
@@ -59,15 +55,26 @@ class Decision:
     """
 
     def __init__(
-        self, loglet: int, members: Members, *, who: str, loop: AbstractEventLoop, random: Random
+        self,
+        loglet: int,
+        members: Members,
+        *,
+        who: str,
+        random: Random,
+        answer_seconds: float,
     ) -> None:
-        """Prepare. `who` tells this process's ballots from all others': node and generation."""
+        """Prepare.
+
+        Args:
+            who: tells this process's ballots from all others': node and generation.
+            answer_seconds: how long members may take for one phase before it is begun again.
+        """
         self.loglet = loglet
         self.problem = "nothing was tried yet"
         self._members = members
         self._who = who
-        self._loop = loop
         self._random = random
+        self._answer_seconds = answer_seconds
         # Grows for as long as this process lives, so that no ballot is used twice.
         self._round = 0
 
@@ -99,13 +106,15 @@ class Decision:
             lambda number, storage: Seal(number, storage, self.loglet, ballot),
             Info,
             lambda found: placement.is_f_majority(good(found)) or final_of(found) is not None,
-            ANSWER_SECONDS,
+            self._answer_seconds,
         )
         if (final := final_of(promises)) is not None:
             return final
         self._look_at_ballots(promises)
         if not placement.is_f_majority(good(promises)):
-            self.problem = f"{self._names(good(promises))} were sealed, which are too few"
+            self.problem = (
+                f"{self._names(good(promises))} of {len(promises)} that answered were sealed"
+            )
             return None
         tail, record_time_ns, accepted = proposal(promises)
         if not accepted and not await self._repair(ballot, promises, tail):
@@ -116,13 +125,15 @@ class Decision:
             ),
             Info,
             lambda found: placement.is_write_quorum(good(found)) or final_of(found) is not None,
-            ANSWER_SECONDS,
+            self._answer_seconds,
         )
         if (final := final_of(answers)) is not None:
             return final
         self._look_at_ballots(answers)
         if not placement.is_write_quorum(good(answers)):
-            self.problem = f"{self._names(good(answers))} took its end, which are too few"
+            self.problem = (
+                f"{self._names(good(answers))} of {len(answers)} that answered took its end"
+            )
             return None
         return Decided(ballot, tail, record_time_ns)
 
@@ -155,7 +166,7 @@ class Decision:
             lambda number, storage: Digest(number, storage, self.loglet, first_offset, tail),
             Spans,
             lambda found: False,
-            ANSWER_SECONDS,
+            self._answer_seconds,
             among=members,
         )
         return copies(
@@ -182,7 +193,7 @@ class Decision:
             ),
             StoreResult,
             lambda found: enough(dict(found)),
-            ANSWER_SECONDS,
+            self._answer_seconds,
             among=lacking,
         )
         if not enough(results):
@@ -199,7 +210,7 @@ class Decision:
                     number, storage, self.loglet, copy.first_offset, 1, 0, True
                 ),
                 Batches,
-                ANSWER_SECONDS,
+                self._answer_seconds,
             )
             if reply is None or not reply.batches:
                 continue

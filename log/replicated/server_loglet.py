@@ -39,9 +39,19 @@ class ServerLoglet:
         tail, mark, record_time_ns: as staged, which is what decides.
         durable: what others may hear of: tail, mark and record time that are on the disk.
         known_tail: the greatest tail that anybody has said to be committed.
+        solid_from: from this offset on to the tail everything is here, and need not be written
+            again; not known to be so below.
     """
 
-    __slots__ = ("durable", "known_tail", "loglet", "mark", "record_time_ns", "tail")
+    __slots__ = (
+        "durable",
+        "known_tail",
+        "loglet",
+        "mark",
+        "record_time_ns",
+        "solid_from",
+        "tail",
+    )
 
     def __init__(self, loglet: int, mark: Mark, tail: int, record_time_ns: int) -> None:
         """Take what is on the disk, all of it durable."""
@@ -54,6 +64,7 @@ class ServerLoglet:
         self.mark = mark
         self.record_time_ns = record_time_ns
         self.known_tail = max(mark.known_tail, mark.trim_point + 1)
+        self.solid_from = tail
         self.durable = (tail, mark, record_time_ns)
 
     @property
@@ -118,9 +129,13 @@ class ServerLoglet:
             return OK
         if first_offset < self.tail <= last_offset:
             return MALFORMED
-        # A second copy of a batch is written again: it is the same, for offsets are given once.
+        if self.solid_from <= first_offset and last_offset < self.tail:
+            return OK
+        # It may be a second copy after a restart: the same, for offsets are given once.
         writes.append(ServerStore.batch_row(self.loglet, last_offset, request.value))
         if last_offset >= self.tail:
+            if first_offset > self.tail:
+                self.solid_from = first_offset
             self.tail = last_offset + 1
             self.record_time_ns = header.record_time_ns
         if self.known_tail >= self.mark.known_tail + KNOWN_TAIL_STEP:
@@ -157,6 +172,7 @@ class ServerLoglet:
         self.learn(request.tail)
         if self.tail > request.tail:
             self.tail, self.record_time_ns = request.tail, request.record_time_ns
+            self.solid_from = min(self.solid_from, self.tail)
         self._remark(writes, promised=promised, final=final)
         return True
 
@@ -168,6 +184,7 @@ class ServerLoglet:
             return False
         if last_offset >= self.tail:
             self.tail, self.record_time_ns = last_offset + 1, request.record_time_ns
+            self.solid_from = self.tail
         self._remark(writes, trim_point=last_offset, trimmed_time_ns=request.record_time_ns)
         return True
 

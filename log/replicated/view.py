@@ -88,7 +88,9 @@ class LogletView:
         self._final: Decided | None = None
         self._failure: LogClosedError | None = None
         self._events = Waiters()
-        self._decision = Decision(self.loglet, members, who=who, loop=loop, random=random)
+        self._decision = Decision(
+            self.loglet, members, who=who, random=random, answer_seconds=options.answer
+        )
         self._deciding = False
         # Whether a task has the servers tell of the tail, and how many callers wait for it.
         self._following = False

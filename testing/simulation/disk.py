@@ -221,6 +221,14 @@ class SimulationDisk(MemoryStore):
             changed == key for former in self._undo for changed, _ in former
         )
 
+    def durable_in_some_form(self, key: bytes) -> bool:
+        """Whether `key` is there when the power goes now, with its last value or an older one."""
+        for former in self._undo:
+            for changed, before in former:
+                if changed == key:
+                    return before is not None
+        return key in self._data
+
     def durable_rows(self) -> dict[bytes, bytes]:
         """What is left if the power goes now and every unsynced write is lost."""
         rows = dict(self._data)

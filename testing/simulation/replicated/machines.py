@@ -104,7 +104,8 @@ class ServerMachine:
         """End the process at once; gives what waits for its tasks to end. None when it is down."""
         if self.server is None:
             return None
-        assert self._writer is not None and self._listener is not None
+        assert self._writer is not None
+        assert self._listener is not None
         self._trace.add(self.name, "crashes" + (" with its power" if power else ""))
         self._addresses.pop(self.name, None)
         self._writer._sync_runner.close()
