@@ -113,7 +113,7 @@ def place(
 
 
 def _by_turns(usable: list[LogServer], own: str, turn: int) -> list[Replica]:
-    """All of them: one zone after the other, this node and its zone first, then as the turn has it."""
+    """All of them, zone by zone in turns; this node and its zone first."""
     by_zone: dict[str, list[LogServer]] = {}
     start = turn % max(1, len(usable))
     for server in (*usable[start:], *usable[:start]):

@@ -46,11 +46,13 @@ class LogletWorldOptions:
         end_ns: virtual time at which everything must be done.
         groups_max: groups of records that the sequencer appends at most.
         fault_kinds: those that strike; drawn by the seed when None.
+        seal_chance: how often an operation of a reader is a seal; drawn by the seed when None.
     """
 
     end_ns: int = 60_000_000_000
     groups_max: int = 60
     fault_kinds: tuple[str, ...] | None = None
+    seal_chance: float | None = None
 
 
 class LogletWorld:
@@ -107,7 +109,8 @@ class LogletWorld:
         }
         self.history = LogletHistory(self._copies)
         self.faults = Faults(self, Chance(seed, "faults"), options.fault_kinds)
-        self._seal_chance = chance.pick((0.0, 0.01, 0.1))
+        drawn = chance.pick((0.0, 0.01, 0.1))
+        self._seal_chance = drawn if options.seal_chance is None else options.seal_chance
         self._trim_chance = chance.pick((0.0, 0.0, 0.05))
         self._think_ns_max = chance.pick((1, 4, 15)) * MS
         self._operations = chance.pick((8, 20, 40))

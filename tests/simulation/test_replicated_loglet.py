@@ -1,0 +1,44 @@
+"""Worlds of a replicated loglet: fixed seeds, fresh ones, the same bytes, and what is broken."""
+
+import random
+
+import pytest
+
+from perdure.testing.simulation.replicated import run_loglet_seed, run_loglet_seed_twice
+
+from .loglet_breakages import BREAKAGES
+
+FIXED_SEEDS = range(12)
+FRESH_SEEDS = 8
+SEEDS_MAX = 100
+
+
+def check(seed: int, *, twice: bool) -> None:
+    report = run_loglet_seed_twice(seed) if twice else run_loglet_seed(seed)
+    assert not report.violated, f"seed {seed}: {report.violated}: {report.detail}"
+
+
+@pytest.mark.parametrize("seed", FIXED_SEEDS)
+def test_nothing_acknowledged_is_lost(seed: int) -> None:
+    check(seed, twice=seed < 3)
+
+
+def test_fresh_seeds_are_well() -> None:
+    first = random.SystemRandom().getrandbits(32)
+    print(f"loglet seeds {first} to {first + FRESH_SEEDS - 1}")
+    for seed in range(first, first + FRESH_SEEDS):
+        check(seed, twice=False)
+
+
+@pytest.mark.parametrize("name", BREAKAGES)
+def test_a_broken_loglet_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = BREAKAGES[name](monkeypatch)
+
+    found = next(
+        (seed for seed in range(SEEDS_MAX) if run_loglet_seed(seed, options).violated), None
+    )
+
+    assert found is not None, f"{name}: not found within {SEEDS_MAX} seeds"
+    monkeypatch.undo()
+    sound = run_loglet_seed(found, options)
+    assert sound.violated == "", f"seed {found} fails without the breakage, too: {sound.detail}"
