@@ -136,6 +136,7 @@ class Peer:
         self.failure = "it was not connected to yet"
         self.listener: PeerListener | None = None
         self._connection: Connection | None = None
+        self._dropped = False
         self._nudged = Waiters()
 
     @property
@@ -159,6 +160,10 @@ class Peer:
         except TransportError:
             return False  # Its end is about to be received.
         return True
+
+    def drop(self) -> None:
+        """From within `received`: what came makes no sense; begin with a new connection."""
+        self._dropped = True
 
     def nudge(self) -> None:
         """Try to connect now instead of after the back-off: the node is said to be there."""
@@ -212,9 +217,10 @@ class Peer:
             await connection.close()
 
     async def _receive(self, connection: Connection) -> None:
+        self._dropped = False
         if self.listener is not None:
             self.listener.connected()
-        while (message := await connection.receive()) is not None:
+        while not self._dropped and (message := await connection.receive()) is not None:
             if self.listener is not None:
                 self.listener.received(message)
 

@@ -30,8 +30,6 @@ _NEVER: Final = (1 << 63) - 1
 _RECORD_BYTES: Final = 4096
 """What a record may take besides its body: keys, conditions, a trace context."""
 
-_WATCH_SECONDS: Final = 60.0
-
 
 class ReplicatedLoglet(LogletView):
     """One loglet that this process is the sequencer of. It is empty when it is opened."""
@@ -160,13 +158,16 @@ class ReplicatedLoglet(LogletView):
 
     async def _watch_for_seal(self) -> None:
         """Ask every member to tell when somebody else seals it, for as long as it is open."""
+        watch = self._options.watch
         while self._final is None and self._failure is None and not self._sealing:
             try:
                 replies = await self.members.collect(
-                    lambda number, storage: Wait(number, storage, self.loglet, _NEVER, 0),
+                    lambda number, storage: Wait(
+                        number, storage, self.loglet, _NEVER, round(watch * 1000)
+                    ),
                     Info,
                     any_sealed,
-                    _WATCH_SECONDS,
+                    watch + self._options.answer,
                 )
             except LogletGoneError:
                 self._gone()

@@ -9,19 +9,6 @@ from .members import good
 from .messages import Decided, Info, Spans
 
 
-class OpenTail(msgspec.Struct, frozen=True):
-    """No member is sealed, and everything below `offset` is committed."""
-
-    offset: int
-    record_time_ns: int
-
-
-class Unsettled(msgspec.Struct, frozen=True):
-    """The tail cannot be told yet: batches are under way, or were left behind by a sequencer."""
-
-    furthest: int
-
-
 def final_of(replies: Mapping[int, Info]) -> Decided | None:
     """The end for ever, if one of the members has heard of it."""
     return next((reply.final for reply in replies.values() if reply.final is not None), None)
@@ -32,22 +19,30 @@ def any_sealed(replies: Mapping[int, Info]) -> bool:
     return any(replies[member].sealed for member in good(replies))
 
 
-def open_tail(placement: Placement, replies: Mapping[int, Info]) -> OpenTail | Unsettled | None:
-    """The tail of a loglet that no member has sealed; None when too few have answered.
+def furthest_tail(placement: Placement, replies: Mapping[int, Info]) -> int | None:
+    """A tail above everything that was committed before the members were asked; None while too few
+    have answered.
 
-    Everything that was acknowledged is below the furthest member's tail, because an f-majority
-    knows of it. That tail is the loglet's when a write quorum has reached it: then no end that is
-    decided later is below.
+    What was committed is at a write quorum, of which an f-majority has at least one member.
     """
     members = good(replies)
     if not placement.is_f_majority(members):
         return None
-    known = max(replies[member].known_tail for member in members)
-    furthest = max(replies[member].tail for member in members)
-    there = [member for member in members if replies[member].tail >= furthest]
-    if furthest <= known or placement.is_write_quorum(there):
-        return OpenTail(max(furthest, known), _record_time_ns(replies, max(furthest, known)))
-    return Unsettled(furthest)
+    return max(max(replies[member].tail, replies[member].known_tail) for member in members)
+
+
+def is_committed(placement: Placement, replies: Mapping[int, Info], tail: int) -> bool:
+    """Whether everything below `tail` is committed, given answers of members that are not sealed.
+
+    Then no end that is decided later is below: whoever seals meets one of those that have it.
+    """
+    members = good(replies)
+    if any(replies[member].known_tail >= tail for member in members):
+        return True
+    there = [
+        member for member in members if replies[member].tail >= tail and not replies[member].sealed
+    ]
+    return placement.is_write_quorum(there)
 
 
 def proposal(replies: Mapping[int, Info]) -> tuple[int, int, bool]:
@@ -64,14 +59,12 @@ def proposal(replies: Mapping[int, Info]) -> tuple[int, int, bool]:
         last = max(accepted, key=lambda item: item.ballot)
         return last.tail, last.record_time_ns, True
     tail = max(max(replies[member].tail, replies[member].known_tail) for member in members)
-    return tail, _record_time_ns(replies, tail), False
+    return tail, record_time_ns(replies), False
 
 
-def _record_time_ns(replies: Mapping[int, Info], tail: int) -> int:
-    """The record time of the last batch below `tail`."""
-    return max(
-        (reply.record_time_ns for reply in replies.values() if reply.tail <= tail), default=0
-    )
+def record_time_ns(replies: Mapping[int, Info]) -> int:
+    """A record time that is not below any batch's which the members have."""
+    return max((reply.record_time_ns for reply in replies.values()), default=0)
 
 
 def known_tail(replies: Mapping[int, Info]) -> int:

@@ -26,7 +26,7 @@ from .decision import Decision
 from .members import LogletGoneError, Members, good
 from .messages import OK, Decided, GetInfo, Info, Trim, Wait
 from .reading import read_batches
-from .tails import OpenTail, Unsettled, any_sealed, final_of, open_tail
+from .tails import any_sealed, final_of, furthest_tail, is_committed, record_time_ns
 
 
 class LogletOptions(msgspec.Struct, frozen=True):
@@ -37,6 +37,7 @@ class LogletOptions(msgspec.Struct, frozen=True):
         answer: until one server's answer is not waited for any more.
         retry: between two tries, at first and at most.
         wait: until another server is asked to tell of the tail.
+        watch: until a sequencer asks its servers again to tell when they are sealed.
         abandoned_after: how long batches may be under way before a process that only reads takes
             their sequencer for dead and seals the loglet.
     """
@@ -45,6 +46,7 @@ class LogletOptions(msgspec.Struct, frozen=True):
     answer: float = 1.0
     retry: tuple[float, float] = (0.01, 0.25)
     wait: float = 1.0
+    watch: float = 5.0
     abandoned_after: float = 2.0
 
 
@@ -192,7 +194,10 @@ class LogletView:
 
         Raises LogClosedError, LogUnavailableError. Cancelling is safe.
         """
-        if self._final is None and self._failure is None:
+        if self._final is None:
+            if self._failure is not None:
+                # Others may go on, so that what this process knows says nothing.
+                raise self._failure
             await self._find_tail()
         return self._tail()
 
@@ -202,16 +207,17 @@ class LogletView:
     async def _find_tail(self) -> None:
         """Know the tail as it is after this call began, or more. The sequencer may be gone."""
         loop, placement = self._loop, self.members.placement
-        deadline = loop.time() + self._options.unavailable_after
-        furthest, since = 0, loop.time()
+        started = loop.time()
+        # Above everything that was committed before this call; fixed by the first answers, or
+        # nobody could keep up with a sequencer that is at work.
+        target: int | None = None
         tries = 0
 
         def settled(replies: Mapping[int, Info]) -> bool:
-            return (
-                final_of(replies) is not None
-                or any_sealed(replies)
-                or isinstance(open_tail(placement, replies), OpenTail)
-            )
+            if final_of(replies) is not None or any_sealed(replies):
+                return True
+            tail = furthest_tail(placement, replies) if target is None else target
+            return tail is not None and is_committed(placement, replies, tail)
 
         while self._final is None:
             if self._failure is not None:
@@ -221,16 +227,16 @@ class LogletView:
                 self._seal_soon()
                 await self._until(lambda: self._final is not None, "be sealed")
                 return
-            tail = open_tail(placement, replies)
-            if isinstance(tail, OpenTail):
-                self._learn_tail(tail.offset, tail.record_time_ns)
-                return
-            if isinstance(tail, Unsettled):
-                if tail.furthest != furthest:
-                    furthest, since = tail.furthest, loop.time()
-                elif loop.time() >= since + self._options.abandoned_after:
+            if target is None:
+                target = furthest_tail(placement, replies)
+            waited = loop.time() - started
+            if target is not None:
+                if is_committed(placement, replies, target):
+                    self._learn_tail(target, record_time_ns(replies))
+                    return
+                if waited >= self._options.abandoned_after:
                     self._seal_soon()
-            if loop.time() >= deadline:
+            if waited >= self._options.unavailable_after:
                 raise self._unavailable("tell its tail")
             await self._pause(tries)
             tries += 1

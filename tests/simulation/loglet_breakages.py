@@ -12,7 +12,7 @@ from perdure.core.storage.kv import PutOrDelete
 from perdure.log.batch_codec import BatchHeader
 from perdure.log.placement import Placement
 from perdure.log.replicated import decision, loglet, replicator, server, server_loglet
-from perdure.log.replicated.messages import HOLE, NO_BALLOT, Decided, Store
+from perdure.log.replicated.messages import HOLE, NO_BALLOT, Store
 from perdure.log.replicated.server_store import Mark, ServerStore
 from perdure.testing.simulation.replicated import LogletWorldOptions
 
@@ -106,29 +106,7 @@ def count_lost_disk(patch: pytest.MonkeyPatch) -> LogletWorldOptions:
         return find(self, self.storage, number)
 
     patch.setattr(server.LogServer, "_find", any_disk)
-    return LogletWorldOptions(fault_kinds=("disk lost", "node crashes", "freeze"), seal_chance=0.05)
-
-
-def skip_accept(patch: pytest.MonkeyPatch) -> LogletWorldOptions:
-    """Whoever has sealed and repaired says where it ends, and asks nobody to remember."""
-    attempt = decision.Decision._try
-    proposal = decision.proposal
-
-    async def hasty(self: decision.Decision, ballot: Any) -> Decided | None:
-        chosen: list[Any] = []
-
-        def note(replies: Any) -> Any:
-            chosen.append(proposal(replies))
-            return chosen[-1]
-
-        patch.setattr(decision, "proposal", note)
-        final = await attempt(self, ballot)
-        if final is None and chosen:
-            return Decided(ballot, chosen[-1][0], chosen[-1][1])
-        return final
-
-    patch.setattr(decision.Decision, "_try", hasty)
-    return SEALS
+    return LogletWorldOptions(fault_kinds=("disk lost beside a laggard",), seal_chance=0.0)
 
 
 def trust_own_tail(patch: pytest.MonkeyPatch) -> LogletWorldOptions:
@@ -173,7 +151,6 @@ BREAKAGES: dict[str, Breakage] = {
         forget_seal,
         accept_holes,
         count_lost_disk,
-        skip_accept,
         trust_own_tail,
         repair_without_ballots,
     )

@@ -10,7 +10,7 @@ from ..chance import Chance
 from ..disk import PowerLoss
 from ..loop import SimulationLoop
 from ..network import SimulationNetwork
-from .machines import MS, NodeMachine, ServerMachine
+from .machines import MS, SEQUENCER, NodeMachine, ServerMachine
 
 
 class Breakable(Protocol):
@@ -24,6 +24,10 @@ class Breakable(Protocol):
 
     async def crash_node(self, name: str) -> None:
         """End a life of a node and begin the next one."""
+        ...
+
+    def seal_from(self, name: str) -> None:
+        """Have a node seal the loglet."""
         ...
 
 
@@ -42,6 +46,8 @@ class Faults:
             "power within an operation": self._power_within_an_operation,
             "failing disk": self._failing_disk,
             "disk lost": self._disk_lost,
+            "disk lost beside a laggard": self._disk_lost_beside_a_laggard,
+            "sealers apart": self._sealers_apart,
             "freeze": self._freeze,
             "cut": self._cut,
             "one way blocked": self._block,
@@ -55,6 +61,7 @@ class Faults:
         self._count = chance.between(1, 14) if self._kinds else 0
         self._stay_ns_max = chance.pick((5, 40, 150)) * MS
         self._healed = False
+        self._apart = False
 
     async def run(self, duration_ns: int, work: "list[asyncio.Task[None]]") -> None:
         """Let faults strike, at most for `duration_ns` and while somebody is at work."""
@@ -153,14 +160,31 @@ class Faults:
 
     def _disk_lost(self) -> None:
         """One server for good: with two copies of everything more would be too much."""
-        server = self._server()
-        if len(self._world.servers) < 3 or any(
-            other.lost for other in self._world.servers.values()
-        ):
+        self._lose_disk(self._server())
+
+    def _lose_disk(self, server: ServerMachine) -> None:
+        servers = self._world.servers.values()
+        if len(servers) < 3 or any(other.lost for other in servers):
             return
         self._end(server, power=False)
         server.lose_disk()
         self._later(partial(self._restart, server))
+
+    def _disk_lost_beside_a_laggard(self) -> None:
+        """One server hears nothing of the sequencer for a while, then another one loses its disk.
+
+        Of what was committed meanwhile, all the others but one may know nothing then, and the
+        sequencer is not there any more to tell them.
+        """
+        laggard, victim = self._server(), self._server()
+        if laggard is victim:
+            return
+        self._block_for_a_while(SEQUENCER, laggard.name)
+        self._later(partial(self._lose_disk_and_sequencer, victim))
+
+    def _lose_disk_and_sequencer(self, victim: ServerMachine) -> None:
+        self._lose_disk(victim)
+        self._crash_node(SEQUENCER)
 
     def _party(self) -> str:
         return self._chance.pick([*self._world.servers, *self._world.nodes])
@@ -182,6 +206,33 @@ class Faults:
             # The connection goes, what was under way comes late, and nobody can make another one.
             self._world.network.cut(node, late=True)
 
+    def _sealers_apart(self) -> None:
+        """Only one server hears of the sequencer; then all seal, some with it and some without."""
+        if self._apart:
+            return
+        self._apart = True
+        lonely = self._server().name
+        for server in self._world.servers:
+            if server != lonely:
+                self._block_for_a_while(SEQUENCER, server)
+        self._later(partial(self._seal_apart, lonely))
+
+    def _seal_apart(self, lonely: str) -> None:
+        others = [server for server in self._world.servers if server != lonely]
+        for name in self._world.nodes:
+            if name != SEQUENCER:
+                away = lonely if self._chance.happens(0.5) else self._chance.pick(others)
+                self._block_for_a_while(name, away)
+                self._world.seal_from(name)
+
+    def _block_for_a_while(self, sender: str, receiver: str) -> None:
+        network = self._world.network
+        network.block(sender, receiver)
+        due_ns = self._world.loop.now_ns + 2 * self._stay_ns_max
+        self._world.loop.call_at_ns(due_ns, network.unblock, sender, receiver)
+
     def _node_crashes(self) -> None:
-        name = self._chance.pick(list(self._world.nodes))
+        self._crash_node(self._chance.pick(list(self._world.nodes)))
+
+    def _crash_node(self, name: str) -> None:
         self._world.scope.spawn(self._world.crash_node(name), name=f"crash of {name}")

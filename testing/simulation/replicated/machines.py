@@ -22,6 +22,9 @@ from ..network import SimulationListener, SimulationNetwork
 from ..trace import Trace
 
 CLUSTER: Final = "world"
+SEQUENCER: Final = "q"
+"""The node that makes the loglet, in its first life."""
+
 MS: Final = 1_000_000
 OPTIONS: Final = LogletOptions(
     unavailable_after=4.0, answer=0.06, retry=(0.001, 0.03), wait=0.05, abandoned_after=0.1

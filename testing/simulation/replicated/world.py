@@ -22,9 +22,8 @@ from ..trace import Trace
 from ..violation import InvariantViolation, require
 from .faults import Faults
 from .history import LogletHistory
-from .machines import MS, NodeMachine, ServerMachine
+from .machines import MS, SEQUENCER, NodeMachine, ServerMachine
 
-SEQUENCER: Final = "q"
 READERS: Final = ("r1", "r2")
 SEALER: Final = "z"
 
@@ -159,6 +158,7 @@ class LogletWorld:
             node.start()
         params = self.nodes[SEQUENCER].provider.params(LogId(0), 1, 1, 0)
         self.segment = Segment(1, 1, self.nodes[SEQUENCER].provider.kind, params)
+        self.loglet(SEALER)  # So that it is connected when it is needed.
         work = [self.spawn(SEQUENCER, self._append, "append")]
         work += [self.spawn(name, self._observe(name), "observe") for name in READERS]
         work.append(self.spawn(SEQUENCER, self._observe(SEQUENCER), "observe"))
@@ -217,6 +217,21 @@ class LogletWorld:
         self.nodes[name].start()
         self.trace.add(name, f"begins life {self.nodes[name].generation}")
         self.spawn(name, self._observe(name), "observe")
+
+    def seal_from(self, name: str) -> None:
+        """Have a node seal the loglet and find its tail."""
+
+        async def seal() -> None:
+            loglet = self.loglet(name)
+            before = self.history.asks_tail()
+            self.trace.add(name, "seals")
+            try:
+                await loglet.seal()
+                self.history.tail_is(name, before, await loglet.find_tail())
+            except (LogClosedError, LogUnavailableError) as error:
+                self.trace.add(name, f"does not seal: {error.code}")
+
+        self.spawn(name, seal, "seal")
 
     # Those who work with it ----------------------------------------------------------------------
 

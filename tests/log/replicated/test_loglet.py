@@ -21,6 +21,7 @@ from perdure.log.errors import (
 )
 from perdure.log.loglet import Loglet
 from perdure.log.memory.provider import MemoryProvider
+from perdure.log.replicated.decision import Decision
 from perdure.log.replicated.messages import VALUE_BYTES_MAX
 from perdure.log.replicated.provider import Replication
 from perdure.log.replicated.view import LogletOptions
@@ -183,6 +184,40 @@ def test_sealers_at_once_agree() -> None:
         assert heard.numbers == list(range(1, tail))
         for item in loglets:
             assert numbers(await read_all(item)) == list(range(1, tail))
+
+    run(story)
+
+
+def test_an_end_is_kept_by_the_servers_not_by_who_found_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Nobody is told of a decision: whoever comes later has to find it by the ballots alone.
+    monkeypatch.setattr(Decision, "_tell", lambda self, final: None)
+
+    async def story(cluster: Cluster) -> None:
+        segment = segment_of(cluster.provider("n1"))
+        loglet = cluster.provider("n1").open(segment)
+        await filled(loglet, 2)
+        await cluster.stop_server("s1")
+        await cluster.stop_server("s2")
+        loglet.enqueue(group(3, 2))
+        await asyncio.sleep(0.02)
+        await cluster.providers["n1"].close()
+        await cluster.peers[0].close()
+        await cluster.stop_server("s3")
+        await cluster.restart_server("s1")
+        await cluster.restart_server("s2")
+        first = cluster.provider("n2").open(segment)
+        await first.seal()
+        assert (await first.find_tail()).offset == 3
+        await cluster.stop_server("s1")
+        await cluster.restart_server("s3")
+        second = cluster.provider("n3").open(segment)
+        await second.seal()
+
+        # The server that has two more records was not asked then, and they are not there now.
+        assert (await second.find_tail()).offset == 3
+        assert numbers(await read_all(second)) == [1, 2]
 
     run(story)
 
