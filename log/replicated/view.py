@@ -207,7 +207,7 @@ class LogletView:
     async def _find_tail(self) -> None:
         """Know the tail as it is after this call began, or more. The sequencer may be gone."""
         loop, placement = self._loop, self.members.placement
-        started = loop.time()
+        started = since = loop.time()
         # Above everything that was committed before this call; fixed by the first answers, or
         # nobody could keep up with a sequencer that is at work.
         target: int | None = None
@@ -227,16 +227,16 @@ class LogletView:
                 self._seal_soon()
                 await self._until(lambda: self._final is not None, "be sealed")
                 return
+            now = loop.time()
             if target is None:
-                target = furthest_tail(placement, replies)
-            waited = loop.time() - started
+                target, since = furthest_tail(placement, replies), now
             if target is not None:
                 if is_committed(placement, replies, target):
                     self._learn_tail(target, record_time_ns(replies))
                     return
-                if waited >= self._options.abandoned_after:
+                if now >= since + self._options.abandoned_after:
                     self._seal_soon()
-            if waited >= self._options.unavailable_after:
+            if now >= started + self._options.unavailable_after:
                 raise self._unavailable("tell its tail")
             await self._pause(tries)
             tries += 1
