@@ -24,7 +24,7 @@ from ..support import LaterSyncs, Measured, SetClock
 
 CLUSTER = "test cluster"
 QUICK = LogletOptions(
-    unavailable_after=5.0, answer=1.0, retry=(0.001, 0.02), wait=0.2, abandoned_after=0.05
+    unavailable_after=15.0, answer=5.0, retry=(0.001, 0.02), wait=0.2, abandoned_after=0.05
 )
 RETRY = RetryPolicy(
     initial_interval_ns=1_000_000, factor=2.0, interval_max_ns=20_000_000, attempts_max=None

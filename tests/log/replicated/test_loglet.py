@@ -1,7 +1,8 @@
 """Replicated loglets when servers, sequencers and copies fail; and under a virtual log."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -24,18 +25,36 @@ from perdure.log.memory.provider import MemoryProvider
 from perdure.log.replicated.decision import Decision
 from perdure.log.replicated.messages import VALUE_BYTES_MAX
 from perdure.log.replicated.provider import Replication
-from perdure.log.replicated.view import LogletOptions
+from perdure.log.replicated.view import LogletOptions, LogletView
 from perdure.log.types import Record
 from perdure.metadata.memory import MemoryMetadataStore
 
 from ..support import Committed as Heard
 from ..support import SetClock, group, numbers, read_all, record, segment_of, turns
-from .support import Cluster
+from .support import QUICK, Cluster
 
 SERVERS = ["s1", "s2", "s3"]
 IMPATIENT = LogletOptions(
-    unavailable_after=0.05, answer=0.02, retry=(0.001, 0.005), wait=0.02, abandoned_after=0.01
+    unavailable_after=0.05, answer=1.0, retry=(0.001, 0.005), wait=0.2, abandoned_after=0.01
 )
+
+
+@contextmanager
+def impatient(*loglets: Loglet) -> Iterator[None]:
+    """Meanwhile, what is unavailable is given up soon; nothing that should work is tried."""
+    for loglet in loglets:
+        assert isinstance(loglet, LogletView)
+        loglet._options = IMPATIENT
+    yield
+    for loglet in loglets:
+        assert isinstance(loglet, LogletView)
+        loglet._options = QUICK
+
+
+async def has_tail(cluster: Cluster, name: str, segment: Segment, tail: int) -> None:
+    """Wait until a server has batches up to a tail on its disk."""
+    while cluster.servers[name]._loglets[segment.params.loglet].durable[0] < tail:
+        await asyncio.sleep(0)
 
 
 def run(
@@ -132,7 +151,7 @@ def test_dead_sequencer_is_sealed_where_its_batches_end() -> None:
         await cluster.stop_server("s2")
         await cluster.stop_server("s3")
         loglet.enqueue(group(3, 2))
-        await asyncio.sleep(0.02)
+        await has_tail(cluster, "s1", segment, 5)
         await cluster.providers["n1"].close()
         await cluster.peers[0].close()
         assert heard.numbers == [1, 2]
@@ -201,7 +220,7 @@ def test_an_end_is_kept_by_the_servers_not_by_who_found_it(
         await cluster.stop_server("s1")
         await cluster.stop_server("s2")
         loglet.enqueue(group(3, 2))
-        await asyncio.sleep(0.02)
+        await has_tail(cluster, "s3", segment, 5)
         await cluster.providers["n1"].close()
         await cluster.peers[0].close()
         await cluster.stop_server("s3")
@@ -227,16 +246,17 @@ def test_a_damaged_copy_is_read_elsewhere_and_all_damaged_is_an_error() -> None:
         segment = segment_of(cluster.provider("n1"))
         loglet = cluster.provider("n1").open(segment)
         await filled(loglet, 2, 1)
-        await asyncio.sleep(0.01)
+        for name in SERVERS:
+            await has_tail(cluster, name, segment, 4)
         for name in ("s1", "s2"):
             tampered(cluster, name, segment, 2)
         assert numbers(await read_all(loglet)) == [1, 2, 3]
         tampered(cluster, "s3", segment, 2)
-        with pytest.raises(CorruptBatchError, match="offset 2"):
+        with impatient(loglet), pytest.raises(CorruptBatchError, match="offset 2"):
             await loglet.read(1, 1)
         assert numbers(await loglet.read(3, 1)) == [3]
 
-    run(story, options=IMPATIENT)
+    run(story)
 
 
 def test_too_few_servers_are_told_by_name() -> None:
@@ -247,26 +267,18 @@ def test_too_few_servers_are_told_by_name() -> None:
         await cluster.stop_server("s2")
         for node in ("n1", "n2"):
             loglet = cluster.provider(node).open(segment)
-            with pytest.raises(LogUnavailableError, match=r"s1 .*s3 .connected"):
-                await loglet.find_tail()
-            with pytest.raises(LogUnavailableError):
-                await loglet.seal()
+            with impatient(loglet):
+                with pytest.raises(LogUnavailableError, match=r"s1 .*s3 .connected"):
+                    await loglet.find_tail()
+                with pytest.raises(LogUnavailableError):
+                    await loglet.seal()
         await cluster.restart_server("s2")
         # A seal that was begun goes on by itself.
         for node in ("n1", "n2"):
-            loglet = cluster.provider(node).open(segment)
-            while not (await _tail_if_any(loglet)):
-                await asyncio.sleep(0)
-            assert loglet.committed_tail == 2
+            tail = await cluster.provider(node).open(segment).find_tail()
+            assert (tail.offset, tail.sealed) == (2, True)
 
-    run(story, options=IMPATIENT)
-
-
-async def _tail_if_any(loglet: Loglet) -> bool:
-    try:
-        return (await loglet.find_tail()).sealed
-    except LogUnavailableError:
-        return False
+    run(story)
 
 
 def test_server_with_an_empty_disk_counts_for_nothing() -> None:
@@ -278,26 +290,18 @@ def test_server_with_an_empty_disk_counts_for_nothing() -> None:
         await cluster.restart_server("s2")
         await cluster.stop_server("s3")
         reader = cluster.provider("n2").open(segment)
-        with pytest.raises(LogUnavailableError):
+        with impatient(reader), pytest.raises(LogUnavailableError):
             await reader.find_tail()
         await cluster.restart_server("s3")
 
-        while not await _tail_is(reader, 5):
-            await asyncio.sleep(0)
+        assert (await reader.find_tail()).offset == 5
         assert numbers(await read_all(reader)) == [1, 2, 3, 4]
         # New segments use the new disk.
         other = segment_of(cluster.provider("n1"), 2)
         await filled(cluster.provider("n1").open(other), 1)
         assert other.params.placement != segment.params.placement
 
-    run(story, options=IMPATIENT)
-
-
-async def _tail_is(loglet: Loglet, offset: int) -> bool:
-    try:
-        return (await loglet.find_tail()).offset == offset
-    except LogUnavailableError:
-        return False
+    run(story)
 
 
 def test_later_life_of_the_sequencers_node_only_reads() -> None:
