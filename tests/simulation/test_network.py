@@ -145,6 +145,42 @@ def test_a_frozen_party_gets_and_gives_nothing_until_it_thaws(frozen: str) -> No
     lines.run(scenario())
 
 
+def test_a_way_that_is_blocked_holds_back_one_direction_only() -> None:
+    lines = Lines()
+
+    async def scenario() -> None:
+        await lines.connect()
+        lines.network.block("a", "b")
+        lines.near.send(b"held back")
+        lines.far.send(b"arrives")
+        assert await lines.near.receive() == b"arrives"
+        await lines.loop.pause(100 * MS)
+        with pytest.raises(TransportError):
+            await lines.network.transport("a").connect("b:1", "test")
+        lines.far.send(b"still arrives")
+        assert await lines.near.receive() == b"still arrives"
+        lines.network.unblock("a", "b")
+        assert await lines.far.receive() == b"held back"
+
+    lines.run(scenario())
+
+
+def test_a_late_cut_lets_arrive_what_is_under_way_and_nothing_more() -> None:
+    lines = Lines(cut_ns=50 * MS)
+
+    async def scenario() -> None:
+        await lines.connect()
+        lines.near.send(b"under way")
+        lines.network.cut("a", late=True)
+        lines.near.send(b"into the void")
+
+        assert await lines.far.receive() == b"under way"
+        assert await lines.far.receive() is None
+        assert await lines.near.receive() is None
+
+    lines.run(scenario())
+
+
 def test_a_listener_that_is_gone_at_once_leaves_its_address_free() -> None:
     lines = Lines()
 

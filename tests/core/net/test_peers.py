@@ -128,6 +128,28 @@ def test_lost_connection_is_made_again_where_the_node_is_then() -> None:
     run(story)
 
 
+def test_connection_that_brings_nonsense_is_dropped_and_made_again() -> None:
+    async def story(scene: Scene) -> None:
+        listener = await scene.listen("n2")
+        peer = scene.peers.peer("n2")
+        heard = Heard(peer)
+        await heard.until("connected")
+        received = heard.received
+
+        def refuse(message: bytes) -> None:
+            received(message)
+            peer.drop()
+
+        heard.received = refuse  # type: ignore[method-assign]
+        peer.send(b"nonsense")
+        await heard.until("connected", 2)
+
+        assert heard.events == ["connected", "nonsense", "lost", "connected"]
+        await listener.close(0)
+
+    run(story)
+
+
 def test_node_without_an_address_is_connected_to_once_it_has_one() -> None:
     async def story(scene: Scene) -> None:
         peer = scene.peers.peer("n2")

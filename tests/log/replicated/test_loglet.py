@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 import pytest
 
 from perdure.core.ids import LogId
@@ -37,6 +38,7 @@ SERVERS = ["s1", "s2", "s3"]
 IMPATIENT = LogletOptions(
     unavailable_after=0.05, answer=1.0, retry=(0.001, 0.005), wait=0.2, abandoned_after=0.01
 )
+PATIENT = msgspec.structs.replace(QUICK, abandoned_after=60.0)
 
 
 @contextmanager
@@ -140,6 +142,36 @@ def test_another_node_reads_what_the_sequencer_commits() -> None:
             reader.enqueue([record(3)])
 
     run(story)
+
+
+def test_a_tail_is_found_however_busy_the_sequencer_is() -> None:
+    async def story(cluster: Cluster) -> None:
+        segment = segment_of(cluster.provider("n1"))
+        loglet = cluster.provider("n1").open(segment)
+        heard = await filled(loglet, 1)
+        reader = cluster.provider("n2").open(segment)
+        over = False
+
+        async def append() -> None:
+            given = 1
+            while not over:
+                given += 1
+                loglet.enqueue([record(given)])
+                await asyncio.sleep(0)
+
+        appending = asyncio.create_task(append())
+        last = 1
+        for _ in range(20):
+            acknowledged = len(heard.numbers)
+            tail = await reader.find_tail()
+            assert not tail.sealed
+            assert tail.offset > acknowledged
+            assert tail.offset >= last
+            last = tail.offset
+        over = True
+        await appending
+
+    run(story, options=PATIENT)
 
 
 def test_dead_sequencer_is_sealed_where_its_batches_end() -> None:
