@@ -71,6 +71,10 @@ class Host(Protocol):
         """Restore the partition from a snapshot if need be; stops it where nothing helps."""
         ...
 
+    async def prepare(self, processor: PartitionProcessor, log: VirtualLog) -> None:
+        """Restore the partition from a snapshot if need be; stops it where nothing helps."""
+        ...
+
     async def shorten(self, log: VirtualLog, applied_lsn: int) -> None:
         """Let old segments go before one is added."""
         ...
@@ -235,8 +239,10 @@ class RoleChanges:
     async def _follow(self, seat: _Seat) -> None:
         log = await self._open(seat.partition)
         processor = self._host.processors[seat.partition]
+        if processor.role == "absent":
+            await self._host.prepare(processor, log)
         if processor.role == "stopped":
-            return  # The node stops.
+            return  # Nothing leads to the log's end, or the node stops.
         processor.follow(log)
         await follow(
             processor,
@@ -273,8 +279,10 @@ class RoleChanges:
         """
         log = await self._open(seat.partition)
         processor = self._host.processors[seat.partition]
+        if processor.role == "absent":
+            await self._host.prepare(processor, log)
         if processor.role == "stopped":
-            return  # The node stops.
+            return  # Nothing leads to the log's end, or the node stops.
         processor.follow(log)
         # While somebody else still leads: what is read before the seal delays nobody.
         with suppress(PerdureError):  # Reading may need the very seal that follows.

@@ -157,7 +157,7 @@ class Node:
 
     async def start(self, placement: Mapping[int, Placement]) -> None:
         """Take a placement; a worker is connected on return."""
-        await self.manager.start(self.logs, placement)
+        await self.manager.start(self.logs, placement=placement)
         await self.network.transport(self.name).listen(
             ADDRESS, {SESSION_SERVICE: self.reception.serve}
         )
