@@ -52,6 +52,51 @@ class ListenSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = False
 
 
+class ClusterSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How this node belongs to a cluster of several; without metadata servers it is alone."""
+
+    metadata_servers: Annotated[
+        str,
+        Meta(
+            description="The node addresses (`listen.node`) of the 1, 3 or 5 nodes that keep the "
+            "cluster's metadata, separated by commas, the same on every node. Empty: this node is "
+            "alone. In a cluster all ports must be fixed ones.",
+        ),
+    ] = ""
+    provision: Annotated[
+        bool,
+        Meta(
+            description="Set the cluster up, once all its metadata servers answer, unless it is. "
+            "To be said to one node.",
+        ),
+    ] = False
+    replicas: Annotated[
+        int,
+        Meta(ge=1, le=9, description="Nodes that have each partition; fixed when provisioned."),
+    ] = 2
+    log_copies: Annotated[
+        int,
+        Meta(ge=1, le=9, description="Log-servers that have each record before it counts."),
+    ] = 2
+    roles: Annotated[
+        str,
+        Meta(
+            description="What the node does, separated by commas: admin, ingress, log-server, "
+            "metadata-server, worker.",
+        ),
+    ] = "admin,ingress,log-server,metadata-server,worker"
+    zone: Annotated[
+        str, Meta(description="What fails together with this node, such as a rack.")
+    ] = ""
+    accept_storage_loss: Annotated[
+        bool,
+        Meta(
+            description="What the node of this name held is lost for good: join as a new node "
+            "under its name.",
+        ),
+    ] = False
+
+
 class PartitionsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the key space is cut."""
 

@@ -28,6 +28,7 @@ from ..log.local.writer import LogWriter, SyncPolicy
 from ..log.log_store import KvLogStore
 from ..log.logs import Logs
 from ..log.memory.provider import MemoryProvider
+from ..metadata.api import MetadataStore
 from ..metadata.local import LocalMetadataStore
 from ..partition_processor.handling import HandlingDefaults
 from ..partition_processor.invoker.reception import WorkerReception
@@ -40,8 +41,10 @@ from ..partition_processor.snapshots.directory import DirectoryRepository
 from ..partition_processor.snapshots.manifest import ClusterName
 from ..partition_processor.snapshots.service import Snapshots, SnapshotSettings
 from .bundle import write_bundle
+from .cluster.parts import ClusterParts
 from .identity import confirm_identity
 from .options import NodeOptions
+from .replicated_logs import ReplicatedLogs
 
 _log = structlog.get_logger("node")
 
@@ -73,6 +76,7 @@ class NodeEngine:
         files: Files | None = None,
         leaders: LeaderLookup | None = None,
         peers: Peers | None = None,
+        cluster: ClusterParts | None = None,
     ) -> None:
         """Build everything; must be called on the event loop's thread, with the loop running.
 
@@ -84,8 +88,10 @@ class NodeEngine:
             files: where snapshots are kept; the system's unless given.
             leaders: who leads which partition in a cluster; None where this node leads them all.
             peers: how the other nodes are reached, for `FORWARDING_SERVICE`; goes with `leaders`.
+            cluster: what this node belongs to; None where it is alone.
         """
         self._options = options
+        self._cluster = cluster
         self._clock = clock
         self._random = random
         self._on_failure = on_failure
@@ -104,10 +110,14 @@ class NodeEngine:
             return store
 
         try:
-            self._metadata = LocalMetadataStore(opened("metadata"))
+            self._metadata: MetadataStore = (
+                LocalMetadataStore(opened("metadata")) if cluster is None else cluster.metadata
+            )
             self._partition_store = opened("store")
             self.manager = PartitionManager(
-                partition_count=options.partitions.count,
+                partition_count=options.partitions.count
+                if cluster is None
+                else cluster.nodes().partition_count,
                 node=options.node.name,
                 store=self._partition_store,
                 metadata=self._metadata,
@@ -130,6 +140,7 @@ class NodeEngine:
                 on_failure=self._fail,
                 sync_runner=make_sync_runner("log"),
             )
+            self.replicated = self._make_replicated(cluster, loop)
         except BaseException:
             self._close_stores()
             raise
@@ -189,11 +200,30 @@ class NodeEngine:
         memory = MemoryProvider(
             loop=loop, clock=self._clock, node=node, on_turn=self.manager.finish_turn
         )
+        replicated = self.replicated
         return Logs(
             metadata=self._metadata,
-            providers=[local, memory],
+            providers=[local, memory] if replicated is None else [replicated.provider],
             loop=loop,
-            default_kind=self._options.log.provider,
+            default_kind=self._options.log.provider
+            if replicated is None
+            else replicated.provider.kind,
+            on_turn=self.manager.finish_turn,
+        )
+
+    def _make_replicated(
+        self, cluster: ClusterParts | None, loop: asyncio.AbstractEventLoop
+    ) -> ReplicatedLogs | None:
+        if cluster is None:
+            return None
+        return ReplicatedLogs(
+            cluster,
+            log_copies=self._options.cluster.log_copies,
+            store=self._log_store,
+            writer=self.writer,
+            loop=loop,
+            clock=self._clock,
+            random=self._random,
             on_turn=self.manager.finish_turn,
         )
 
@@ -227,10 +257,17 @@ class NodeEngine:
             scope=self._scope,
             interval_ns=int(self._options.log.trim_interval),
             keep_records=self._options.log.keep_records,
-            archived_lsn=self.snapshots.archived_lsn,
+            archived_lsn=self._archived_lsn,
             on_failure=self._fail,
             reclaim=lambda: log_store.reclaim(b"", b"\xff"),
         )
+
+    def _archived_lsn(self, partition: int) -> int | None:
+        archived_lsn = self.snapshots.archived_lsn(partition)
+        if archived_lsn is None and self._cluster is not None:
+            # What another node has not applied is nowhere else: without snapshots nothing goes.
+            return 0
+        return archived_lsn
 
     async def start(self) -> None:
         """Check whose the stores are, replay, take the lead of every partition.
@@ -238,6 +275,11 @@ class NodeEngine:
         Raises PerdureError, before anything was changed if the stores are not this node's.
         """
         options = self._options
+        if self._cluster is not None:
+            await self.snapshots.open(ClusterName(options.node.cluster, self._cluster.fingerprint))
+            await self.manager.start(self.logs, self.snapshots, placement={})
+            self._start_drivers()
+            return
         identity = await confirm_identity(
             self._metadata,
             base_dir=options.node.base_dir,
@@ -248,6 +290,9 @@ class NodeEngine:
         )
         await self.snapshots.open(ClusterName(identity.cluster, identity.fingerprint))
         await self.manager.start(self.logs, self.snapshots)
+        self._start_drivers()
+
+    def _start_drivers(self) -> None:
         self._silence.start()
         self._trimmer.start()
         self.snapshots.start(self.manager.processors)
@@ -256,6 +301,8 @@ class NodeEngine:
         if self.failure is None:
             self.failure = error
             self.logs.fail(error)
+            if self.replicated is not None:
+                self.replicated.fail(str(error))
             if self.forwarding is not None:
                 self.forwarding.close(error)
             self.manager.fail(error)

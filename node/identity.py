@@ -1,5 +1,6 @@
 """Who a base directory belongs to: written once at first start, compared at every other."""
 
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -24,6 +25,24 @@ class PartitionCountError(PerdureError):
     """The partition count is not the one the cluster was set up with."""
 
     code = "PD1102"
+
+
+def check_base_dir(base_dir: Path, *, alone: bool) -> None:
+    """Refuse a directory of the other kind of node. Raises WrongClusterError.
+
+    A node that is alone keeps its metadata beside its log, one of a cluster does not.
+    """
+    has_own_metadata = (base_dir / "metadata").exists()
+    if alone and not has_own_metadata:
+        raise WrongClusterError(
+            f"{base_dir} belongs to a node of a cluster: name its metadata servers with "
+            "cluster.metadata_servers, or give another --base-dir"
+        )
+    if not alone and has_own_metadata:
+        raise WrongClusterError(
+            f"{base_dir} belongs to a node that was started alone, and a cluster cannot take over "
+            "what it holds: give another --base-dir, or leave cluster.metadata_servers out"
+        )
 
 
 class Identity(msgspec.Struct, frozen=True):

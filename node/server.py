@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -11,17 +12,27 @@ from ..core.errors import AddressInUseError, PerdureError
 from ..core.loop_lag import LoopLag
 from ..core.metrics import Metrics
 from ..core.net.choice import make_transport
-from ..core.net.transport import Listener
+from ..core.net.transport import ConnectionHandler, Listener
 from ..core.protocol.session import SESSION_SERVICE
 from ..core.random import Random, SystemRandom
 from ..core.storage.kv import KvStore
 from ..core.storage.rocks import Profile, RocksStore
+from ..core.tasks import TaskScope
 from ..ingress.errors import NotLeaderError
+from ..ingress.forwarding.frames import FORWARDING_SERVICE
+from ..ingress.forwarding.peers import TransportPeers
 from ..ingress.grpc import GrpcIngress
 from ..ingress.http import HttpIngress
 from .admin_view import NodeView
+from .cluster.parts import ClusterParts
+from .cluster_runtime import ClusterRuntime
 from .engine import NodeEngine
-from .options import NodeOptions
+from .identity import check_base_dir
+from .options import NodeOptions, metadata_servers
+from .replicated_logs import LOG_SERVICE
+
+METADATA_SERVER: Final = "metadata-server"
+"""Where a node of a cluster keeps its share of the cluster's metadata."""
 
 _log = structlog.get_logger("node")
 
@@ -36,6 +47,7 @@ class NodeServer:
         ready: set once everything listens.
         addresses: where each door listens, by its name: ``node``, ``ingress_http``,
             ``ingress_grpc``, ``admin``.
+        cluster: what the node belongs to, None for one that is alone.
     """
 
     def __init__(
@@ -52,6 +64,10 @@ class NodeServer:
         self._stop = asyncio.Event()
         self.ready = asyncio.Event()
         self._engine: NodeEngine | None = None
+        self._failure: PerdureError | None = None
+        self._stores: dict[str, RocksStore] = {}
+        self._peers: TransportPeers | None = None
+        self.cluster: ClusterRuntime | None = None
         self._doors: list[HttpIngress | GrpcIngress | AdminServer] = []
         self._node_listener: Listener | None = None
         self.metrics = Metrics()
@@ -71,17 +87,14 @@ class NodeServer:
         lag = LoopLag(asyncio.get_running_loop(), self.metrics.event_loop_lagged)
         engine: NodeEngine | None = None
         try:
-            engine = self._engine = NodeEngine(
-                self._options,
-                open_store=self._open_store,
-                clock=self._clock,
-                random=self._random,
-                metrics=self.metrics,
-                on_failure=self._fail,
-            )
+            parts = await self._join_cluster()
+            engine = self._engine = self._make_engine(parts)
             await engine.start()
             if engine.failure is not None:
                 raise engine.failure
+            if self.cluster is not None:
+                self._provide(engine, self.cluster)
+                self.cluster.start(engine.manager)
             self.metrics.set_partition_source(engine.manager.partitions)
             self.metrics.set_log_source(engine.logs.opened)
             self.metrics.set_snapshot_source(
@@ -99,27 +112,99 @@ class NodeServer:
             await self._stop.wait()
             if engine.failure is None:
                 _log.info("node stopping", name=self._options.node.name)
+                if self.cluster is not None:
+                    await self.cluster.hand_over(self._options.limits.stop_grace / 1e9)
                 await engine.finish_requests()
         finally:
             lag.stop()
             await self._shut_down()
-        if engine.failure is not None:
-            raise engine.failure
+        failure = engine.failure or self._failure
+        if failure is not None:
+            raise failure
+
+    def _make_engine(self, parts: ClusterParts | None) -> NodeEngine:
+        leaders = peers = None
+        if self.cluster is not None and parts is not None:
+            leaders = self.cluster.leaders
+            peers = TransportPeers(
+                transport=parts.transport,
+                service=FORWARDING_SERVICE,
+                address_of=parts.address_of,
+                loop=asyncio.get_running_loop(),
+                random=self._random,
+            )
+            self._peers = peers
+        return NodeEngine(
+            self._options,
+            open_store=self._open_store,
+            clock=self._clock,
+            random=self._random,
+            metrics=self.metrics,
+            on_failure=self._fail,
+            leaders=leaders,
+            peers=peers,
+            cluster=parts,
+        )
+
+    async def _join_cluster(self) -> ClusterParts | None:
+        """Listen, and become a node of the cluster; None for a node that is alone.
+
+        A stop that is asked for meanwhile ends the start with NotLeaderError.
+        """
+        options = self._options
+        base_dir = Path(options.node.base_dir)
+        alone = not metadata_servers(options.cluster)
+        if (base_dir / ("log" if alone else "metadata")).exists():
+            check_base_dir(base_dir, alone=alone)
+        if alone:
+            return None
+        cluster = self.cluster = ClusterRuntime(
+            options,
+            transport=make_transport(options.listen.node_transport),
+            metadata_disk=lambda: self._open_store(METADATA_SERVER),
+            loop=asyncio.get_running_loop(),
+            clock=self._clock,
+            random=self._random,
+            on_failure=self._fail,
+        )
+        await self._listen(cluster.handlers((SESSION_SERVICE, LOG_SERVICE, FORWARDING_SERVICE)))
+        async with TaskScope("start") as scope:
+            joining = scope.spawn(cluster.join(self._open_store("log")), name="join")
+            stopping = scope.spawn(self._stop.wait(), name="stop")
+            await asyncio.wait((joining, stopping), return_when=asyncio.FIRST_COMPLETED)
+            stopped = not joining.done()
+            scope.cancel()
+        if stopped:
+            raise NotLeaderError("this node was stopped before it had joined its cluster")
+        return joining.result()
+
+    def _provide(self, engine: NodeEngine, cluster: ClusterRuntime) -> None:
+        """Serve other nodes and workers."""
+        cluster.provide(SESSION_SERVICE, engine.reception.serve)
+        assert engine.replicated is not None
+        cluster.provide(LOG_SERVICE, engine.replicated.serve)
+        assert engine.forwarding is not None
+        cluster.provide(FORWARDING_SERVICE, engine.forwarding.serve)
 
     def _open_store(self, name: str) -> KvStore:
-        profile: Profile = "log" if name == "log" else "state"
-        return RocksStore.open(Path(self._options.node.base_dir) / name, profile=profile)
+        """Open a store; a node that joins has opened its log's before its engine does."""
+        store = self._stores.get(name)
+        if store is None:
+            profile: Profile = "log" if name == "log" else "state"
+            path = Path(self._options.node.base_dir) / name
+            store = self._stores[name] = RocksStore.open(path, profile=profile)
+        return store
 
     def _fail(self, error: PerdureError) -> None:
+        self._failure = self._failure or error
         _log.error("node stops", code=error.code, reason=str(error))
         self._stop.set()
 
-    async def _open_doors(self, engine: NodeEngine) -> None:
+    async def _listen(self, services: dict[str, ConnectionHandler]) -> None:
         listen = self._options.listen
-        body_bytes_max = self._options.limits.body_bytes_max
         try:
             self._node_listener = await make_transport(listen.node_transport).listen(
-                listen.node, {SESSION_SERVICE: engine.reception.serve}
+                listen.node, services
             )
         except AddressInUseError as error:
             # A transport does not know the option that its address came from.
@@ -127,6 +212,12 @@ class NodeServer:
                 f"{error.message} with --set listen.node=HOST:PORT (port 0 takes any free one)"
             ) from None
         self.addresses["node"] = self._node_listener.address
+
+    async def _open_doors(self, engine: NodeEngine) -> None:
+        listen = self._options.listen
+        body_bytes_max = self._options.limits.body_bytes_max
+        if self._node_listener is None:
+            await self._listen({SESSION_SERVICE: engine.reception.serve})
         http = HttpIngress(engine.dispatcher, body_bytes_max=body_bytes_max)
         grpc = GrpcIngress(engine.dispatcher, body_bytes_max=body_bytes_max)
         node = self._options.node
@@ -146,9 +237,19 @@ class NodeServer:
             engine.stop(NotLeaderError("this node is shutting down: try another one"))
         for door in reversed(self._doors):
             await door.stop()
+        if self.cluster is not None:
+            self.cluster.stop()
+            if self._peers is not None:
+                await self._peers.close()
+            if engine is not None and engine.replicated is not None:
+                await engine.replicated.close()
         if self._node_listener is not None:
             await self._node_listener.close()
+        if self.cluster is not None:
+            await self.cluster.close()
         if engine is not None:
             engine.close()
+        for store in self._stores.values():
+            store.close()
         if self.ready.is_set():
             _log.info("node stopped", name=self._options.node.name)

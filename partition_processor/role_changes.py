@@ -71,10 +71,6 @@ class Host(Protocol):
         """Restore the partition from a snapshot if need be; stops it where nothing helps."""
         ...
 
-    async def prepare(self, processor: PartitionProcessor, log: VirtualLog) -> None:
-        """Restore the partition from a snapshot if need be; stops it where nothing helps."""
-        ...
-
     async def shorten(self, log: VirtualLog, applied_lsn: int) -> None:
         """Let old segments go before one is added."""
         ...

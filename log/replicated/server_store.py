@@ -77,21 +77,28 @@ class ServerStore:
         identity: of the disk; `storage` is what segments name it by.
     """
 
-    def __init__(self, store: KvStore, *, cluster: str, node: str, random: Random) -> None:
+    def __init__(
+        self, store: KvStore, *, cluster: str, node: str, random: Random, storage: str = ""
+    ) -> None:
         """Find the identity, or give the disk one; it is durable then.
+
+        Args:
+            storage: names a disk that has no name yet; drawn unless given.
 
         Raises ForeignStorageError when the disk is another node's, StorageCorruptError.
         """
         self._store = store
         found = self._get(_IDENTITY, Identity)
         if found is None:
-            found = Identity(cluster, node, random.bits(64).to_bytes(8, "big").hex())
+            name = storage or random.bits(64).to_bytes(8, "big").hex()
+            found = Identity(cluster, node, name)
             store.write([_row(_IDENTITY, found)])
             store.sync()
-        if (found.cluster, found.node) != (cluster, node):
+        if (found.cluster, found.node) != (cluster, node) or storage not in ("", found.storage):
             raise ForeignStorageError(
-                f"this log belongs to node {found.node!r} of cluster {found.cluster!r}, not to "
-                f"{node!r} of {cluster!r}: give the node its own base directory"
+                f"this log belongs to node {found.node!r} of cluster {found.cluster!r} (disk "
+                f"{found.storage}), not to {node!r} of {cluster!r}: give the node its own base "
+                "directory"
             )
         self.identity = found
 

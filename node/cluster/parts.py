@@ -1,0 +1,60 @@
+"""ClusterParts: what a node's engine gets of the cluster that the node belongs to."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ...core.net.transport import Transport
+from ...ingress.forwarding.leaders import LeaderLookup
+from ...log.placement import LogServer
+from ...metadata.api import MetadataStore
+from ...metadata.nodes import NodeConfiguration, NodesConfiguration
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterParts:
+    """The cluster, as its newest configuration is known here.
+
+    Attributes:
+        me: this node as it has joined.
+        metadata: the store that all nodes share.
+        nodes: the newest nodes configuration.
+        alive: the ids of the nodes that are not dead.
+        leaders: who is to lead which partition.
+        transport: how other nodes are reached.
+    """
+
+    me: NodeConfiguration
+    metadata: MetadataStore
+    nodes: Callable[[], NodesConfiguration]
+    alive: Callable[[], tuple[int, ...]]
+    leaders: LeaderLookup
+    transport: Transport
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the cluster."""
+        return self.nodes().fingerprint
+
+    def address_of(self, name: str) -> str | None:
+        """Where a node listens for others, None when nobody has that name."""
+        node = self.nodes().named(name)
+        return None if node is None else node.addresses.node
+
+    def log_servers(self) -> list[LogServer]:
+        """The log-servers, writable where new segments may be kept now."""
+        alive = set(self.alive())
+        return [
+            LogServer(
+                node.name,
+                disk_name(node.id),
+                node.zone,
+                writable=node.storage == "read-write" and node.id in alive and not node.drained,
+            )
+            for node in self.nodes().having("log-server")
+            if node.storage in ("read-write", "read-only")
+        ]
+
+
+def disk_name(node_id: int) -> str:
+    """What segments call a node's disk: a node whose disk is lost comes back under another id."""
+    return f"n{node_id}"

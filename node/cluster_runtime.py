@@ -1,0 +1,350 @@
+"""ClusterRuntime: a node's life in its cluster, from finding the metadata to handing over.
+
+It joins before the engine exists and ends after it: first the metadata, then the nodes
+configuration, then who lives and where partitions are. The engine gets what it needs as parts.
+"""
+
+import asyncio
+from asyncio import AbstractEventLoop
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar, cast
+
+import structlog
+
+from ..core.clock import Clock
+from ..core.errors import PerdureError, TransportError
+from ..core.net.transport import Connection, ConnectionHandler, Transport
+from ..core.random import Random
+from ..core.retry import RetryPolicy
+from ..core.storage.kv import KvStore
+from ..core.tasks import TaskScope
+from ..core.waiters import Waiters
+from ..ingress.forwarding.leaders import LeaderTable
+from ..metadata.nodes import Addresses, NodeConfiguration, Role
+from ..metadata.placement import Placement
+from ..metadata.quorum import (
+    SERVICE,
+    Acceptor,
+    MetadataServer,
+    MetadataServers,
+    Proposer,
+    QuorumMetadataStore,
+)
+from ..partition_processor.manager import PartitionManager
+from .cluster.errors import AlreadyProvisionedError
+from .cluster.parts import ClusterParts
+from .cluster.registry import Joined, NodeRegistry
+from .controller.controller import Controller
+from .controller.watch import ClusterWatch
+from .membership.membership import Membership, answers_as
+from .membership.messages import MEMBERSHIP_SERVICE
+from .options import NodeOptions, metadata_servers, roles_of
+
+RETRY: Final = RetryPolicy(100_000_000, interval_max_ns=1_000_000_000, attempts_max=None)
+"""Between tries to reach a metadata store that is not there yet."""
+
+PATIENCE_SECONDS: Final = 5.0
+"""After so long of trying, say what is waited for; and again after as long."""
+
+LOOK_SECONDS: Final = 1.0
+"""How often it is seen to that what is placed here as leader leads."""
+
+FINGERPRINT_BITS: Final = 64
+
+_log = structlog.get_logger("cluster")
+
+T = TypeVar("T")
+
+
+class ClusterRuntime:
+    """One node in its cluster.
+
+    Attributes:
+        metadata: the store of the cluster.
+        servers: its servers, for operators.
+        registry: the nodes configuration in it.
+        leaders: who is to lead which partition.
+        me: this node, once it has joined; so are `membership`, `watch` and `controller`.
+    """
+
+    me: NodeConfiguration
+    membership: Membership
+    watch: ClusterWatch
+    controller: Controller
+
+    def __init__(
+        self,
+        options: NodeOptions,
+        *,
+        transport: Transport,
+        metadata_disk: Callable[[], KvStore],
+        loop: AbstractEventLoop,
+        clock: Clock,
+        random: Random,
+        on_failure: Callable[[PerdureError], None],
+    ) -> None:
+        """Prepare; `join` follows once the node listens with `handlers`.
+
+        Args:
+            metadata_disk: opens the store of this node's metadata server, if it is one.
+            on_failure: this process must stop: its node was started again, or removed.
+        """
+        self._options = options
+        self._transport = transport
+        self._loop = loop
+        self._clock = clock
+        self._random = random
+        self._on_failure = on_failure
+        self._scope = TaskScope("cluster", on_failure=self._task_failed)
+        name = options.node.name
+        self._addresses = metadata_servers(options.cluster)
+        self._services: dict[str, ConnectionHandler] = {}
+        if "metadata-server" in roles_of(options.cluster) and self._serves_metadata():
+            acceptor = Acceptor(metadata_disk(), name=name, random=random)
+            self._server: MetadataServer | None = MetadataServer(acceptor, name=name)
+            self._services[SERVICE] = self._server.handle
+        else:
+            self._server = None
+        self._proposer = Proposer(transport, self._addresses, random=random, sender=name)
+        self.servers = MetadataServers(self._proposer)
+        self.metadata = QuorumMetadataStore(self._proposer)
+        self.registry = NodeRegistry(self.metadata, random)
+        self.leaders = LeaderTable()
+        self.joined = False
+        self._manager: PartitionManager | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._idle_leads: set[int] = set()
+        self._placed = Waiters()
+
+    def _serves_metadata(self) -> bool:
+        return self._options.listen.node in self._addresses
+
+    # Doors ---------------------------------------------------------------------------------------
+
+    def handlers(self, names: tuple[str, ...]) -> dict[str, ConnectionHandler]:
+        """What the node's listener serves: these services and the cluster's own.
+
+        Those that are not provided yet end each connection; whoever dials tries again.
+        """
+
+        def handler(name: str) -> ConnectionHandler:
+            async def serve(connection: Connection) -> None:
+                ready = self._services.get(name)
+                if ready is not None:
+                    await ready(connection)
+
+            return serve
+
+        return {name: handler(name) for name in (*names, SERVICE, MEMBERSHIP_SERVICE)}
+
+    def provide(self, name: str, handler: ConnectionHandler | None) -> None:
+        """Serve a service from now on; nothing where there is no handler."""
+        if handler is not None:
+            self._services[name] = handler
+
+    # Joining -------------------------------------------------------------------------------------
+
+    async def join(self, disk: KvStore) -> ClusterParts:
+        """Become a node of the cluster; waits for as long as there is none to be reached.
+
+        Raises a ClusterRefusedError, StorageError. Cancelling leaves open whether it has joined.
+        """
+        if self._options.cluster.provision:
+            await self._patiently("the metadata servers to set the cluster up", self._provision)
+        joined = await self._patiently("the cluster's metadata", lambda: self._join(disk))
+        self.me = joined.me
+        self.watch = ClusterWatch(
+            metadata=self.metadata,
+            membership=lambda: self.membership,
+            loop=self._loop,
+            scope=self._scope,
+            on_placement=self._use_placement,
+        )
+        self.membership = Membership(
+            joined.me,
+            nodes_version=joined.current.version,
+            nodes=joined.current.nodes,
+            transport=self._transport,
+            loop=self._loop,
+            clock=self._clock,
+            random=self._random,
+            scope=self._scope,
+            on_newer=self.watch.newer,
+            on_ended=self._on_failure,
+        )
+        self.controller = Controller(
+            metadata=self.metadata,
+            membership=self.membership,
+            loop=self._loop,
+            clock=self._clock,
+            scope=self._scope,
+            on_placement=self.watch.use,
+            applied=self._applied,
+        )
+        self.joined = True
+        self.provide(MEMBERSHIP_SERVICE, self.membership.serve)
+        membership = self.membership
+        return ClusterParts(
+            me=joined.me,
+            metadata=self.metadata,
+            nodes=lambda: membership.nodes,
+            alive=membership.alive,
+            leaders=self.leaders,
+            transport=self._transport,
+        )
+
+    async def _patiently(self, what: str, work: Callable[[], Awaitable[T]]) -> T:
+        """Do it again until it succeeds or somebody has to change something."""
+        failures = 0
+        said = self._loop.time()
+        while True:
+            try:
+                return await work()
+            except PerdureError as error:
+                if not (error.retryable or isinstance(error, TransportError)):
+                    raise
+                if self._loop.time() - said >= PATIENCE_SECONDS:
+                    said = self._loop.time()
+                    _log.warning(f"waiting for {what}", code=error.code, reason=str(error))
+            failures += 1
+            delay_ns = RETRY.delay_ns(failures, self._random)
+            assert delay_ns is not None, "joining never gives up"
+            await Waiters().wait(delay_ns / 1e9)
+
+    async def _provision(self) -> None:
+        options = self._options
+        fingerprint = f"{self._random.bits(FINGERPRINT_BITS):016x}"
+        if await self.servers.provision(self._addresses, fingerprint):
+            _log.info("metadata servers set up", servers=len(self._addresses))
+        try:
+            await self.registry.provision(
+                options.node.cluster,
+                partition_count=options.partitions.count,
+                replicas=options.cluster.replicas,
+            )
+        except AlreadyProvisionedError:
+            return
+        _log.info("cluster set up", cluster=options.node.cluster)
+
+    async def _join(self, disk: KvStore) -> Joined:
+        options = self._options
+        listen = options.listen
+        return await self.registry.join(
+            disk,
+            cluster=options.node.cluster,
+            name=options.node.name,
+            addresses=Addresses(
+                listen.node, listen.ingress_http, listen.ingress_grpc, listen.admin
+            ),
+            roles=cast("tuple[Role, ...]", roles_of(options.cluster)),
+            zone=options.cluster.zone,
+            accept_loss=options.cluster.accept_storage_loss,
+            ask_holder=self._answers,
+        )
+
+    async def _answers(self, holder: NodeConfiguration) -> bool:
+        current = await self.registry.read()
+        return await answers_as(
+            holder, fingerprint=current.nodes.fingerprint, transport=self._transport
+        )
+
+    # Placement -----------------------------------------------------------------------------------
+
+    def start(self, manager: PartitionManager) -> None:
+        """Take part, and have the partitions be what they are placed as."""
+        self._manager = manager
+        self.membership.start()
+        self.watch.start()
+        if "admin" in self.me.roles:
+            self.controller.start()
+        self._look()
+
+    def _applied(self) -> dict[tuple[int, int], int]:
+        if self._manager is None:
+            return {}
+        return {
+            (status.partition, self.me.id): status.applied_lsn
+            for status in self._manager.partitions()
+        }
+
+    def _use_placement(self, placement: Placement) -> None:
+        assert self._manager is not None, "placements come after the start"
+        me = self.me.id
+        self._idle_leads.clear()
+        self._manager.apply_placement(
+            {
+                partition: "leader"
+                if item.leader == me
+                else "follower"
+                if me in item.replicas
+                else "absent"
+                for partition, item in enumerate(placement.partitions)
+            }
+        )
+        self._tell_leaders(placement)
+        self._placed.wake()
+
+    def _tell_leaders(self, placement: Placement) -> None:
+        for partition, item in enumerate(placement.partitions):
+            leader = self.membership.nodes.node(item.leader)
+            self.leaders.set(partition, None if leader is None else leader.name)
+
+    def _look(self) -> None:
+        """See to it that partitions placed here lead, also after another node has led meanwhile."""
+        self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
+        placement, manager = self.watch.placement, self._manager
+        if placement is None or manager is None:
+            return
+        # The nodes configuration may have come after the placement that names one of them.
+        self._tell_leaders(placement)
+        idle = {
+            partition
+            for partition in placement.led_by(self.me.id)
+            if manager.processors[partition].role == "follower"
+        }
+        # Twice in a row: whoever is on its way to the lead follows for a moment as well.
+        again = idle & self._idle_leads
+        self._idle_leads = idle - again
+        if again:
+            manager.apply_placement(dict.fromkeys(again, "leader"))
+
+    # The end -------------------------------------------------------------------------------------
+
+    async def hand_over(self, grace_seconds: float) -> None:
+        """Tell the others that this node stops, and wait until it is to lead nothing any more.
+
+        At most for the grace, and not at all where nobody else could lead. Safe to cancel.
+        """
+        if not self.joined or self._manager is None:
+            return
+        self.membership.leave()
+        deadline = self._loop.time() + grace_seconds
+        while (left := deadline - self._loop.time()) > 0:
+            others = [node for node in self.membership.view.steady() if node != self.me.id]
+            placement = self.watch.placement
+            if not others or placement is None or not placement.led_by(self.me.id):
+                return
+            await self._placed.wait(min(left, LOOK_SECONDS))
+
+    def stop(self) -> None:
+        """Take part no more; `close` follows."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.joined:
+            self.controller.stop()
+            self.watch.stop()
+            self.membership.stop()
+        if self._server is not None:
+            self._server.stop()
+
+    async def close(self) -> None:
+        """End all connections. Cancelling is safe."""
+        await self.metadata.close()
+        await self._scope.close()
+
+    def _task_failed(self, failure: BaseException) -> None:
+        if not isinstance(failure, PerdureError):
+            failure = PerdureError(
+                f"a task of the cluster failed: {failure!r}; restart the node and report this"
+            )
+        self._on_failure(failure)

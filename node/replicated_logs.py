@@ -1,0 +1,85 @@
+"""The replicated log on one node: its log-server, and the provider that reaches all of them."""
+
+from asyncio import AbstractEventLoop
+from collections.abc import Callable
+from typing import Final
+
+from ..core.clock import Clock
+from ..core.net.peers import Peers, introduced
+from ..core.net.transport import ConnectionHandler
+from ..core.random import Random
+from ..core.storage.kv import KvStore
+from ..log.local.writer import LogWriter
+from ..log.replicated.messages import SERVICE
+from ..log.replicated.provider import ReplicatedProvider, Replication
+from ..log.replicated.server import LogServer
+from ..log.replicated.server_store import ServerStore
+from .cluster.parts import ClusterParts, disk_name
+
+LOG_SERVICE: Final = SERVICE
+
+
+class ReplicatedLogs:
+    """What one node has of the replicated log.
+
+    Attributes:
+        provider: of loglets of the kind ``replicated``.
+        serve: handles connections of other nodes to this one's log-server; None without that role.
+    """
+
+    def __init__(
+        self,
+        parts: ClusterParts,
+        *,
+        log_copies: int,
+        store: KvStore,
+        writer: LogWriter,
+        loop: AbstractEventLoop,
+        clock: Clock,
+        random: Random,
+        on_turn: Callable[[], None],
+    ) -> None:
+        """Open the log-server's part of `store`, which `writer` writes.
+
+        Raises ForeignStorageError and StorageCorruptError.
+        """
+        me = parts.me
+        self._peers = Peers(
+            transport=parts.transport,
+            service=LOG_SERVICE,
+            cluster=parts.fingerprint,
+            node=me.name,
+            generation=me.generation,
+            address_of=parts.address_of,
+            loop=loop,
+            random=random,
+        )
+        self.provider = ReplicatedProvider(
+            peers=self._peers,
+            servers=parts.log_servers,
+            replication=lambda: Replication(nodes=log_copies),
+            loop=loop,
+            clock=clock,
+            random=random,
+            on_turn=on_turn,
+        )
+        self.serve: ConnectionHandler | None = None
+        if "log-server" in me.roles:
+            server_store = ServerStore(
+                store,
+                cluster=parts.fingerprint,
+                node=me.name,
+                random=random,
+                storage=disk_name(me.id),
+            )
+            server = LogServer(server_store, writer, loop=loop)
+            self.serve = introduced(self._peers.me, server.serve)
+
+    def fail(self, reason: str) -> None:
+        """Nothing more is taken or acknowledged."""
+        self.provider.fail(reason)
+
+    async def close(self) -> None:
+        """End all connections. Cancelling is safe."""
+        await self.provider.close()
+        await self._peers.close()
