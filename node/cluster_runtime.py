@@ -271,6 +271,11 @@ class ClusterRuntime:
         assert self._manager is not None, "placements come after the start"
         me = self.me.id
         self._idle_leads.clear()
+        _log.debug(
+            "partitions placed",
+            version=self.watch.placement_version,
+            leaders=[item.leader for item in placement.partitions],
+        )
         self._manager.apply_placement(
             {
                 partition: "leader"

@@ -214,6 +214,10 @@ class RoutedPartition:
                 return False
             return True
         link = self._forwarding.link_to(self.target())
+        if self._hint is not None and (link is None or not link.takes_requests):
+            # Whoever said so may not know yet that the node it named is gone: back to the table.
+            self._hint = self._hinted_by = None
+            link = self._forwarding.link_to(self.target())
         if link is None or not link.takes_requests:
             return False
         self._on_links += 1
