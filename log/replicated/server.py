@@ -130,15 +130,19 @@ class LogServer:
         return self._store.identity.storage
 
     async def serve(self, _them: Introduction, connection: Connection) -> None:
-        """Serve one connection to its end. Raises MalformedMessageError, which ends it."""
+        """Serve one connection to its end.
+
+        It ends when a message makes no sense (raises MalformedMessageError) and when the other end
+        goes on asking without taking its replies.
+        """
+        limit = self._limits.queued_bytes_max
         channel: Channel[Reply] = Channel(connection.send, self._loop)
         try:
             while (message := await connection.receive()) is not None:
+                if connection.queued_bytes > 2 * limit:
+                    return
                 for request in decode_requests(message):
-                    if (
-                        isinstance(request, Read | Digest)
-                        and connection.queued_bytes > self._limits.queued_bytes_max
-                    ):
+                    if isinstance(request, Read | Digest) and connection.queued_bytes > limit:
                         channel.send(_unread(request, OVERLOADED))
                     else:
                         self.handle(channel, request)
@@ -260,7 +264,9 @@ class LogServer:
         first = max(request.first_offset, mark.trim_point + 1)
         end = min(request.end_offset, tail)
         try:
-            spans, reached = self._store.spans(loglet.loglet, first, end, SPANS_MAX)
+            spans, reached = self._store.spans(
+                loglet.loglet, first, end, SPANS_MAX, self._limits.read_bytes_max
+            )
         except StorageError:
             channel.send(_unread(request, FAILED))
             return

@@ -162,13 +162,19 @@ class ServerStore:
         return found
 
     def spans(
-        self, loglet: int, first_offset: int, end_offset: int, count_max: int
+        self, loglet: int, first_offset: int, end_offset: int, count_max: int, bytes_max: int
     ) -> tuple[list[tuple[int, int]], int]:
-        """First and last offsets of the sound batches in a range, and where the search ended."""
+        """First and last offsets of the sound batches in a range, and where the search ended.
+
+        It ends after so many of them, or when so many bytes have been checked.
+        """
         found: list[tuple[int, int]] = []
+        reached, total = first_offset, 0
         for last_offset, value in self._scan(loglet, first_offset, end_offset):
-            if len(found) >= count_max:
-                return found, found[-1][1] + 1
+            if len(found) >= count_max or total >= bytes_max:
+                return found, reached
+            reached = last_offset + 1
+            total += len(value)
             try:
                 header = check_batch(loglet, last_offset, value)
             except CorruptBatchError:

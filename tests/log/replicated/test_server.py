@@ -2,6 +2,9 @@
 
 import asyncio
 
+import pytest
+
+from perdure.core.net.peers import Introduction
 from perdure.log.replicated.messages import (
     FAILED,
     HOLE,
@@ -9,9 +12,11 @@ from perdure.log.replicated.messages import (
     OK,
     OVERLOADED,
     SEALED,
+    Batches,
     Digest,
     GetInfo,
     Info,
+    Read,
     Release,
     Seal,
     Spans,
@@ -19,6 +24,8 @@ from perdure.log.replicated.messages import (
     Stored,
     StoreResult,
     Wait,
+    decode_replies,
+    encode,
 )
 from perdure.log.replicated.server import LogServerLimits
 
@@ -236,7 +243,47 @@ def test_digest_leaves_out_damaged_batches_and_comes_in_parts() -> None:
         reply = await scene.reply(Digest(3, scene.storage, LOGLET, 1, 20))
         assert reply == Spans(3, OK, [(1, 2), (5, 6)], 20, 0)
         rows = scene.server._store
-        assert rows.spans(LOGLET, 1, 7, 1) == ([(1, 2)], 3)
+        assert rows.spans(LOGLET, 1, 7, 1, 1 << 20) == ([(1, 2)], 3)
+        assert rows.spans(LOGLET, 1, 7, 99, 1) == ([(1, 2)], 3)
+
+    run(story)
+
+
+class _Deaf:
+    """A connection whose other end asks and takes nothing."""
+
+    peer = "somebody"
+
+    def __init__(self, queued_bytes: int, message: bytes) -> None:
+        self.queued_bytes = queued_bytes
+        self.received = 0
+        self.sent: list[bytes] = []
+        self._message = message
+
+    def send(self, message: bytes) -> None:
+        self.sent.append(message)
+
+    async def receive(self) -> bytes | None:
+        self.received += 1
+        await asyncio.sleep(0)
+        return self._message if self.received < 10 else None
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("queued", "received"), [(100, 10), (101, 10), (201, 1)])
+def test_who_takes_no_replies_gets_no_more_of_them(queued: int, received: int) -> None:
+    async def story() -> None:
+        scene = Scene(limits=LogServerLimits(queued_bytes_max=100))
+        (message,) = encode([Read(1, scene.storage, LOGLET, 1, 1, 1)])
+        connection = _Deaf(queued, message)
+        await scene.server.serve(Introduction(1, "c", "n", 1), connection)
+
+        assert connection.received == received
+        replies = [item for sent in connection.sent for item in decode_replies(sent)]
+        statuses = {item.status for item in replies if isinstance(item, Batches)}
+        assert statuses == {100: {OK}, 101: {OVERLOADED}, 201: set()}[queued]
 
     run(story)
 
