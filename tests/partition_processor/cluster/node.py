@@ -47,23 +47,21 @@ class ClusterManager(PartitionManager):
         if self.processors[destination].leading:
             self.processors[destination].propose_now(deliver)
 
-    def taken(self, source: int, destination: int, last: int) -> None:
+    def taken(self, source: int, destination: int, last: int, gap: bool) -> None:
         if self.processors[source].leading:
-            super().taken(source, destination, last)
+            super().taken(source, destination, last, gap)
             return
         for line, manager in self.peers.values():
-            line.post(partial(manager.was_taken, source, destination, last))
+            line.post(partial(manager.was_taken, source, destination, last, gap))
 
-    def was_taken(self, source: int, destination: int, last: int) -> None:
+    def was_taken(self, source: int, destination: int, last: int, gap: bool) -> None:
         if self.processors[source].leading:
-            super().taken(source, destination, last)
+            super().taken(source, destination, last, gap)
 
-    def resend(self) -> None:
+    def resend_all(self) -> None:
         """What is on a wire may be lost."""
-        for processor in self.processors:
-            if processor.leading:
-                for destination in range(len(self.processors)):
-                    processor.drivers.shipments.resend(destination)
+        for destination in range(len(self.processors)):
+            self.resend(destination)
 
 
 class Node:
@@ -181,7 +179,7 @@ class Node:
         self.ready = True
         while True:
             await self.loop.pause(RESEND_NS)
-            self.manager.resend()
+            self.manager.resend_all()
 
     def processor_of(self, invocation_id: InvocationId) -> PartitionProcessor:
         return self.manager.processor_of(invocation_id)

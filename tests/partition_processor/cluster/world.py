@@ -14,6 +14,7 @@ from perdure.ingress.requests import Accepted, CallReply, Completed, Rejected, S
 from perdure.metadata.memory import MemoryMetadataStore
 from perdure.partition_processor.processor import InvocationNotFoundError
 from perdure.partition_processor.role_changes import Placement
+from perdure.partition_processor.tables.invocations import STATUS_COMPLETED
 from perdure.testing.simulation.chance import Chance
 from perdure.testing.simulation.clients import Client
 from perdure.testing.simulation.loop import SimulationClock
@@ -281,22 +282,32 @@ class World:
         invocation_id = operation.invocation_id
 
         def act(answer: Callable[[object], None]) -> None:
-            async def read() -> None:
+            async def look() -> None:
+                """As those who look into the rows do."""
                 processor = node.processor_of(invocation_id)
                 try:
                     await processor.confirm_lead()
-                    answer(node.dispatcher.output(invocation_id))
                 except PerdureError as error:
                     answer(error)
+                    return
+                known = processor.transaction.invocation(invocation_id)
+                if known is None or known.status != STATUS_COMPLETED:
+                    answer(NotCompletedError("its row does not say that it has completed"))
+                else:
+                    answer(None)
 
-            def attached(reply: CallReply) -> None:
+            def heard(reply: CallReply) -> None:
                 answer(reply.error if isinstance(reply, Rejected) else reply)
 
-            if self.chances.happens(0.5):
-                node.scope.spawn(read(), name="read")
+            way = self.chances.fraction()
+            if way < 0.3:
+                node.scope.spawn(look(), name="look")
                 return
             try:
-                node.dispatcher.attach(invocation_id, attached)
+                if way < 0.65:
+                    node.dispatcher.output(invocation_id, heard)
+                else:
+                    node.dispatcher.attach(invocation_id, heard)
             except PerdureError as error:
                 answer(error)
 
