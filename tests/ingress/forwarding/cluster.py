@@ -1,7 +1,7 @@
-"""Nodes of one cluster in one process, on a virtual clock: the real parts over shared storage.
+"""Nodes of one cluster in one process, on a virtual clock: the real parts over logs that all see.
 
-Each partition is led by one node at a time. Leadership moves by a restart of the partition on the
-storage that all nodes share; who leads is told to each node late, in a time of its own.
+Each partition is placed on one node as its leader, and follows on the others, each with a store of
+its own. Who leads is told to each node late, in a time of its own.
 """
 
 import asyncio
@@ -11,7 +11,8 @@ from typing import Any, Final, cast
 
 from perdure.core.errors import PerdureError
 from perdure.core.hashing import keyed_partition_key
-from perdure.core.ids import LogId, PartitionId, PartitionKey, partition_of
+from perdure.core.ids import PartitionKey, partition_of
+from perdure.core.net.peers import Peers, introduced
 from perdure.core.protocol.session import SESSION_SERVICE
 from perdure.core.storage.memory import MemoryStore
 from perdure.core.tasks import TaskScope
@@ -20,7 +21,6 @@ from perdure.ingress.errors import NotLeaderError
 from perdure.ingress.forwarding.forwarding import Forwarding
 from perdure.ingress.forwarding.frames import FORWARDING_SERVICE
 from perdure.ingress.forwarding.leaders import LeaderTable
-from perdure.ingress.forwarding.peers import TransportPeers
 from perdure.ingress.requests import CallReply, InvocationRequest, PendingReply, SendReply
 from perdure.log.logs import Logs
 from perdure.log.memory.provider import MemoryProvider
@@ -28,9 +28,9 @@ from perdure.metadata.local import LocalMetadataStore
 from perdure.node.engine import handling_defaults
 from perdure.node.options import load_node_options
 from perdure.partition_processor.invoker.reception import WorkerReception
-from perdure.partition_processor.leadership import claim_leadership
 from perdure.partition_processor.manager import PartitionManager
-from perdure.partition_processor.processor import NotLeadingError, PartitionProcessor
+from perdure.partition_processor.processor import PartitionProcessor
+from perdure.partition_processor.role_changes import Placement
 from perdure.sdk.run_worker import run_worker
 from perdure.sdk.service import App
 from perdure.testing.simulation.chance import Chance
@@ -40,6 +40,15 @@ from perdure.testing.simulation.trace import Trace
 
 MS: Final = 1_000_000
 CLUSTER: Final = "test"
+
+
+class SharedProvider(MemoryProvider):
+    """Logs that any node may seal, so that no leader is sure of itself."""
+
+    @property
+    def kind(self) -> str:
+        """``shared``."""
+        return "shared"
 
 
 class Node:
@@ -60,10 +69,18 @@ class Node:
         loop = cast("asyncio.AbstractEventLoop", cluster.loop)
         clock = SimulationClock(cluster.loop)
         random = Chance(cluster.seed, name)
+        self.store = MemoryStore()
+        self.logs = Logs(
+            metadata=cluster.metadata,
+            providers=[cluster.provider],
+            loop=loop,
+            default_kind="shared",
+            on_turn=cluster.finish_turn,
+        )
         self.manager = PartitionManager(
             partition_count=cluster.partition_count,
             node=name,
-            store=cluster.store,
+            store=self.store,
             metadata=cluster.metadata,
             loop=loop,
             clock=clock,
@@ -73,9 +90,12 @@ class Node:
             on_failure=cluster.failures.append,
             on_parked=lambda _processor, error: cluster.failures.append(error),
         )
-        self.peers = TransportPeers(
+        self.peers = Peers(
             transport=cluster.network.transport(name),
             service=FORWARDING_SERVICE,
+            cluster=CLUSTER,
+            node=name,
+            generation=1,
             address_of=cluster.addresses.get,
             loop=loop,
             random=random,
@@ -115,40 +135,32 @@ class Node:
         self._listener: SimulationListener | None = None
 
     async def listen(self) -> None:
-        """Take workers and nodes."""
+        """Take workers and nodes, and follow everything."""
         self._listener = await self.cluster.network.transport(self.name).listen(
             self.address,
-            {SESSION_SERVICE: self.reception.serve, FORWARDING_SERVICE: self.forwarding.serve},
+            {
+                SESSION_SERVICE: self.reception.serve,
+                FORWARDING_SERVICE: introduced(self.peers.me, self.forwarding.serve),
+            },
         )
+        placement: dict[int, Placement] = dict.fromkeys(
+            range(self.cluster.partition_count), "follower"
+        )
+        await self.manager.start(self.logs, placement=placement)
 
     async def lead(self, partition: int) -> None:
-        """Take the lead: claim, replay, announce."""
-        cluster = self.cluster
-        processor = self.manager.read_anew(partition)
-        epoch = await claim_leadership(cluster.metadata, PartitionId(partition), self.name)
-        logs = Logs(
-            metadata=cluster.metadata,
-            providers=[cluster.provider],
-            loop=cast("asyncio.AbstractEventLoop", cluster.loop),
-            default_kind="memory",
-            on_turn=cluster.finish_turn,
-        )
-        log = await logs.open(LogId(partition), create=True)
-        await log.lead(epoch)
-        await processor.open(log, epoch)
-        while not await processor.replay_some():
-            self.manager.finish_turn()
-        self.manager.finish_turn()
-        processor.announce()
-        while not processor.leading:
-            assert processor.role == "candidate", processor.error
-            await cluster.loop.pause(MS)
+        """Take the lead, from whoever has it."""
+        while not self.manager.processors[partition].leading:
+            # Again and again: it may hear only now that it was deposed before.
+            self.manager.apply_placement({partition: "leader"})
+            assert self.manager.processors[partition].role != "stopped"
+            await self.cluster.loop.pause(MS)
         self.leads.add(partition)
 
     def give_up(self, partition: int) -> None:
         """Lead no more; whoever waits is told."""
         self.leads.discard(partition)
-        self.manager.processors[partition].lose(NotLeadingError("the partition has moved"))
+        self.manager.apply_placement({partition: "follower"})
 
     def processor(self, partition: int) -> PartitionProcessor:
         """This node's processor of a partition."""
@@ -158,8 +170,8 @@ class Node:
         """Be gone, with everything that its clients wait for."""
         self.forwarding.close(NotLeaderError("the node has crashed"))
         self.dispatcher.closing = True
-        for partition in tuple(self.leads):
-            self.give_up(partition)
+        self.leads.clear()
+        self.manager.stop(NotLeaderError("the node has crashed"))
         self.cluster.network.cut(self.name)
         if self._listener is not None:
             self._listener.abort()
@@ -167,8 +179,7 @@ class Node:
     async def close(self) -> None:
         """End."""
         self.forwarding.close(NotLeaderError("over"))
-        for partition in tuple(self.leads):
-            self.give_up(partition)
+        self.manager.stop(NotLeaderError("over"))
         await self.peers.close()
         await self.scope.close()
 
@@ -224,10 +235,9 @@ class Cluster:
             on_failure=self.failures.append,
         )
         self.told_late_ns = told_late_ns
-        self.store = MemoryStore()
         self.metadata = LocalMetadataStore(MemoryStore())
         self.addresses: dict[str, str] = {}
-        self.provider = MemoryProvider(
+        self.provider = SharedProvider(
             loop=cast("asyncio.AbstractEventLoop", self.loop),
             clock=SimulationClock(self.loop),
             node="all",

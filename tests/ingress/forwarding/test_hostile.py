@@ -7,6 +7,7 @@ import pytest
 
 from perdure.core.hashing import keyed_partition_key
 from perdure.core.ids import InvocationId
+from perdure.core.net.peers import VERSION, Introduction, introduced
 from perdure.core.net.transport import Connection
 from perdure.ingress.forwarding import frames
 from perdure.ingress.input_frames import input_frame
@@ -31,7 +32,7 @@ from perdure.partition_processor.tables.invocations import Sink
 from perdure.testing.simulation.chance import Chance
 from perdure.testing.simulation.loop import SimulationClock
 
-from .cluster import CLUSTER, Cluster
+from .cluster import CLUSTER, Cluster, Node
 from .ledgers import APP
 
 HELLO = frames.Hello(frames.VERSION, CLUSTER, "stranger", 4)
@@ -105,6 +106,15 @@ HOSTILE: dict[str, bytes] = {
 }
 
 
+async def connected(cluster: Cluster, node: Node) -> Connection:
+    """A connection of somebody who says to be a node of the cluster."""
+    transport = cluster.network.transport("stranger")
+    connection = await transport.connect(node.address, frames.FORWARDING_SERVICE)
+    connection.send(msgspec.msgpack.encode(Introduction(VERSION, CLUSTER, "stranger", 1)))
+    assert await connection.receive() is not None
+    return connection
+
+
 def test_hostile_frames_end_the_connection_and_change_nothing() -> None:
     cluster = Cluster(nodes=1, delay_ns=(0, 0))
 
@@ -112,9 +122,8 @@ def test_hostile_frames_end_the_connection_and_change_nothing() -> None:
         await cluster.add_worker(APP)
         (node,) = cluster.nodes
         before = [status.applied_lsn for status in node.manager.partitions()]
-        transport = cluster.network.transport("stranger")
         for name, hostile in HOSTILE.items():
-            connection = await transport.connect(node.address, frames.FORWARDING_SERVICE)
+            connection = await connected(cluster, node)
             connection.send(hostile)
             while (answer := await connection.receive()) is not None:
                 assert name in ("another cluster", "another count", "another version")
@@ -134,8 +143,7 @@ def test_words_of_messages_that_were_never_sent_change_nothing() -> None:
 
     async def scenario() -> None:
         (node,) = cluster.nodes
-        transport = cluster.network.transport("stranger")
-        connection = await transport.connect(node.address, frames.FORWARDING_SERVICE)
+        connection = await connected(cluster, node)
         connection.send(message(HELLO, frames.Taken(0, 1, 1 << 62, False), frames.Forget(7)))
         connection.send(message(frames.Look(1, ELSEWHERE)))
         answer = await connection.receive()
@@ -165,7 +173,7 @@ def test_a_peer_whose_answers_make_no_sense_is_let_go_and_asked_again(answer: by
         (node,) = cluster.nodes
         asked: list[frames.Submit] = []
 
-        async def answers(connection: Connection) -> None:
+        async def answers(_them: Introduction, connection: Connection) -> None:
             while (received := await connection.receive()) is not None:
                 for frame in frames.decode_asked(received):
                     if isinstance(frame, frames.Submit):
@@ -179,7 +187,12 @@ def test_a_peer_whose_answers_make_no_sense_is_let_go_and_asked_again(answer: by
                             connection.send(message(result))
 
         listener = await cluster.network.transport("fake").listen(
-            "fake:1", {frames.FORWARDING_SERVICE: answers}
+            "fake:1",
+            {
+                frames.FORWARDING_SERVICE: introduced(
+                    Introduction(VERSION, CLUSTER, "fake", 1), answers
+                )
+            },
         )
         cluster.addresses["fake"] = "fake:1"
         partition = cluster.partition_of("k0")

@@ -13,6 +13,7 @@ from perdure.core.ids import InvocationId
 from perdure.core.random import SystemRandom
 from perdure.ingress.requests import Accepted, Completed, InvocationRequest, Rejected
 from perdure.partition_processor.records import Command, Deliver
+from perdure.partition_processor.tables import keys
 from perdure.testing.simulation.chance import Chance
 
 from .cluster import MS, Cluster, Node
@@ -180,7 +181,9 @@ async def outboxes_empty(cluster: Cluster) -> None:
     ):
         await cluster.loop.pause(100 * MS)
     await cluster.loop.pause(1_000 * MS)
-    assert not list(cluster.store.scan(b"o", b"p"))
+    # Those who follow have forgotten it, too.
+    for node in cluster.nodes:
+        assert not list(node.store.scan(keys.OUTBOX, keys.prefix_end(keys.OUTBOX)))
 
 
 def test_the_same_seed_has_the_same_bytes_on_its_lines() -> None:
