@@ -32,7 +32,7 @@ from .pauses import pause
 from .processor import PartitionProcessor
 from .read_barrier import barrier_for
 from .records import Deliver
-from .role_changes import Placement, RoleChanges, TrimmedHook
+from .role_changes import Placement, RoleChanges
 from .schema_value import decode_schema, encode_schema
 from .snapshots.service import Snapshots
 from .status import PartitionDetail, PartitionStatus
@@ -63,7 +63,6 @@ class PartitionManager:
         scope: TaskScope,
         on_failure: Callable[[PerdureError], None],
         on_parked: Callable[[PartitionProcessor, RecordFailedError], None],
-        on_trimmed: TrimmedHook | None = None,
     ) -> None:
         """Read every partition's progress.
 
@@ -74,7 +73,6 @@ class PartitionManager:
             scope: for the rare work that waits, such as recovering a log.
             on_failure: the store failed; the node must stop.
             on_parked: a record cannot be applied; the rest goes on.
-            on_trimmed: a follower fell behind what its log still has; see `TrimmedHook`.
         """
         self._partition_count = partition_count
         self._node = node
@@ -116,7 +114,6 @@ class PartitionManager:
             clock=clock,
             random=random,
             scope=scope,
-            on_trimmed=on_trimmed,
         )
 
         def make_processor(number: int) -> PartitionProcessor:
@@ -176,6 +173,11 @@ class PartitionManager:
                 raise StorageError("the disk failed while the partitions started")
             # Not turn by turn: the announcements wait for a disk, and nobody is served meanwhile.
             await pause(self._loop, 0.001)
+
+    @property
+    def restores(self) -> bool:
+        """Whether there is something to restore from, or that knows why not."""
+        return self._snapshots is not None
 
     async def prepare(self, processor: PartitionProcessor, log: VirtualLog) -> None:
         """Restore a partition from a snapshot if the log alone does not lead to its end.

@@ -11,7 +11,7 @@ somebody with a higher one did it, and then never opens the log again.
 
 import asyncio
 from asyncio import AbstractEventLoop, Task
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final, Literal, Protocol, TypeAlias
 
@@ -20,7 +20,7 @@ import structlog
 
 from ..core.clock import Clock
 from ..core.errors import PerdureError, StorageCorruptError
-from ..core.ids import LogId, PartitionId
+from ..core.ids import LogId
 from ..core.random import Random
 from ..core.retry import RetryPolicy
 from ..core.tasks import TaskScope
@@ -32,17 +32,11 @@ from .following import LostTrackError, catch_up, follow
 from .leadership import claim_leadership, read_claim
 from .pauses import next_turn, pause
 from .processor import PartitionProcessor
+from .same_time import trim_point_for
 
 _log = structlog.get_logger("partitions")
 
 Placement: TypeAlias = Literal["absent", "follower", "leader"]
-
-TrimmedHook: TypeAlias = Callable[[PartitionId, int], Awaitable[bool]]
-"""Given a partition and the last LSN that is gone: restores the store from a snapshot that has it.
-
-Whether it did; the partition is read anew from the store then. May raise PerdureError, which parks
-the partition with that reason.
-"""
 
 RETRY: Final = RetryPolicy(50_000_000, interval_max_ns=1_000_000_000, attempts_max=None)
 """Between tries of whatever fails for reasons that pass."""
@@ -58,6 +52,11 @@ class Host(Protocol):
     """What a change of roles needs of the partitions' manager."""
 
     processors: list[PartitionProcessor]
+
+    @property
+    def restores(self) -> bool:
+        """Whether `prepare` can tell what is behind its log, and restores or stops it."""
+        ...
 
     def finish_turn(self) -> None:
         """Write what was applied, then carry out its effects."""
@@ -104,7 +103,6 @@ class RoleChanges:
         clock: Clock,
         random: Random,
         scope: TaskScope,
-        on_trimmed: TrimmedHook | None,
     ) -> None:
         """Start with every partition absent; nothing moves before `logs` is set."""
         self._host = host
@@ -114,7 +112,6 @@ class RoleChanges:
         self._clock = clock
         self._random = random
         self._scope = scope
-        self._on_trimmed = on_trimmed
         self._seats = [_Seat(number, "absent") for number in range(partition_count)]
         self._watching = False
         self.logs: Logs | None = None
@@ -192,7 +189,7 @@ class RoleChanges:
         if seat.wanted == "absent":
             self._leave(seat, processor)
             return
-        failures = 0
+        failures = anew = 0
         while True:
             try:
                 if seat.wanted == "leader":
@@ -201,8 +198,10 @@ class RoleChanges:
                     await self._follow(seat)
                 return
             except LostTrackError as error:
-                if not await self._restored(seat, error):
+                if not self._begin_anew(seat, error.reason, behind=error.trim_point > 0):
                     return
+                anew += 1
+                await self._pause(anew)
             except (StaleEpochError, NotSequencerError):
                 seat.wanted, seat.epoch = "follower", 0
                 self._host.processors[seat.partition].step_down("another node has taken the lead")
@@ -211,7 +210,12 @@ class RoleChanges:
                 processor = self._host.processors[seat.partition]
                 processor.step_down("it has not begun to lead")
                 if type(error) is StorageCorruptError:
-                    processor.lose(error)  # Store, log and metadata are not of one time.
+                    # Store, log and metadata are not of one time; or the log was trimmed meanwhile.
+                    if not self._begin_anew(seat, error, behind=_is_behind(processor)):
+                        return
+                    anew += 1
+                    await self._pause(anew)
+                    continue
                 if processor.role == "stopped":
                     return
                 failures += 1
@@ -250,20 +254,23 @@ class RoleChanges:
             finish_turn=self._host.finish_turn,
         )
 
-    async def _restored(self, seat: _Seat, error: LostTrackError) -> bool:
-        """The store cannot go on with this log: restore it from a snapshot, or park it."""
+    def _begin_anew(self, seat: _Seat, reason: PerdureError, *, behind: bool) -> bool:
+        """The store cannot go on with this log: read it anew and have it restored, or stop it."""
         processor = self._host.processors[seat.partition]
         processor.step_down("it has not begun to lead")
-        if self._on_trimmed is not None and error.trim_point:
-            try:
-                if await self._on_trimmed(processor.partition, error.trim_point):
-                    self._host.read_anew(seat.partition)
-                    return True
-            except PerdureError as failure:
-                processor.lose(failure)
-                return False
-        processor.lose(error.reason)
-        return False
+        if not behind or not self._host.restores:
+            processor.lose(reason)
+            return False
+        _log.warning(
+            "partition is behind what its log still has: looking for a snapshot",
+            partition=seat.partition,
+            code=reason.code,
+            reason=str(reason),
+        )
+        self._host.finish_turn()
+        # It is absent now, so the next try prepares it first.
+        self._host.read_anew(seat.partition)
+        return True
 
     # Leading -------------------------------------------------------------------------------------
 
@@ -394,3 +401,12 @@ class RoleChanges:
         delay_ns = RETRY.delay_ns(failures, self._random)
         assert delay_ns is not None
         await pause(self._loop, delay_ns / 1e9)
+
+
+def _is_behind(processor: PartitionProcessor) -> bool:
+    """Whether the log does not have any more what a partition is to apply next."""
+    log, applied_lsn = processor.log, processor.written_lsn
+    try:
+        return log is not None and trim_point_for(log, applied_lsn) > applied_lsn
+    except PerdureError:
+        return False  # Nor does the log say: it is what is damaged.

@@ -343,19 +343,24 @@ class Snapshots:
         Raises StorageError when the store fails, and what the log raises.
         """
         restore = StoreRestore(self._store, processor.own)
+        last = await self._latest(processor.partition)
+        # Another node may lead meanwhile, and take snapshots: the tail is looked for after them.
+        tail_lsn = (await log.find_tail()).lsn
         situation = Situation(
             partition=processor.partition,
             partition_count=processor.own.count,
             applied_lsn=processor.written_lsn,
             interrupted=restore.interrupted,
             trim_point_lsn=trim_point_for(log, processor.written_lsn),
-            tail_lsn=(await log.find_tail()).lsn,
+            tail_lsn=tail_lsn,
         )
         try:
-            await self._learn_last(situation)
+            if last is not None:
+                check_not_ahead(situation, last)
+                self._last[processor.partition] = last
             if situation.complete:
                 return
-            problems = await self._restore_newest(processor, restore, situation)
+            problems = await self._restore_newest(processor, log, restore, situation)
         except SnapshotAheadError as error:
             processor.lose(error)
             return
@@ -373,14 +378,13 @@ class Snapshots:
         elif restore.interrupted:
             restore.give_up()
 
-    async def _learn_last(self, situation: Situation) -> None:
-        """Know how far the archive is. Raises SnapshotAheadError."""
+    async def _latest(self, partition: int) -> Manifest | None:
+        """How far the archive is; None when that is not known."""
         if self._archive is None:
-            return
-        partition = situation.partition
+            return None
         try:
             archive = await self._claim()
-            last = await self._steps.step(lambda: archive.latest(partition))
+            return await self._steps.step(lambda: archive.latest(partition))
         except PerdureError as error:
             # The log is not trimmed until there is a new one.
             _log.error(
@@ -389,17 +393,18 @@ class Snapshots:
                 code=error.code,
                 reason=str(error),
             )
-            return
-        if last is not None:
-            check_not_ahead(situation, last)
-            self._last[partition] = last
+            return None
 
     async def _restore_newest(
-        self, processor: PartitionProcessor, restore: StoreRestore, situation: Situation
+        self,
+        processor: PartitionProcessor,
+        log: VirtualLog,
+        restore: StoreRestore,
+        situation: Situation,
     ) -> list[PerdureError] | None:
         """Restore the newest snapshot that can be used; else why there is none.
 
-        Raises StorageError when the store fails, or SnapshotAheadError.
+        Raises StorageError when the store fails, SnapshotAheadError, and what the log raises.
         """
         if self._archive is None:
             return []
@@ -409,6 +414,8 @@ class Snapshots:
             found, problems = await self._steps.step(lambda: archive.complete(partition))
         except PerdureError as error:
             return [error]
+        tail_lsn = (await log.find_tail()).lsn
+        situation = msgspec.structs.replace(situation, tail_lsn=tail_lsn)
         for manifest in found:
             try:
                 check_usable(situation, manifest)

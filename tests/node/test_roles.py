@@ -3,22 +3,21 @@
 import asyncio
 from collections.abc import Callable
 
-import msgspec
 import pytest
 
 from perdure.admin.api.invocation_scan import find, scan
 from perdure.admin.api.pacing import Pacer
 from perdure.core.errors import TransportError
-from perdure.core.ids import LogId, PartitionId
+from perdure.core.ids import InvocationId, LogId, PartitionId
 from perdure.core.protocol import messages
-from perdure.core.storage.memory import MemoryStore
 from perdure.ingress.errors import NotLeaderError
 from perdure.ingress.requests import Completed, InvocationRequest, Rejected
 from perdure.log import Record
-from perdure.log.types import Batch, LogBatch
+from perdure.log.types import Batch, LogBatch, LogTail
 from perdure.log.virtual_log import VirtualLog
 from perdure.partition_processor import following
-from perdure.partition_processor.errors import NotLeadingError
+from perdure.partition_processor.effects import Answer
+from perdure.partition_processor.errors import InvocationNotFoundError, NotLeadingError
 from perdure.partition_processor.leadership import claim_leadership
 from perdure.partition_processor.processor import PartitionProcessor
 from perdure.partition_processor.records import (
@@ -32,6 +31,7 @@ from perdure.testing import InProcessNode
 from .raw_worker import RawWorker, hello, output
 
 OPTIONS = ["partitions.count=1", "log.sync_inline=always", "log.trim_interval=1h"]
+UNKNOWN = InvocationId(bytes(24))
 GREET = InvocationRequest("Greeter", "greet", None, b'"Ann"', idempotency_key="one")
 
 
@@ -227,60 +227,54 @@ def test_an_announcement_of_a_higher_epoch_deposes_before_anything_behind_it_is_
     asyncio.run(scenario())
 
 
-def test_a_follower_below_the_trim_point_is_restored_or_parked() -> None:
-    async def scenario(restore: bool) -> None:
+def test_what_is_read_leaves_the_node_only_once_nobody_else_can_lead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
         async with InProcessNode(options=OPTIONS) as node:
-            manager = node.engine.manager
             worker = await connected(node)
-            for number in range(3):
-                request = msgspec.structs.replace(GREET, idempotency_key=f"{number}")
-                future = node.submit(request)
-                (stream,) = await heard_on(worker, messages.OPEN)
-                worker.say(stream, output(b"1"))
-                await asyncio.wait_for(future, 5)
-            store = node.stores["store"]
-            assert isinstance(store, MemoryStore)
-            content = dict(store.scan(b"", b"\xff"))
-            applied = first(node).status().applied_lsn
-            digest = first(node).detail().digest
-            asked: list[tuple[int, int]] = []
+            future = node.submit(GREET)
+            (stream,) = await heard_on(worker, messages.OPEN)
+            worker.say(stream, output(b"1"))
+            done = await asyncio.wait_for(future, 5)
+            assert isinstance(done, Completed)
+            tails: list[asyncio.Future[LogTail]] = []
 
-            async def on_trimmed(partition: PartitionId, lsn: int) -> bool:
-                asked.append((partition, lsn))
-                if restore:
-                    store.write(list(content.items()))
-                return restore
+            def find_tail(_log: VirtualLog) -> asyncio.Future[LogTail]:
+                tails.append(asyncio.get_running_loop().create_future())
+                return tails[-1]
 
-            manager._roles._on_trimmed = on_trimmed
-            manager.apply_placement({0: "absent"})
-            await until(lambda: first(node).role == "absent")
-            log = await node.engine.logs.open(LogId(0))
-            trim_point = await log.trim(applied)
-            assert trim_point == applied
-            store.delete_range(b"", b"\xff")
-            manager.read_anew(0)
-            assert first(node).next_lsn == 1
+            monkeypatch.setattr(VirtualLog, "shared", True)
+            monkeypatch.setattr(VirtualLog, "find_tail", find_tail)
+            replies: list[object] = []
 
-            manager.apply_placement({0: "follower"})
-            await until(lambda: bool(asked) and first(node).role in ("follower", "stopped"))
-            assert asked == [(0, applied)]
-            if not restore:
-                await until(lambda: first(node).role == "stopped")
-                error = first(node).status().error
-                assert error.startswith("PD0913")
-                assert "snapshot" in error
-                # Placed elsewhere and back it tries again.
-                manager.apply_placement({0: "absent"})
-                await until(lambda: first(node).role == "absent")
-                return
-            await until(lambda: first(node).role == "follower")
-            assert first(node).status().applied_lsn == applied
-            assert first(node).detail().digest == digest
-            manager.apply_placement({0: "leader"})
-            await until(lambda: first(node).leading)
+            async def ask() -> None:
+                first(node).output(done.invocation_id, replies.append)
+                first(node).attach(done.invocation_id, replies.append)
+                first(node).output(UNKNOWN, replies.append)
+                await until(lambda: bool(tails))
+                for _ in range(10):
+                    await asyncio.sleep(0)
+                assert replies == []
 
-    asyncio.run(scenario(restore=True))
-    asyncio.run(scenario(restore=False))
+            await ask()
+            tails.pop().set_result(LogTail(1, False))
+            await until(lambda: len(replies) == 3)
+            assert [type(reply) for reply in replies] == [Answer, Answer, InvocationNotFoundError]
+            replies.clear()
+            await ask()
+            tails.pop().set_exception(TransportError("no log-server answers"))
+            await until(lambda: len(replies) == 3)
+            assert [type(reply) for reply in replies] == [NotLeadingError] * 3
+            replies.clear()
+            await ask()
+            node.engine.manager.apply_placement({0: "follower"})
+            tails.pop().set_result(LogTail(1, False))
+            await until(lambda: len(replies) == 3)
+            assert [type(reply) for reply in replies] == [NotLeadingError] * 3
+            monkeypatch.undo()
+
+    asyncio.run(scenario())
 
 
 def test_a_follower_whose_log_cannot_be_read_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
