@@ -21,6 +21,9 @@ InvokeReply: TypeAlias = Callable[[InvokeOutcome], None]
 OperationReply: TypeAlias = Callable[[str | PerdureError], None]
 """Told once, on the loop, the outcome of an operation, one of `outcomes`; must not raise."""
 
+Look: TypeAlias = Callable[[InvocationId, Invocation | None, InvokeReply], None]
+"""A way to answer from an invocation's row. Raises InvocationNotFoundError."""
+
 
 class InvocationIdInUseError(PerdureError):
     """The invocation id that a client fixed belongs to an invocation of another target."""
@@ -145,18 +148,6 @@ class Clients:
             raise InvocationNotFoundError("not found")
         self.wait_for(invocation_id, invocation, reply)
 
-    def attach_later(
-        self,
-        find: Callable[[InvocationId], Invocation | None],
-        invocation_id: InvocationId,
-        reply: InvokeReply,
-    ) -> None:
-        """`attach` to what `find` gives; `reply` gets the error."""
-        try:
-            self.attach(invocation_id, find(invocation_id), reply)
-        except InvocationNotFoundError as error:
-            reply(error)
-
     def output(
         self, invocation_id: InvocationId, invocation: Invocation | None, reply: InvokeReply
     ) -> None:
@@ -164,18 +155,6 @@ class Clients:
         if invocation is None:
             raise InvocationNotFoundError("not found")
         reply(Answer(invocation_id, invocation, stored=True))
-
-    def output_later(
-        self,
-        find: Callable[[InvocationId], Invocation | None],
-        invocation_id: InvocationId,
-        reply: InvokeReply,
-    ) -> None:
-        """`output` of what `find` gives; `reply` gets the error."""
-        try:
-            self.output(invocation_id, find(invocation_id), reply)
-        except InvocationNotFoundError as error:
-            reply(error)
 
     def proposed(self, proposed: Proposed, sequence: int) -> None:
         """An Invoke was put into the log as the leader's record of this number."""
@@ -284,6 +263,19 @@ class Clients:
         for replies in waiters.values():
             for reply in replies:
                 reply(error)
+
+
+def look_later(
+    look: Look,
+    find: Callable[[InvocationId], Invocation | None],
+    invocation_id: InvocationId,
+    reply: InvokeReply,
+) -> None:
+    """Look at what `find` gives by now; `reply` gets the error."""
+    try:
+        look(invocation_id, find(invocation_id), reply)
+    except InvocationNotFoundError as error:
+        reply(error)
 
 
 def _nobody(_outcome: InvokeOutcome) -> None:

@@ -26,3 +26,11 @@ class AheadOfLogError(PerdureError):
     """A replica has applied more than its log has: the two are not of one time."""
 
     code = "PD0914"
+
+
+def sealed_error(partition: int) -> NotLeadingError:
+    """What callers are told while the log as a whole is sealed."""
+    return NotLeadingError(
+        f"the log of partition {partition} is sealed: open it again with "
+        f"perdure logs reconfigure {partition}"
+    )

@@ -24,6 +24,7 @@ from .handling import HandlingDefaults
 from .invoker.invoker import Invoker
 from .invoker.silence import tick_ns_for
 from .leadership import claim_leadership
+from .listener import ProcessorListener
 from .log_trimmer import LogTrimmer
 from .machine import RecordFailedError
 from .minting import Minter
@@ -116,6 +117,15 @@ class PartitionManager:
             scope=scope,
         )
 
+        listener = ProcessorListener(
+            dirty=self._dirty.append,
+            parked=on_parked,
+            log_sealed=roles.log_sealed,
+            leads=self._leads,
+            superseded=roles.superseded,
+            records_lost=roles.lost_records,
+        )
+
         def make_processor(number: int) -> PartitionProcessor:
             return PartitionProcessor(
                 partition_range(number, partition_count),
@@ -129,12 +139,7 @@ class PartitionManager:
                 make_timers=make_timers,
                 make_drivers=make_drivers,
                 carrier=self,
-                on_dirty=self._dirty.append,
-                on_parked=on_parked,
-                on_log_sealed=roles.log_sealed,
-                on_lead=self._leads,
-                on_superseded=roles.superseded,
-                on_records_lost=roles.lost_records,
+                listener=listener,
                 make_barrier=partial(barrier_for, scope=scope, loop=loop),
             )
 

@@ -24,16 +24,18 @@ from ..log.virtual_log import VirtualLog
 from . import effects as effect
 from .attempt_keeper import AttemptKeeper
 from .call_resolver import CallResolver
-from .clients import Clients, InvokeReply, OperationReply, Proposed
+from .clients import Clients, InvokeReply, Look, OperationReply, Proposed, look_later
 from .context import PartitionRange
 from .deployments import Targets
 from .describing import partition_detail, partition_status
 from .drivers import Drivers
 from .errors import InvocationNotFoundError as InvocationNotFoundError
 from .errors import NotLeadingError as NotLeadingError
+from .errors import sealed_error
 from .invoker.attempt import Attempt
 from .invoker.invoker import Invoker
 from .leader_effects import SupersededError, effect_table
+from .listener import ProcessorListener
 from .machine import Machine, RecordFailedError
 from .minting import Minter
 from .operations import Operation, keys_of
@@ -90,12 +92,7 @@ class PartitionProcessor:
         make_timers: Callable[[Callable[[InvocationId, int], None]], Timers],
         make_drivers: Callable[["PartitionProcessor"], Drivers],
         carrier: Carrier,
-        on_dirty: Callable[["PartitionProcessor"], None],
-        on_parked: Callable[["PartitionProcessor", RecordFailedError], None],
-        on_log_sealed: Callable[["PartitionProcessor"], None],
-        on_lead: Callable[["PartitionProcessor"], None],
-        on_superseded: Callable[["PartitionProcessor"], None],
-        on_records_lost: Callable[["PartitionProcessor"], None],
+        listener: ProcessorListener,
         make_barrier: Callable[["PartitionProcessor"], ReadBarrier],
     ) -> None:
         """Read the progress from the store; `open` follows.
@@ -104,13 +101,7 @@ class PartitionProcessor:
             own: the partition's part of the key space.
             targets: what can be called now.
             carrier: the other partitions.
-            on_dirty: called when a commit was applied, once until `take_writes`.
-            on_parked: called when a record cannot be applied.
-            on_log_sealed: somebody else sealed the log's last segment: have it recovered.
-            on_lead: this node leads the partition, and its log takes records, from now on.
-            on_superseded: an announcement of a higher epoch was applied: another node leads.
-            on_records_lost: the log goes on without records that this leader had numbered; it
-                must lead anew, under another epoch.
+            listener: told of what is the node's concern.
             make_barrier: makes what reads wait at until it is certain that nobody else leads.
         """
         self.own = own
@@ -121,9 +112,7 @@ class PartitionProcessor:
         self._node = node
         self._targets = targets
         self._carrier = carrier
-        self._on_dirty = on_dirty
-        self._on_parked = on_parked
-        self._on_lead = on_lead
+        self._listener = listener
         self._invoker = invoker
         self._progress_row = keys.PROGRESS + own.first
         self._store = store
@@ -146,10 +135,7 @@ class PartitionProcessor:
         )
         self.drivers = make_drivers(self)
         self.log: VirtualLog | None = None
-        self._on_log_sealed = on_log_sealed
         self._proposals: Proposals | None = None
-        self._on_superseded = on_superseded
-        self._on_records_lost = on_records_lost
         self.barrier = make_barrier(self)
         self._open_tail_lsn = 0
         self._dirty = False
@@ -203,7 +189,7 @@ class PartitionProcessor:
         self.log.listen(
             self.committed,
             on_open=self._log_opened,
-            on_sealed=lambda: self._on_log_sealed(self),
+            on_sealed=lambda: self._listener.log_sealed(self),
             on_closed=self._log_closed,
         )
         self._propose(ANNOUNCE_LEADER, AnnounceLeader(self._node, self.epoch), None)
@@ -213,23 +199,17 @@ class PartitionProcessor:
         proposals = self._proposals
         if self.role != "stopped" and proposals is not None:
             if proposals.have_lost_records(self._machine.context):
-                self._on_records_lost(self)
+                self._listener.records_lost(self)
                 return
             proposals.send_held()
         if self.role == "leader":
-            self._on_lead(self)
+            self._listener.leads(self)
 
     def _log_closed(self) -> None:
         """The log is sealed as a whole: calls held back are refused, as all from here on are."""
         assert self._proposals is not None
         self._proposals.withdraw_calls()
-        self.clients.refuse_held(self._sealed())
-
-    def _sealed(self) -> NotLeadingError:
-        return NotLeadingError(
-            f"the log of partition {self.partition} is sealed: open it again with "
-            f"perdure logs reconfigure {self.partition}"
-        )
+        self.clients.refuse_held(sealed_error(self.partition))
 
     # Following -----------------------------------------------------------------------------------
 
@@ -274,13 +254,13 @@ class PartitionProcessor:
             self._machine.apply_batch(item.batch, item.base_lsn)
         except RecordFailedError as error:
             self._stop_for(error)
-            self._on_parked(self, error)
+            self._listener.parked(self, error)
         except PerdureError as error:
             self._stop_for(error)  # The store failed, half-way through a record.
             raise
         if not self._dirty:
             self._dirty = True
-            self._on_dirty(self)
+            self._listener.dirty(self)
 
     def _stop_for(self, error: PerdureError) -> None:
         self._close_timers()
@@ -309,7 +289,7 @@ class PartitionProcessor:
                 for item in effects:
                     self._run[type(item)](item)
             except SupersededError:  # What follows is another leader's to carry out.
-                self._on_superseded(self)
+                self._listener.superseded(self)
                 return
             self.keeper.restart_refused()
             self.drivers.shipments.flush()
@@ -318,7 +298,7 @@ class PartitionProcessor:
                 if type(item) is not effect.LeaderAnnounced or item.epoch < self.epoch:
                     continue
                 if item.epoch > self.epoch:
-                    self._on_superseded(self)
+                    self._listener.superseded(self)
                     return
                 self._become_leader()
         if self.role == "stopped":
@@ -331,7 +311,7 @@ class PartitionProcessor:
             self._run[type(item)](item)
         self.drivers.start()
         _log.debug("partition leads", partition=self.partition, epoch=self.epoch)
-        self._on_lead(self)
+        self._listener.leads(self)
 
     # To the log ----------------------------------------------------------------------------------
 
@@ -404,7 +384,7 @@ class PartitionProcessor:
                 f"partition {self.partition} is {self.role} on this node: try again shortly"
             )
         if self.log is not None and self.log.sealed:
-            raise self._sealed()
+            raise sealed_error(self.partition)
 
     def invoke(
         self, command: Invoke, traceparent: str | None, reply: InvokeReply, *, wait: bool
@@ -458,11 +438,8 @@ class PartitionProcessor:
         if invocation is not None and invocation.status != STATUS_COMPLETED:
             # Its answer will be an effect of apply, and no read.
             self.clients.wait_for(invocation_id, invocation, reply)
-        elif not self.barrier.needed(self.log):
-            self.clients.attach(invocation_id, invocation, reply)
         else:
-            attach = partial(self.clients.attach_later, self.transaction.invocation)
-            self.barrier.read(partial(attach, invocation_id, reply), reply)
+            self._read(self.clients.attach, invocation_id, reply)
 
     async def confirm_lead(self) -> None:
         """Return once what is read here now is not older than this call.
@@ -478,12 +455,15 @@ class PartitionProcessor:
         """Have `reply` get an `Answer` with the invocation as it is now. Raises as `attach`."""
         if self.role != "leader":
             self._check_takes()  # Reading is allowed while the log takes nothing.
-        invocation = self.transaction.invocation(invocation_id)
-        if not self.barrier.needed(self.log):
-            self.clients.output(invocation_id, invocation, reply)
+        self._read(self.clients.output, invocation_id, reply)
+
+    def _read(self, look: Look, invocation_id: InvocationId, reply: InvokeReply) -> None:
+        """Look once nobody else leads for sure: now, and raise; or later, and tell."""
+        find = self.transaction.invocation
+        if self.barrier.needed(self.log):
+            self.barrier.read(partial(look_later, look, find, invocation_id, reply), reply)
         else:
-            output = partial(self.clients.output_later, self.transaction.invocation)
-            self.barrier.read(partial(output, invocation_id, reply), reply)
+            look(invocation_id, find(invocation_id), reply)
 
     def lose(self, error: PerdureError) -> None:
         """This node cannot lead the partition any more."""
