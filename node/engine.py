@@ -13,7 +13,6 @@ import structlog
 from ..core.clock import Clock
 from ..core.errors import PerdureError
 from ..core.metrics import Metrics
-from ..core.net.peers import Peers
 from ..core.random import Random
 from ..core.retry import RetryPolicy
 from ..core.storage.files import Files, SystemFiles
@@ -22,6 +21,7 @@ from ..core.tasks import TaskScope
 from ..ingress.dispatcher import Dispatcher
 from ..ingress.forwarding.forwarding import Forwarding
 from ..ingress.forwarding.leaders import LeaderLookup
+from ..ingress.forwarding.peers import Peers
 from ..log.local.provider import LocalProvider
 from ..log.local.sync_runner import SyncRunner, ThreadSyncRunner
 from ..log.local.writer import LogWriter, SyncPolicy
@@ -114,21 +114,7 @@ class NodeEngine:
                 LocalMetadataStore(opened("metadata")) if cluster is None else cluster.metadata
             )
             self._partition_store = opened("store")
-            self.manager = PartitionManager(
-                partition_count=options.partitions.count
-                if cluster is None
-                else cluster.nodes().partition_count,
-                node=options.node.name,
-                store=self._partition_store,
-                metadata=self._metadata,
-                loop=loop,
-                clock=clock,
-                random=random,
-                defaults=handling_defaults(options),
-                scope=self._scope,
-                on_failure=self._fail,
-                on_parked=self._keep_bundle,
-            )
+            self.manager = self._make_manager(cluster, loop)
             self._log_store = opened("log")
             self.writer = LogWriter(
                 kv_store=self._log_store,
@@ -167,6 +153,25 @@ class NodeEngine:
             body_bytes_max=options.limits.body_bytes_max,
             in_flight_max_per_partition=options.limits.in_flight_max_per_partition,
             active_max_per_partition=options.limits.active_max_per_partition,
+        )
+
+    def _make_manager(
+        self, cluster: ClusterParts | None, loop: asyncio.AbstractEventLoop
+    ) -> PartitionManager:
+        options = self._options
+        count = options.partitions.count if cluster is None else cluster.nodes().partition_count
+        return PartitionManager(
+            partition_count=count,
+            node=options.node.name,
+            store=self._partition_store,
+            metadata=self._metadata,
+            loop=loop,
+            clock=self._clock,
+            random=self._random,
+            defaults=handling_defaults(options),
+            scope=self._scope,
+            on_failure=self._fail,
+            on_parked=self._keep_bundle,
         )
 
     def _make_forwarding(

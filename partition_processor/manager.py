@@ -92,9 +92,6 @@ class PartitionManager:
         self.minter = Minter(clock, random)
         self.targets = Targets(self._schema, (), defaults)
 
-        def make_timers(fire: Callable[[InvocationId, int], None]) -> Timers:
-            return Timers(loop, clock, fire)
-
         def make_drivers(processor: PartitionProcessor) -> Drivers:
             return Drivers(
                 processor.own,
@@ -136,7 +133,7 @@ class PartitionManager:
                 invoker=self.invoker,
                 minter=self.minter,
                 targets=lambda: self.targets,
-                make_timers=make_timers,
+                make_timers=partial(Timers, loop, clock),
                 make_drivers=make_drivers,
                 carrier=self,
                 listener=listener,

@@ -16,14 +16,14 @@ from .records import Deliver, Invoke
 class PeerOverloadedError(PerdureError):
     """As much is under way to another node, or waits for a leader, as may."""
 
-    code = "PD0920"
+    code = "PD0915"
     retryable = True
 
 
 class OutcomeUnknownError(PerdureError):
     """An operation was sent to a leader that was lost, and nobody could be asked for too long."""
 
-    code = "PD0921"
+    code = "PD0916"
 
 
 class PartitionClients(Protocol):

@@ -9,11 +9,12 @@ from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any, Final, cast
 
+from perdure.core.clock import Clock
 from perdure.core.errors import PerdureError
 from perdure.core.hashing import keyed_partition_key
 from perdure.core.ids import PartitionKey, partition_of
-from perdure.core.net.peers import Peers, introduced
 from perdure.core.protocol.session import SESSION_SERVICE
+from perdure.core.random import Random
 from perdure.core.storage.memory import MemoryStore
 from perdure.core.tasks import TaskScope
 from perdure.ingress.dispatcher import Dispatcher
@@ -21,6 +22,7 @@ from perdure.ingress.errors import NotLeaderError
 from perdure.ingress.forwarding.forwarding import Forwarding
 from perdure.ingress.forwarding.frames import FORWARDING_SERVICE
 from perdure.ingress.forwarding.leaders import LeaderTable
+from perdure.ingress.forwarding.peers import TransportPeers
 from perdure.ingress.requests import CallReply, InvocationRequest, PendingReply, SendReply
 from perdure.log.logs import Logs
 from perdure.log.memory.provider import MemoryProvider
@@ -90,12 +92,9 @@ class Node:
             on_failure=cluster.failures.append,
             on_parked=lambda _processor, error: cluster.failures.append(error),
         )
-        self.peers = Peers(
+        self.peers = TransportPeers(
             transport=cluster.network.transport(name),
             service=FORWARDING_SERVICE,
-            cluster=CLUSTER,
-            node=name,
-            generation=1,
             address_of=cluster.addresses.get,
             loop=loop,
             random=random,
@@ -116,14 +115,7 @@ class Node:
             active_max_per_partition=limits.get("active_max_per_partition", 250_000),
         )
         self.manager.elsewhere = self.forwarding
-        self.dispatcher = Dispatcher(
-            self.manager,
-            clock=clock,
-            random=random,
-            body_bytes_max=1 << 20,
-            in_flight_max_per_partition=limits.get("in_flight_max_per_partition", 2000),
-            active_max_per_partition=limits.get("active_max_per_partition", 250_000),
-        )
+        self.dispatcher = self._make_dispatcher(clock, random, limits)
         self.reception = WorkerReception(
             invoker=self.manager.invoker,
             register=self.manager.register,
@@ -134,14 +126,21 @@ class Node:
         )
         self._listener: SimulationListener | None = None
 
+    def _make_dispatcher(self, clock: Clock, random: Random, limits: dict[str, int]) -> Dispatcher:
+        return Dispatcher(
+            self.manager,
+            clock=clock,
+            random=random,
+            body_bytes_max=1 << 20,
+            in_flight_max_per_partition=limits.get("in_flight_max_per_partition", 2000),
+            active_max_per_partition=limits.get("active_max_per_partition", 250_000),
+        )
+
     async def listen(self) -> None:
         """Take workers and nodes, and follow everything."""
         self._listener = await self.cluster.network.transport(self.name).listen(
             self.address,
-            {
-                SESSION_SERVICE: self.reception.serve,
-                FORWARDING_SERVICE: introduced(self.peers.me, self.forwarding.serve),
-            },
+            {SESSION_SERVICE: self.reception.serve, FORWARDING_SERVICE: self.forwarding.serve},
         )
         placement: dict[int, Placement] = dict.fromkeys(
             range(self.cluster.partition_count), "follower"
