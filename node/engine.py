@@ -13,6 +13,7 @@ import structlog
 from ..core.clock import Clock
 from ..core.errors import PerdureError
 from ..core.metrics import Metrics
+from ..core.net.peers import Peers
 from ..core.random import Random
 from ..core.retry import RetryPolicy
 from ..core.storage.files import Files, SystemFiles
@@ -21,7 +22,6 @@ from ..core.tasks import TaskScope
 from ..ingress.dispatcher import Dispatcher
 from ..ingress.forwarding.forwarding import Forwarding
 from ..ingress.forwarding.leaders import LeaderLookup
-from ..ingress.forwarding.peers import Peers
 from ..log.local.provider import LocalProvider
 from ..log.local.sync_runner import SyncRunner, ThreadSyncRunner
 from ..log.local.writer import LogWriter, SyncPolicy

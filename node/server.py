@@ -12,6 +12,7 @@ from ..core.errors import AddressInUseError, PerdureError
 from ..core.loop_lag import LoopLag
 from ..core.metrics import Metrics
 from ..core.net.choice import make_transport
+from ..core.net.peers import Peers, introduced
 from ..core.net.transport import ConnectionHandler, Listener
 from ..core.protocol.session import SESSION_SERVICE
 from ..core.random import Random, SystemRandom
@@ -20,7 +21,6 @@ from ..core.storage.rocks import Profile, RocksStore
 from ..core.tasks import TaskScope
 from ..ingress.errors import NotLeaderError
 from ..ingress.forwarding.frames import FORWARDING_SERVICE
-from ..ingress.forwarding.peers import TransportPeers
 from ..ingress.grpc import GrpcIngress
 from ..ingress.http import HttpIngress
 from .admin_view import NodeView
@@ -66,7 +66,7 @@ class NodeServer:
         self._engine: NodeEngine | None = None
         self._failure: PerdureError | None = None
         self._stores: dict[str, RocksStore] = {}
-        self._peers: TransportPeers | None = None
+        self._peers: Peers | None = None
         self.cluster: ClusterRuntime | None = None
         self._doors: list[HttpIngress | GrpcIngress | AdminServer] = []
         self._node_listener: Listener | None = None
@@ -126,9 +126,12 @@ class NodeServer:
         leaders = peers = None
         if self.cluster is not None and parts is not None:
             leaders = self.cluster.leaders
-            peers = TransportPeers(
+            peers = Peers(
                 transport=parts.transport,
                 service=FORWARDING_SERVICE,
+                cluster=parts.fingerprint,
+                node=parts.me.name,
+                generation=parts.me.generation,
                 address_of=parts.address_of,
                 loop=asyncio.get_running_loop(),
                 random=self._random,
@@ -184,7 +187,8 @@ class NodeServer:
         assert engine.replicated is not None
         cluster.provide(LOG_SERVICE, engine.replicated.serve)
         assert engine.forwarding is not None
-        cluster.provide(FORWARDING_SERVICE, engine.forwarding.serve)
+        assert self._peers is not None
+        cluster.provide(FORWARDING_SERVICE, introduced(self._peers.me, engine.forwarding.serve))
 
     def _open_store(self, name: str) -> KvStore:
         """Open a store; a node that joins has opened its log's before its engine does."""

@@ -5,6 +5,7 @@ from typing import Final
 
 from ...core.clock import Clock
 from ...core.errors import PerdureError
+from ...core.net.peers import Introduction, Peers
 from ...core.net.transport import Connection
 from ...core.random import Random
 from ...partition_processor.manager import PartitionManager
@@ -12,7 +13,6 @@ from ...partition_processor.records import Deliver
 from . import frames
 from .leaders import LeaderLookup
 from .link import Link
-from .peers import Peers
 from .pending import Pending
 from .routed import RoutedPartition
 from .server import ForwardingServer
@@ -101,8 +101,8 @@ class Forwarding:
         )
         leaders.subscribe(self._leader_changed)
 
-    async def serve(self, connection: Connection) -> None:
-        """Serve one connection of another node; a `ConnectionHandler`."""
+    async def serve(self, _them: Introduction, connection: Connection) -> None:
+        """Serve one connection of another node of this cluster; a `PeerHandler`."""
         await self.server.serve(connection)
 
     def __len__(self) -> int:

@@ -10,9 +10,9 @@ from typing import Final
 import structlog
 
 from ...core.errors import MalformedMessageError
+from ...core.net.peers import Peer
 from . import frames
 from .errors import told
-from .peers import Peer
 from .pending import Pending
 
 _log = structlog.get_logger("forwarding")

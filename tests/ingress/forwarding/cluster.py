@@ -13,6 +13,7 @@ from perdure.core.clock import Clock
 from perdure.core.errors import PerdureError
 from perdure.core.hashing import keyed_partition_key
 from perdure.core.ids import PartitionKey, partition_of
+from perdure.core.net.peers import Peers, introduced
 from perdure.core.protocol.session import SESSION_SERVICE
 from perdure.core.random import Random
 from perdure.core.storage.memory import MemoryStore
@@ -22,7 +23,6 @@ from perdure.ingress.errors import NotLeaderError
 from perdure.ingress.forwarding.forwarding import Forwarding
 from perdure.ingress.forwarding.frames import FORWARDING_SERVICE
 from perdure.ingress.forwarding.leaders import LeaderTable
-from perdure.ingress.forwarding.peers import TransportPeers
 from perdure.ingress.requests import CallReply, InvocationRequest, PendingReply, SendReply
 from perdure.log.logs import Logs
 from perdure.log.memory.provider import MemoryProvider
@@ -92,9 +92,12 @@ class Node:
             on_failure=cluster.failures.append,
             on_parked=lambda _processor, error: cluster.failures.append(error),
         )
-        self.peers = TransportPeers(
+        self.peers = Peers(
             transport=cluster.network.transport(name),
             service=FORWARDING_SERVICE,
+            cluster=CLUSTER,
+            node=name,
+            generation=1,
             address_of=cluster.addresses.get,
             loop=loop,
             random=random,
@@ -140,7 +143,10 @@ class Node:
         """Take workers and nodes, and follow everything."""
         self._listener = await self.cluster.network.transport(self.name).listen(
             self.address,
-            {SESSION_SERVICE: self.reception.serve, FORWARDING_SERVICE: self.forwarding.serve},
+            {
+                SESSION_SERVICE: self.reception.serve,
+                FORWARDING_SERVICE: introduced(self.peers.me, self.forwarding.serve),
+            },
         )
         placement: dict[int, Placement] = dict.fromkeys(
             range(self.cluster.partition_count), "follower"

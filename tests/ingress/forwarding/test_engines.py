@@ -12,6 +12,7 @@ from perdure.core.clock import SystemClock
 from perdure.core.errors import PerdureError
 from perdure.core.metrics import Metrics
 from perdure.core.net.inproc import InProcNetwork, InProcTransport
+from perdure.core.net.peers import Peers, introduced
 from perdure.core.net.tcp import TcpTransport
 from perdure.core.net.transport import Transport
 from perdure.core.options import Assignment
@@ -22,7 +23,6 @@ from perdure.core.tasks import TaskScope
 from perdure.ingress.errors import NotLeaderError
 from perdure.ingress.forwarding.frames import FORWARDING_SERVICE
 from perdure.ingress.forwarding.leaders import LeaderTable
-from perdure.ingress.forwarding.peers import TransportPeers
 from perdure.ingress.requests import Completed, InvocationRequest
 from perdure.node.engine import NodeEngine
 from perdure.node.options import load_node_options
@@ -41,7 +41,7 @@ class Engines:
         self.failures: list[PerdureError] = []
         self.engines: dict[str, NodeEngine] = {}
 
-    def engine(self, name: str, peers: TransportPeers, table: LeaderTable) -> NodeEngine:
+    def engine(self, name: str, peers: Peers, table: LeaderTable) -> NodeEngine:
         """An engine on stores of its own."""
         stores: dict[str, MemoryStore] = {}
         options = load_node_options(
@@ -74,9 +74,12 @@ class Engines:
         peers = []
         stop = asyncio.Event()
         for name in ("leader", "other"):
-            mine = TransportPeers(
+            mine = Peers(
                 transport=self.transport,
                 service=FORWARDING_SERVICE,
+                cluster="local",
+                node=name,
+                generation=1,
                 address_of=self.addresses.get,
                 loop=asyncio.get_running_loop(),
                 random=SystemRandom(),
@@ -88,7 +91,7 @@ class Engines:
                 "127.0.0.1:0" if self.tcp else f"{name}:0",
                 {
                     SESSION_SERVICE: engine.reception.serve,
-                    FORWARDING_SERVICE: engine.forwarding.serve,
+                    FORWARDING_SERVICE: introduced(mine.me, engine.forwarding.serve),
                 },
             )
             listeners.append(listener)

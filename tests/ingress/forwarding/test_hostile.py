@@ -7,6 +7,7 @@ import pytest
 
 from perdure.core.hashing import keyed_partition_key
 from perdure.core.ids import InvocationId
+from perdure.core.net.peers import VERSION, Introduction, introduced
 from perdure.core.net.transport import Connection
 from perdure.ingress.forwarding import frames
 from perdure.ingress.input_frames import input_frame
@@ -108,7 +109,10 @@ HOSTILE: dict[str, bytes] = {
 async def connected(cluster: Cluster, node: Node) -> Connection:
     """A connection of somebody who says to be a node of the cluster."""
     transport = cluster.network.transport("stranger")
-    return await transport.connect(node.address, frames.FORWARDING_SERVICE)
+    connection = await transport.connect(node.address, frames.FORWARDING_SERVICE)
+    connection.send(msgspec.msgpack.encode(Introduction(VERSION, CLUSTER, "stranger", 1)))
+    assert await connection.receive() is not None
+    return connection
 
 
 def test_hostile_frames_end_the_connection_and_change_nothing() -> None:
@@ -169,7 +173,7 @@ def test_a_peer_whose_answers_make_no_sense_is_let_go_and_asked_again(answer: by
         (node,) = cluster.nodes
         asked: list[frames.Submit] = []
 
-        async def answers(connection: Connection) -> None:
+        async def answers(_them: Introduction, connection: Connection) -> None:
             while (received := await connection.receive()) is not None:
                 for frame in frames.decode_asked(received):
                     if isinstance(frame, frames.Submit):
@@ -183,7 +187,12 @@ def test_a_peer_whose_answers_make_no_sense_is_let_go_and_asked_again(answer: by
                             connection.send(message(result))
 
         listener = await cluster.network.transport("fake").listen(
-            "fake:1", {frames.FORWARDING_SERVICE: answers}
+            "fake:1",
+            {
+                frames.FORWARDING_SERVICE: introduced(
+                    Introduction(VERSION, CLUSTER, "fake", 1), answers
+                )
+            },
         )
         cluster.addresses["fake"] = "fake:1"
         partition = cluster.partition_of("k0")
