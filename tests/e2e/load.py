@@ -9,10 +9,50 @@ import threading
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from perdure.core.random import SeededRandom
 
-from .cluster import LOST, Cluster, HttpClient
+from .cluster import LOST, Answer
+from .processes import Process
+
+
+class Client(Protocol):
+    """One client of what is loaded."""
+
+    def post(self, path: str, value: object, idempotency_key: str | None = None) -> Answer:
+        """POST a value as JSON. Raises one of `LOST`."""
+        ...
+
+    def close(self) -> None:
+        """Close."""
+        ...
+
+    def __enter__(self) -> Any:
+        """Itself."""
+        ...
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        ...
+
+
+class Target(Protocol):
+    """What is loaded: a node, or several as one."""
+
+    @property
+    def node(self) -> Process | None:
+        """A node that is to live."""
+        ...
+
+    def http(self) -> Client:
+        """A client for one thread."""
+        ...
+
+    def counter(self, key: str) -> int:
+        """A counter's value."""
+        ...
+
 
 ADD_SECONDS_MAX = 90.0
 """An add that is repeated gets its answer within this time, or the test fails."""
@@ -70,7 +110,7 @@ class Load:
 
     def __init__(
         self,
-        cluster: Cluster,
+        cluster: Target,
         seed: int,
         *,
         threads: int = 4,
@@ -153,7 +193,7 @@ class Load:
         finally:
             client.close()
 
-    def _add(self, client: HttpClient, add: Add, repeat: bool) -> None:
+    def _add(self, client: Client, add: Add, repeat: bool) -> None:
         self.accounts.adds.append(add)
         add.began = time.monotonic()
         deadline = add.began + ADD_SECONDS_MAX
@@ -170,7 +210,7 @@ class Load:
             assert time.monotonic() < deadline, f"{add} was not acked in {ADD_SECONDS_MAX:g} s"
             time.sleep(RETRY_SECONDS)
 
-    def _try(self, client: HttpClient, add: Add) -> bool:
+    def _try(self, client: Client, add: Add) -> bool:
         """Send the add once; whether it was acked. Raises AssertionError for a strange answer."""
         add.tries += 1
         try:
@@ -189,7 +229,7 @@ class Load:
         return False
 
 
-def check_counts(cluster: Cluster, accounts: Accounts) -> None:
+def check_counts(cluster: Target, accounts: Accounts) -> None:
     """Each acked add counted once, each other at most once, every result once and in order."""
     for key, adds in accounts.by_key().items():
         acked = sum(add.acked for add in adds)
@@ -209,7 +249,7 @@ def _check_order(key: str, adds: list[Add]) -> None:
         latest_begin = max(latest_begin, add.began)
 
 
-def check_stored_results(cluster: Cluster, accounts: Accounts, count_max: int = 200) -> None:
+def check_stored_results(cluster: Target, accounts: Accounts, count_max: int = 200) -> None:
     """A repeated call with a known idempotency key gives the stored result."""
     acked = [add for add in accounts.adds if add.acked]
     step = max(1, len(acked) // count_max)
@@ -219,7 +259,7 @@ def check_stored_results(cluster: Cluster, accounts: Accounts, count_max: int = 
             assert (answer.status, answer.json()) == (200, add.value), add
 
 
-def settle(cluster: Cluster, accounts: Accounts) -> None:
+def settle(cluster: Target, accounts: Accounts) -> None:
     """Repeat every add that was given up, then all of them must have been counted exactly once."""
     with cluster.http() as client:
         for add in accounts.adds:
@@ -234,7 +274,7 @@ def settle(cluster: Cluster, accounts: Accounts) -> None:
         assert cluster.counter(key) == len(adds), key
 
 
-def check_all(cluster: Cluster, accounts: Accounts) -> None:
+def check_all(cluster: Target, accounts: Accounts) -> None:
     """Everything that must hold after a load, whatever broke during it."""
     assert accounts.adds, "the load did nothing"
     check_counts(cluster, accounts)

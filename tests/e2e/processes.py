@@ -132,6 +132,10 @@ class Process:
         """Send SIGTERM and do not wait."""
         self._popen.send_signal(signal.SIGTERM)
 
+    def signal(self, number: int) -> None:
+        """Send any signal and do not wait."""
+        self._popen.send_signal(number)
+
     def wait(self, seconds: float = WAIT_SECONDS_MAX) -> int:
         """Wait for the end and give the exit status. Raises AssertionError when none comes."""
         try:
