@@ -120,8 +120,8 @@ class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sync_inline: Annotated[
         Literal["auto", "always", "never"],
         Meta(
-            description="Whether a sync runs on the event loop: `auto` does so while the queue is "
-            "empty and syncs measure short."
+            description="Whether a sync runs on the event loop: `auto` does so while syncs measure "
+            "below a millisecond on average."
         ),
     ] = "auto"
     trim_interval: Annotated[
