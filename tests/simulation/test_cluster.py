@@ -17,9 +17,9 @@ from perdure.testing.simulation.cluster.faults import KINDS
 
 from .cluster_breakages import CLUSTER_BREAKAGES
 
-SEEDS = int(os.environ.get("PERDURE_CLUSTER_SEEDS", "4"))
+SEEDS = int(os.environ.get("PERDURE_CLUSTER_SEEDS", "2"))
 FIRST_SEED = int(os.environ.get("PERDURE_CLUSTER_FIRST_SEED", "0"))
-FRESH = 4
+FRESH = 8
 FOUND_WITHIN = 100
 S = 1_000_000_000
 

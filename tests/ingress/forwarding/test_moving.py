@@ -22,8 +22,8 @@ from .test_forwarding import entries_of
 
 CALLS = 10
 CLIENTS = 3
-FRESH = [SystemRandom().bits(31) for _ in range(2)]
-SEEDS = [*range(1, 6), *FRESH]
+FRESH = [SystemRandom().bits(31) for _ in range(8)]
+SEEDS = [1, 2, 3, *FRESH]
 
 
 class Load:

@@ -8,7 +8,8 @@ import pytest
 from .breakages import BREAKAGES
 from .world import Options, run_seed
 
-SEEDS = int(os.environ.get("PERDURE_ROLE_SEEDS", "12"))
+SEEDS = int(os.environ.get("PERDURE_ROLE_SEEDS", "6"))
+FRESH = 8
 SEEDS_MAX = 100
 
 HEAVY = Options(clients=8, operations=20, partitions=3)
@@ -23,7 +24,7 @@ def test_nothing_is_lost_doubled_or_unequal(seed: int) -> None:
 
 
 def test_fresh_seeds() -> None:
-    for _ in range(5):
+    for _ in range(FRESH):
         seed = random.SystemRandom().randrange(1 << 32)
         print(f"fresh seed {seed}")
         assert run_seed(seed).violated == "", f"seed {seed}"
