@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from ..core.errors import PerdureError
+from ..core.errors import MessageTooLargeError, PerdureError, TransportError
 from ..log.errors import (
     ChainFullError,
     FuturePositionError,
@@ -15,6 +15,14 @@ from ..log.errors import (
     UnknownProviderError,
     UnknownSegmentError,
 )
+from ..metadata.api import PreconditionFailedError
+from ..metadata.quorum import (
+    MemberChangeError,
+    NotProvisionedError,
+    QuorumNotReachedError,
+    StrangerError,
+)
+from ..metadata.quorum import OutcomeUnknownError as ChangeOutcomeUnknownError
 from ..partition_processor.partition import OutcomeUnknownError, PeerOverloadedError
 from ..partition_processor.processor import NotLeadingError
 from ..partition_processor.snapshots.errors import (
@@ -94,6 +102,19 @@ class StateVersionError(PerdureError):
     code = "PD1009"
 
 
+class ClusterNotJoinedError(PerdureError):
+    """The node has not joined its cluster yet, so it can tell nothing about it."""
+
+    code = "PD1010"
+    retryable = True
+
+
+class ClusterAloneError(PerdureError):
+    """Something that takes a cluster of several nodes was asked of a node that is alone."""
+
+    code = "PD1011"
+
+
 HTTP_STATUS: Final[dict[type[PerdureError], int]] = {
     NoSuchResourceError: 404,
     AdminMethodError: 405,
@@ -122,5 +143,29 @@ HTTP_STATUS: Final[dict[type[PerdureError], int]] = {
     SnapshotCorruptError: 409,
     SnapshotFormatError: 409,
     ForeignSnapshotError: 409,
+    ClusterNotJoinedError: 503,
+    ClusterAloneError: 409,
+    TransportError: 503,
+    MessageTooLargeError: 400,
+    PreconditionFailedError: 409,
+    MemberChangeError: 409,
+    NotProvisionedError: 503,
+    QuorumNotReachedError: 503,
+    ChangeOutcomeUnknownError: 504,
+    StrangerError: 409,
 }
 """The HTTP status of each error; 500 for any other."""
+
+_HTTP_STATUS_ABOVE: Final[dict[str, int]] = {
+    "PD1111": 503,  # the cluster is not provisioned, or partitions have no place yet
+    "PD1119": 404,  # no node of that name
+    "PD1120": 409,  # the change is not possible now
+    "PD1121": 409,  # the move is not possible now
+}
+"""The same by code, for what `node` raises: it stands above this part."""
+
+
+def http_status(error: PerdureError) -> int:
+    """The HTTP status that an error is answered with."""
+    known = HTTP_STATUS.get(type(error))
+    return known if known is not None else _HTTP_STATUS_ABOVE.get(error.code, 500)

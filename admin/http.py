@@ -12,6 +12,7 @@ from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defi
 from ..core.errors import PerdureError
 from ..core.http_server import Headers, HttpProtocol, HttpScope, HttpServer
 from ..core.metrics import Metrics
+from .api.cluster import ClusterApi
 from .api.deployments import DeploymentsApi
 from .api.invocations import InvocationsApi
 from .api.logs import LogsApi
@@ -22,10 +23,10 @@ from .api.services import ServicesApi
 from .api.snapshots import SnapshotsApi
 from .api.state import StateApi
 from .errors import (
-    HTTP_STATUS,
     AdminBodyTooLargeError,
     AdminContentTypeError,
     AdminMethodError,
+    http_status,
 )
 from .view import AdminView
 
@@ -47,6 +48,7 @@ class AdminServer:
         self._routes = Routes(
             [
                 *NodeApi(view, metrics).routes(),
+                *ClusterApi(view).routes(),
                 *PartitionsApi(view).routes(),
                 *self._logs.routes(),
                 *SnapshotsApi(view).routes(),
@@ -84,7 +86,7 @@ class AdminServer:
             else:
                 content = _encoder.encode(shown)
         except PerdureError as error:
-            status = HTTP_STATUS.get(type(error), 500)
+            status = http_status(error)
             if isinstance(error, AdminMethodError):
                 headers.append(("allow", ", ".join(error.allowed)))
             content = _encoder.encode({"message": error.message, "code": error.code})

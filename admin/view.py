@@ -7,6 +7,7 @@ from ..log.logs import Logs
 from ..partition_processor.manager import PartitionManager
 from ..partition_processor.snapshots.service import Snapshots
 from ..partition_processor.status import PartitionDetail, PartitionStatus
+from .cluster import ClusterView
 
 
 class AdminView(Protocol):
@@ -20,6 +21,11 @@ class AdminView(Protocol):
     @property
     def cluster(self) -> str:
         """Name of its cluster."""
+        ...
+
+    @property
+    def cluster_view(self) -> ClusterView:
+        """The cluster that the node belongs to."""
         ...
 
     @property

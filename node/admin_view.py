@@ -1,25 +1,46 @@
 """The node's engine as admin REST looks at it."""
 
+from collections.abc import Mapping
+
 import msgspec
 
+from ..admin.cluster import ClusterView
 from ..core.clock import Clock
 from ..core.ids import LogId
 from ..log.logs import Logs
+from ..metadata.nodes import Addresses
 from ..partition_processor.manager import PartitionManager
 from ..partition_processor.snapshots.service import Snapshots
 from ..partition_processor.status import PartitionDetail, PartitionStatus
+from .alone_view import alone_view
 from .engine import NodeEngine
 
 
 class NodeView:
     """An `AdminView` of an engine that has started."""
 
-    def __init__(self, engine: NodeEngine, *, clock: Clock, node_name: str, cluster: str) -> None:
-        """Take the engine, its clock and who the node is."""
+    def __init__(
+        self,
+        engine: NodeEngine,
+        *,
+        clock: Clock,
+        node_name: str,
+        cluster: str,
+        cluster_view: ClusterView | None = None,
+        addresses: Mapping[str, str] | None = None,
+    ) -> None:
+        """Take the engine, its clock and who the node is.
+
+        Args:
+            cluster_view: the cluster of several that the node belongs to; None where it is alone.
+            addresses: where this node's doors are, by their names, of one that is alone.
+        """
         self._engine = engine
         self._clock = clock
         self._node_name = node_name
         self._cluster = cluster
+        self._cluster_view = cluster_view
+        self._addresses = {} if addresses is None else addresses
 
     @property
     def node_name(self) -> str:
@@ -30,6 +51,25 @@ class NodeView:
     def cluster(self) -> str:
         """Name of its cluster."""
         return self._cluster
+
+    @property
+    def cluster_view(self) -> ClusterView:
+        """The cluster that the node belongs to, or itself alone."""
+        if self._cluster_view is not None:
+            return self._cluster_view
+        # Doors open one after the other, so the addresses are read when they are asked for.
+        return alone_view(
+            self._engine.metadata,
+            self._engine.manager.partitions,
+            name=self._node_name,
+            cluster=self._cluster,
+            addresses=Addresses(
+                node=self._addresses.get("node", ""),
+                ingress_http=self._addresses.get("ingress_http", ""),
+                ingress_grpc=self._addresses.get("ingress_grpc", ""),
+                admin=self._addresses.get("admin", ""),
+            ),
+        )
 
     @property
     def logs(self) -> Logs:

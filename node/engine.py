@@ -302,6 +302,11 @@ class NodeEngine:
         self._trimmer.start()
         self.snapshots.start(self.manager.processors)
 
+    @property
+    def metadata(self) -> MetadataStore:
+        """The metadata store of this node or, in a cluster, of all."""
+        return self._metadata
+
     def _fail(self, error: PerdureError) -> None:
         if self.failure is None:
             self.failure = error

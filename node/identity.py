@@ -90,6 +90,12 @@ async def confirm_identity(
     return identity
 
 
+async def stored_identity(metadata: MetadataStore) -> Identity | None:
+    """What a base directory was set up as, None before it was. Cancelling is safe."""
+    found = await metadata.get(IDENTITY_KEY)
+    return None if found is None else msgspec.json.decode(found.value, type=Identity)
+
+
 def _compare(current: bytes, base_dir: str, wanted: Identity) -> Identity:
     try:
         # The format first: a newer release may have changed every other field.

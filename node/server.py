@@ -225,7 +225,13 @@ class NodeServer:
         http = HttpIngress(engine.dispatcher, body_bytes_max=body_bytes_max)
         grpc = GrpcIngress(engine.dispatcher, body_bytes_max=body_bytes_max)
         node = self._options.node
-        view = NodeView(engine, clock=self._clock, node_name=node.name, cluster=node.cluster)
+        view = NodeView(
+            engine,
+            clock=self._clock,
+            node_name=node.name,
+            cluster=node.cluster,
+            addresses=self.addresses,
+        )
         admin = AdminServer(view, self.metrics)
         for name, door, address in (
             ("ingress_http", http, listen.ingress_http),

@@ -40,7 +40,10 @@ BODY_BYTES_MAX: Final = 64 * 1024
 
 
 class Route(NamedTuple):
-    """A method of a path, in which ``{name}`` stands for one part."""
+    """A method of a path.
+
+    In the path ``{name}`` stands for one part; ``{name*}``, at its end, for one or more.
+    """
 
     method: str
     path: str
@@ -76,6 +79,9 @@ class Routes:
 
 
 def _match(pattern: list[str], given: list[str]) -> tuple[str, ...] | None:
+    if pattern[-1].endswith("*}") and len(given) > len(pattern):
+        last = len(pattern) - 1
+        given = [*given[:last], "/".join(given[last:])]
     if len(pattern) != len(given):
         return None
     parts: list[str] = []

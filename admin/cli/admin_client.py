@@ -60,6 +60,28 @@ def post(
     return _ask(admin, request, kind, timeout_seconds)
 
 
+def delete(
+    admin: str,
+    path: str,
+    kind: type[_Shown],
+    *,
+    query: Mapping[str, str] | None = None,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+) -> _Shown:
+    """Have something taken away. Raises TransportError, MalformedMessageError, RemoteError or
+    typer.BadParameter."""
+    import urllib.parse
+    import urllib.request
+
+    url = _url(admin, path)
+    if query:
+        url = f"{url}?{urllib.parse.urlencode(query)}"
+    request = urllib.request.Request(
+        url, headers={"content-type": "application/json"}, method="DELETE"
+    )
+    return _ask(admin, request, kind, timeout_seconds)
+
+
 def quoted(part: str) -> str:
     """A part of a path, as it stands in a URL."""
     import urllib.parse

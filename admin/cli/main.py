@@ -36,6 +36,10 @@ Start a node, then a worker that runs your code, or both with dev, then call it:
   perdure invocations list --status backing-off
 
   perdure logs read 0 --object Counter/ada
+
+  perdure cluster status
+
+  perdure doctor
 """
 
 
@@ -80,7 +84,6 @@ def build_app() -> "typer.Typer":
         attach,
         call,
         invocation_output,
-        partitions,
         send,
         send_signal,
         server,
@@ -88,11 +91,17 @@ def build_app() -> "typer.Typer":
         worker,
     )
     from .awakeables import build_awakeables
+    from .cluster import build_cluster
     from .deployments import build_deployments
     from .dev import HELP as DEV_HELP
     from .dev import dev
+    from .doctor import HELP as DOCTOR_HELP
+    from .doctor import doctor
     from .invocations import build_invocations
     from .logs import build_logs
+    from .metadata import build_metadata
+    from .nodes import build_nodes
+    from .partitions import build_partitions
     from .services import build_services
     from .snapshots import build_snapshots
     from .state import build_state
@@ -125,10 +134,11 @@ def build_app() -> "typer.Typer":
     app.command("signal", help=send_signal.HELP)(send_signal.send_signal)
     app.add_typer(build_awakeables(), name="awakeables")
     app.command("sim", help=simulate.HELP)(simulate.sim)
-    group = typer.Typer(help="Look at the partitions of a node.", no_args_is_help=True)
-    group.command("list", help=partitions.LIST_HELP)(partitions.list_partitions)
-    group.command("inspect", help=partitions.INSPECT_HELP)(partitions.inspect_partition)
-    app.add_typer(group, name="partitions")
+    app.command("doctor", help=DOCTOR_HELP)(doctor)
+    app.add_typer(build_cluster(), name="cluster")
+    app.add_typer(build_nodes(), name="nodes")
+    app.add_typer(build_partitions(), name="partitions")
+    app.add_typer(build_metadata(), name="metadata")
     app.add_typer(build_logs(), name="logs")
     app.add_typer(build_snapshots(), name="snapshots")
     app.add_typer(build_invocations(), name="invocations")

@@ -1,64 +1,208 @@
-"""``perdure partitions``: what the partitions of a node are doing, over admin REST."""
+"""``perdure partitions``: what the partitions are doing, and moving their leads."""
 
+import sys
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from .admin_client import ADMIN_DEFAULT, AdminOption, get
-from .output import Format, Output, print_json, print_table, short_time
+from .admin_client import ADMIN_DEFAULT, AdminOption, get, post
+from .everybody import NODE_TIMEOUT_SECONDS, admin_of, ask_everybody, cluster_status
+from .output import Format, Output, print_json, print_table, printable, report, short_time
 
 if TYPE_CHECKING:
-    from ...partition_processor.status import PartitionStatus
+    from ...partition_processor.status import PartitionDetail, PartitionStatus
+    from ..cluster import ClusterStatus, PartitionRow
 
-LIST_HELP: Final = """List the partitions of a node.
+HELP: Final = """Look at the partitions, and have another node lead one."""
+LIST_HELP: Final = """List the partitions, each as the node that leads it sees it.
+
+With --here: as the node that is asked sees them, those included that it only follows.
 
   perdure partitions list
 
-  perdure partitions list --admin http://127.0.0.1:9070 -o json
+  perdure partitions list --here --admin http://127.0.0.1:9071 -o json
 """
-INSPECT_HELP: Final = """Show one partition in full.
+INSPECT_HELP: Final = """Show one partition in full, as the node that leads it sees it.
+
+With --here: as the node that is asked sees it.
 
   perdure partitions inspect 3
+
+  perdure partitions inspect 3 --here --admin http://127.0.0.1:9071
+"""
+MOVE_HELP: Final = """Have another node lead a partition. It has to be one that keeps a copy.
+
+The lead stays there until need takes it away. Ends when that is decided; a moment later
+perdure partitions list shows the new leader.
+
+  perdure partitions move 3 --to node-2
 """
 
+HereOption = Annotated[
+    bool, typer.Option("--here", help="Ask this node alone, whoever leads.", show_default=False)
+]
+PartitionArgument = Annotated[
+    int, typer.Argument(metavar="ID", min=0, help="The partition's number.")
+]
 
-def list_partitions(admin: AdminOption = ADMIN_DEFAULT, output: Output = Format.TABLE) -> None:
+
+def build_partitions() -> typer.Typer:
+    """The group of commands."""
+    group = typer.Typer(help=HELP, no_args_is_help=True)
+    group.command("list", help=LIST_HELP)(list_partitions)
+    group.command("inspect", help=INSPECT_HELP)(inspect_partition)
+    group.command("move", help=MOVE_HELP)(move)
+    return group
+
+
+def list_partitions(
+    here: HereOption = False, admin: AdminOption = ADMIN_DEFAULT, output: Output = Format.TABLE
+) -> None:
     """Run the command."""
-    from ...partition_processor.status import PartitionStatus
-
-    answer = get(admin, "/partitions", dict[str, list[PartitionStatus]])
-    if output is Format.JSON:
-        print_json(answer)
-        return
-    print_table(
-        ["PARTITION", "NODE", "ROLE", "EPOCH", "APPLIED", "TAIL", "LAG", "INVOCATIONS", "ERROR"],
-        [
-            [
-                str(status.partition),
-                status.node,
-                status.role,
-                str(status.leader_epoch),
-                str(status.applied_lsn),
-                str(status.tail_lsn),
-                str(status.lag),
-                _counts(status),
-                status.error or "-",
-            ]
-            for status in answer["partitions"]
-        ],
-    )
+    cluster = None if here else cluster_status(admin)
+    if cluster is None or len(cluster.nodes) == 1:
+        _print_node(_statuses(admin), output)
+    else:
+        _print_cluster(cluster, admin, output)
 
 
 def inspect_partition(
-    partition: Annotated[int, typer.Argument(metavar="ID", min=0, help="The partition's number.")],
+    partition: PartitionArgument,
+    here: HereOption = False,
     admin: AdminOption = ADMIN_DEFAULT,
     output: Output = Format.TABLE,
 ) -> None:
     """Run the command."""
     from ...partition_processor.status import PartitionDetail
+
+    asked = admin if here else _leaders_admin(partition, admin)
+    _print_detail(get(asked, f"/partitions/{partition}", PartitionDetail), output)
+
+
+def move(
+    partition: PartitionArgument,
+    to: Annotated[str, typer.Option("--to", metavar="NODE", help="Name of the node.")],
+    admin: AdminOption = ADMIN_DEFAULT,
+    output: Output = Format.TABLE,
+) -> None:
+    """Run the command."""
+    from ..cluster import PartitionRow
+
+    row = post(admin, f"/cluster/partitions/{partition}/move", {"to": to}, PartitionRow)
+    if output is Format.JSON:
+        print_json({"partition": row.partition, "leader": row.leader, "replicas": row.replicas})
+    else:
+        print_table(
+            ["PARTITION", "LEADER", "REPLICAS"],
+            [[str(row.partition), row.leader or "-", ",".join(row.replicas)]],
+        )
+
+
+def _statuses(admin: str, timeout_seconds: float | None = None) -> "list[PartitionStatus]":
+    from ...partition_processor.status import PartitionStatus
+
+    kind = dict[str, list[PartitionStatus]]
+    if timeout_seconds is None:
+        return get(admin, "/partitions", kind)["partitions"]
+    return get(admin, "/partitions", kind, timeout_seconds=timeout_seconds)["partitions"]
+
+
+def _leaders_admin(partition: int, admin: str) -> str:
+    """Where to ask about a partition: at the node that is to lead it, where there is one."""
+    cluster = cluster_status(admin)
+    row = next((row for row in cluster.partitions if row.partition == partition), None)
+    if row is None or len(cluster.nodes) == 1:
+        return admin
+    if row.leader is None:
+        _note(f"no node leads partition {partition}: this is how it is on {cluster.me}")
+        return admin
+    found = admin_of(cluster, row.leader, admin)
+    if found is None:
+        _note(f"{row.leader}, which leads it, has no admin REST: so it is on {cluster.me}")
+    elif row.leader != cluster.me:
+        _note(f"partition {partition} is led by {row.leader}, which was asked at {found}")
+    return found or admin
+
+
+# Printing ------------------------------------------------------------------------------------
+
+
+def _print_node(statuses: "list[PartitionStatus]", output: Format) -> None:
+    if output is Format.JSON:
+        print_json({"partitions": statuses})
+        return
+    print_table(
+        ["PARTITION", "NODE", *_COLUMNS],
+        [[str(status.partition), status.node, *_cells(status)] for status in statuses],
+    )
+
+
+def _print_cluster(cluster: "ClusterStatus", admin: str, output: Format) -> None:
+    leaders = {row.leader for row in cluster.partitions if row.leader is not None}
+    answers = ask_everybody(
+        cluster, admin, lambda node: _statuses(node, NODE_TIMEOUT_SECONDS), names=leaders
+    )
+    told = {
+        (name, status.partition): status
+        for name, answer in answers.items()
+        for status in answer.told or ()
+    }
+    rows: list[tuple[PartitionRow, PartitionStatus | None]] = [
+        (row, told.get((row.leader or "", row.partition))) for row in cluster.partitions
+    ]
+    if output is Format.JSON:
+        # Who is to lead it, and how it is there; null where that node does not tell.
+        print_json(
+            {
+                "partitions": [
+                    {
+                        "partition": row.partition,
+                        "leader": row.leader,
+                        "replicas": row.replicas,
+                        "status": status,
+                    }
+                    for row, status in rows
+                ]
+            }
+        )
+    else:
+        print_table(
+            ["PARTITION", "NODE", "REPLICAS", *_COLUMNS],
+            [
+                [
+                    str(row.partition),
+                    row.leader or "-",
+                    ",".join(row.replicas) or "-",
+                    *(_UNKNOWN if status is None else _cells(status)),
+                ]
+                for row, status in rows
+            ],
+        )
+    for name, answer in answers.items():
+        if answer.problem is not None:
+            _note(f"{name} does not tell how its partitions are:")
+            report(answer.problem)
+
+
+_COLUMNS: Final = ("ROLE", "EPOCH", "APPLIED", "TAIL", "LAG", "INVOCATIONS", "ERROR")
+_UNKNOWN: Final = ("unknown", *["-"] * (len(_COLUMNS) - 1))
+
+
+def _cells(status: "PartitionStatus") -> list[str]:
+    return [
+        status.role,
+        str(status.leader_epoch),
+        str(status.applied_lsn),
+        str(status.tail_lsn),
+        str(status.lag),
+        _counts(status),
+        status.error or "-",
+    ]
+
+
+def _print_detail(detail: "PartitionDetail", output: Format) -> None:
     from ..api.times import time_text
 
-    detail = get(admin, f"/partitions/{partition}", PartitionDetail)
     if output is Format.JSON:
         print_json(detail)
         return
@@ -88,3 +232,7 @@ def inspect_partition(
 def _counts(status: "PartitionStatus") -> str:
     counted = (f"{name}={count}" for name, count in sorted(status.invocations.items()) if count)
     return " ".join(counted) or "-"
+
+
+def _note(text: str) -> None:
+    print(printable(text), file=sys.stderr)

@@ -110,8 +110,10 @@ class Controller:
         admins = [node.id for node in self._membership.nodes.having("admin") if node.id in alive]
         return bool(admins) and min(admins) == view.me
 
-    async def move(self, partition: int, node_id: int) -> Placement:
+    async def move(self, partition: int, node_id: int, *, only_keepers: bool = False) -> Placement:
         """Have a node lead a partition; works on any node. Raises MoveRefusedError.
+
+        With `only_keepers` a node that does not keep the partition is refused.
 
         Also raises what the store raises; after those, and when cancelled, it may have been done.
         """
@@ -123,7 +125,7 @@ class Controller:
                 raise _not_placed()
             before = decode_placement(current.value)
             view, nodes = self._membership.view, self._membership.nodes
-            moved = move_lead(nodes, view, before, partition, node_id)
+            moved = move_lead(nodes, view, before, partition, node_id, only_keepers=only_keepers)
             return None if moved == before else encode_placement(moved)
 
         stored = await read_modify_write(self._metadata, PLACEMENT_KEY, change)

@@ -19,9 +19,15 @@ def move_lead(
     current: Placement,
     partition: int,
     node_id: int,
+    *,
+    only_keepers: bool = False,
 ) -> Placement:
-    """Have a node lead a partition until need takes it away. Raises MoveRefusedError."""
-    _check(nodes, view, current, partition, node_id)
+    """Have a node lead a partition until need takes it away. Raises MoveRefusedError.
+
+    Args:
+        only_keepers: refuse a node that does not keep the partition, instead of having it copy it.
+    """
+    _check(nodes, view, current, partition, node_id, only_keepers)
     sketch = Sketch(Facts(nodes, view), current)
     slot = sketch.slots[partition]
     if node_id not in slot.replicas:
@@ -41,6 +47,7 @@ def _check(
     current: Placement,
     partition: int,
     node_id: int,
+    only_keepers: bool,
 ) -> None:
     if not 0 <= partition < len(current.partitions):
         raise MoveRefusedError(
@@ -49,8 +56,14 @@ def _check(
         )
     node = nodes.node(node_id)
     status = view.status(node_id)
-    fit = sorted(Sketch(Facts(nodes, view), current).takers)
-    others = f"these can lead: {', '.join(f'n{item}' for item in fit) or 'none'}"
+    keepers = current.partitions[partition].replicas
+    takers = Sketch(Facts(nodes, view), current).takers
+    fit = [
+        item.name
+        for item in nodes.nodes
+        if item.id in takers and (item.id in keepers or not only_keepers)
+    ]
+    others = f"these can lead it: {', '.join(fit) or 'none'}"
     if node is None or status is None:
         raise MoveRefusedError("node", f"there is no node n{node_id}; {others}")
     if "worker" not in node.roles:
@@ -60,3 +73,9 @@ def _check(
     if status.state != "alive" or status.leaving:
         state = "about to stop" if status.leaving else status.state
         raise MoveRefusedError("node", f"{node.name!r} ({node}) is {state}; {others}")
+    if only_keepers and node_id not in keepers:
+        raise MoveRefusedError(
+            "node",
+            f"{node.name!r} does not keep partition {partition}, so it would have to copy it "
+            f"first; {others}",
+        )

@@ -1,7 +1,11 @@
 """A node with two partitions, as admin REST sees it."""
 
+from perdure.admin.cluster import ClusterView
 from perdure.core.ids import LogId
 from perdure.log.logs import Logs
+from perdure.metadata.memory import MemoryMetadataStore
+from perdure.metadata.nodes import Addresses
+from perdure.node.alone_view import alone_view
 from perdure.partition_processor.manager import PartitionManager
 from perdure.partition_processor.snapshots.service import Snapshots
 from perdure.partition_processor.status import PartitionDetail, PartitionStatus
@@ -17,6 +21,17 @@ class FakeView:
 
     node_name = "node-1"
     cluster = "perdure"
+
+    @property
+    def cluster_view(self) -> ClusterView:
+        """It is alone."""
+        return alone_view(
+            MemoryMetadataStore(),
+            self.partitions,
+            name=self.node_name,
+            cluster=self.cluster,
+            addresses=Addresses("127.0.0.1:5122"),
+        )
 
     @property
     def logs(self) -> Logs:

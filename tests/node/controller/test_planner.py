@@ -225,7 +225,7 @@ def test_a_move_to_who_cannot_lead_is_refused_with_the_reason(node_id: int, reas
     with pytest.raises(MoveRefusedError, match=reason) as refused:
         move_lead(nodes, view, placement, 0, node_id)
 
-    assert "these can lead: n1" in str(refused.value)
+    assert "these can lead it: node-1" in str(refused.value)
     with pytest.raises(MoveRefusedError, match="no partition 8"):
         move_lead(nodes, view, placement, 8, 1)
 

@@ -1,0 +1,111 @@
+"""``perdure doctor``: asks every node of the cluster, and tells what is wrong and how to mend it."""
+
+import sys
+from typing import TYPE_CHECKING, Final
+
+import typer
+
+from ...core.errors import PerdureError
+from .admin_client import ADMIN_DEFAULT, AdminOption, get
+from .everybody import NODE_TIMEOUT_SECONDS, ask_everybody, cluster_status
+from .output import Format, Output, RemoteError, print_json, print_table
+
+if TYPE_CHECKING:
+    from ...metadata.quorum import MembersReport
+    from ..cluster import ClusterStatus
+    from .diagnosis import NodeReport
+
+HELP: Final = """Ask every node of the cluster, and tell what is wrong and how to mend it.
+
+Nodes that do not answer are among what is told. Changes nothing. Exits with 1 when something does
+not work, and with 0 when nothing is wrong or only warnings are left.
+
+  perdure doctor
+
+  perdure doctor --admin http://127.0.0.1:9071 -o json
+"""
+
+_ALONE: Final = "PD1011"
+_SNAPSHOTS_OFF: Final = "PD0920"
+_MEMBERS_TIMEOUT_SECONDS: Final = 30.0
+"""Servers that do not answer are waited for, for some 10 s by the node."""
+
+
+def doctor(admin: AdminOption = ADMIN_DEFAULT, output: Output = Format.TABLE) -> None:
+    """Run the command."""
+    from .diagnosis import NodeReport, diagnose
+
+    cluster = cluster_status(admin)
+    answers = ask_everybody(cluster, admin, _ask)
+    reports: dict[str, NodeReport] = {}
+    for name, answer in answers.items():
+        if answer.told is not None:
+            reports[name] = answer.told
+        elif answer.problem is not None:
+            reports[name] = NodeReport(name, problem=answer.problem.message)
+    problems = diagnose(cluster, reports, _members(admin))
+    if output is Format.JSON:
+        print_json({"cluster": cluster.cluster, "asked": sorted(reports), "problems": problems})
+    elif problems:
+        print_table(
+            ["SEVERITY", "WHERE", "WHAT", "FIX"],
+            [[each.severity, each.where, each.what, each.fix] for each in problems],
+        )
+    answered = [name for name, report in reports.items() if not report.problem]
+    print(
+        f"{len(answered)} of {len(cluster.nodes)} nodes answered; "
+        f"{len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'} found",
+        file=sys.stderr,
+    )
+    if any(problem.severity == "error" for problem in problems):
+        raise typer.Exit(1)
+
+
+def _ask(admin: str) -> "NodeReport":
+    """Everything that one node tells. Raises PerdureError when it tells nothing."""
+    from ...partition_processor.status import PartitionStatus
+    from ..api.log_answers import LogList
+    from ..api.snapshot_answers import SnapshotList
+    from .diagnosis import NodeReport
+
+    seconds = NODE_TIMEOUT_SECONDS
+    version = get(admin, "/version", dict[str, str], timeout_seconds=seconds)
+    partitions = get(
+        admin, "/partitions", dict[str, list[PartitionStatus]], timeout_seconds=seconds
+    )
+    view: ClusterStatus | None = None
+    logs = LogList([])
+    snapshots_on: bool | None = None
+    try:
+        view = cluster_status(admin)
+        logs = get(admin, "/logs", LogList, timeout_seconds=seconds)
+        get(admin, "/snapshots?partition=0", SnapshotList, timeout_seconds=seconds)
+        snapshots_on = True
+    except RemoteError as error:
+        # It answers, and has not this to tell.
+        snapshots_on = False if error.remote_code == _SNAPSHOTS_OFF else None
+    return NodeReport(
+        version["node"],
+        version=version["version"],
+        view=view,
+        partitions=partitions["partitions"],
+        logs=logs.logs,
+        snapshots_on=snapshots_on,
+    )
+
+
+def _members(admin: str) -> "MembersReport | str | None":
+    """The metadata servers, or why nobody can tell; None where there are none to tell of."""
+    from ...metadata.quorum import MembersReport
+
+    try:
+        return get(
+            admin,
+            "/cluster/metadata/members",
+            MembersReport,
+            timeout_seconds=_MEMBERS_TIMEOUT_SECONDS,
+        )
+    except RemoteError as error:
+        return None if error.remote_code == _ALONE else error.message
+    except PerdureError as error:
+        return error.message

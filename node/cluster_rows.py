@@ -1,0 +1,77 @@
+"""Nodes and partitions of a cluster as admin REST shows them, and finding a node by its name."""
+
+from collections.abc import Iterable
+
+from ..admin.cluster import NodeRow, PartitionRow
+from ..metadata.nodes import NodeConfiguration, NodesConfiguration
+from ..metadata.placement import Placement
+from ..partition_processor.status import PartitionStatus
+from .cluster.errors import UnknownNodeError
+from .membership.view import MembershipView
+
+
+def node_row(node: NodeConfiguration, view: MembershipView | None) -> NodeRow:
+    """One node; without a view it is this one, which answers."""
+    status = None if view is None else view.status(node.id)
+    # A node that has joined a moment ago may not be in the view yet: nothing is held against it.
+    return NodeRow(
+        id=node.id,
+        name=node.name,
+        generation=node.generation,
+        state="alive" if status is None else status.state,
+        leaving=status is not None and status.leaving,
+        roles=node.roles,
+        zone=node.zone,
+        storage=node.storage,
+        drained=node.drained,
+        addresses=node.addresses,
+    )
+
+
+def partition_rows(
+    nodes: NodesConfiguration, placement: Placement | None, statuses: list[PartitionStatus]
+) -> list[PartitionRow]:
+    """All partitions: where they are to be, and how they are on this node."""
+    names: dict[int, str] = {node.id: node.name for node in nodes.nodes}
+    here = {status.partition: status for status in statuses}
+    rows: list[PartitionRow] = []
+    for number in range(nodes.partition_count):
+        leader: str | None = None
+        replicas: list[str] = []
+        if placement is not None and number < len(placement.partitions):
+            place = placement.partitions[number]
+            leader = names.get(place.leader)
+            replicas = [names.get(node, f"n{node}") for node in place.replicas]
+        rows.append(partition_row(number, leader, replicas, here.get(number)))
+    return rows
+
+
+def partition_row(
+    number: int, leader: str | None, replicas: list[str], status: PartitionStatus | None
+) -> PartitionRow:
+    """One partition; `status` is how it is on this node, None where it is not at all."""
+    if status is None:
+        return PartitionRow(number, leader, replicas, "absent", 0, 0, 0)
+    return PartitionRow(
+        number,
+        leader,
+        replicas,
+        status.role,
+        status.leader_epoch,
+        status.applied_lsn,
+        status.lag,
+    )
+
+
+def named_node(nodes: NodesConfiguration, name: str) -> NodeConfiguration:
+    """The node of a name. Raises UnknownNodeError."""
+    node = nodes.named(name)
+    if node is None:
+        raise unknown_node(name, nodes.nodes)
+    return node
+
+
+def unknown_node(name: str, nodes: Iterable[NodeConfiguration]) -> UnknownNodeError:
+    """What a name is refused with, which lists those that there are."""
+    known = ", ".join(node.name for node in nodes) or "none"
+    return UnknownNodeError("name", f"no node is called {name[:64]!r}; the nodes are: {known}")

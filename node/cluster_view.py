@@ -1,0 +1,274 @@
+"""The cluster that a node has joined, as admin REST looks at it and acts on it."""
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import msgspec
+
+from ..admin.cluster import ClusterStatus, NodeRow, PartitionRow
+from ..admin.errors import ClusterNotJoinedError
+from ..core.ids import LogId
+from ..log.chain import Chain, decode_chain
+from ..metadata.api import MetadataStore, VersionedValue
+from ..metadata.nodes import NodeConfiguration, NodesConfiguration
+from ..metadata.placement import PLACEMENT_KEY, Placement, decode_placement
+from ..metadata.quorum import MembersReport, MetadataServers
+from ..partition_processor.status import PartitionStatus
+from .cluster.changes import remove, set_drained
+from .cluster.errors import NodeChangeError
+from .cluster.registry import NodeRegistry
+from .cluster.removal import check_dead, check_nodesets, check_removal
+from .cluster_rows import named_node, node_row, partition_rows
+from .controller.controller import Controller
+from .controller.planner import plan
+from .controller.sketch import Facts
+from .controller.watch import ClusterWatch
+from .membership.membership import Membership
+from .membership.view import MembershipView
+
+_CHAIN_PREFIX: Final = "log/"
+_CHAIN_SUFFIX: Final = "/chain"
+
+Statuses = Callable[[], list[PartitionStatus]]
+"""The partitions of this node, by number."""
+
+
+class RunningCluster(Protocol):
+    """What is needed of a cluster that the node has joined."""
+
+    @property
+    def me(self) -> NodeConfiguration:
+        """This node."""
+        ...
+
+    @property
+    def registry(self) -> NodeRegistry:
+        """The nodes configuration."""
+        ...
+
+    @property
+    def membership(self) -> Membership:
+        """Who lives."""
+        ...
+
+    @property
+    def controller(self) -> Controller:
+        """Who decides where partitions are."""
+        ...
+
+    @property
+    def watch(self) -> ClusterWatch:
+        """The newest placement."""
+        ...
+
+    @property
+    def servers(self) -> MetadataServers:
+        """The list of metadata servers."""
+        ...
+
+    @property
+    def metadata(self) -> MetadataStore:
+        """The store that all nodes share."""
+        ...
+
+
+class JoinedClusterView:
+    """A `ClusterView` of the cluster that this node belongs to."""
+
+    def __init__(
+        self, cluster: Callable[[], RunningCluster | None], statuses: Statuses, *, name: str
+    ) -> None:
+        """Take where the cluster is found: None while the node has not joined.
+
+        Args:
+            name: of this node.
+        """
+        self._find = cluster
+        self._statuses = statuses
+        self._name = name
+
+    async def status(self) -> ClusterStatus:
+        """See `ClusterView`."""
+        running = self._joined()
+        nodes, view = running.membership.nodes, running.membership.view
+        placement = running.watch.placement
+        return ClusterStatus(
+            cluster=nodes.cluster,
+            fingerprint=nodes.fingerprint,
+            me=running.me.name,
+            replicas=nodes.replicas,
+            nodes=[node_row(node, view) for node in nodes.nodes],
+            partitions=partition_rows(nodes, placement, self._statuses()),
+            warnings=_warnings(running, nodes, view, placement),
+        )
+
+    async def set_drained(self, name: str, drained: bool) -> NodeRow:
+        """See `ClusterView`. Raises UnknownNodeError and NodeChangeError."""
+        running = self._joined()
+
+        def change(current: NodesConfiguration) -> NodesConfiguration:
+            if drained:
+                _check_drain(current, running.membership.view, name)
+            return set_drained(current, name, drained)
+
+        stored = await running.registry.change(change)
+        running.membership.use_nodes(stored.version, stored.nodes)
+        return node_row(named_node(stored.nodes, name), running.membership.view)
+
+    async def remove_node(self, name: str, *, lost: bool) -> NodeRow:
+        """See `ClusterView`. Raises UnknownNodeError and NodeChangeError.
+
+        Everything is looked at first, the change comes last: it is made only if the node is still
+        the one that was looked at, in the same generation, and still dead.
+        """
+        running = self._joined()
+        membership = running.membership
+        nodes = (await running.registry.read()).nodes
+        found = named_node(nodes, name)
+        if found.id == running.me.id:
+            raise NodeChangeError(
+                "name", f"node {name!r} is the one that answers: stop it, and ask another node"
+            )
+        if not lost:
+            _check_sure(membership.view)
+        check_removal(nodes, membership.view, await _placement(running), found, lost=lost)
+        members = (await running.servers.report()).members
+        if any(member.name == name for member in members):
+            raise NodeChangeError(
+                "name",
+                f"node {name!r} is a metadata server: take it out of their list first "
+                f"(perdure metadata remove {name})",
+            )
+        check_nodesets(nodes, await _chains(running.metadata), found)
+
+        def change(current: NodesConfiguration) -> NodesConfiguration:
+            entry = named_node(current, name)
+            if msgspec.structs.replace(entry, drained=found.drained) != found:
+                raise NodeChangeError("name", f"node {name!r} has changed meanwhile: look again")
+            check_dead(membership.view, entry, lost=lost)
+            if entry.storage in ("read-write", "read-only"):
+                # No log needs its disk, as was seen: that is what giving it up by hand stands for.
+                current = current.with_node(msgspec.structs.replace(entry, storage="gone"))
+            return remove(current, name, alive=False)
+
+        row = node_row(found, membership.view)
+        stored = await running.registry.change(change)
+        membership.use_nodes(stored.version, stored.nodes)
+        return row
+
+    async def move(self, partition: int, name: str) -> PartitionRow:
+        """See `ClusterView`. Raises UnknownNodeError and MoveRefusedError."""
+        running = self._joined()
+        node = named_node(running.membership.nodes, name)
+        placement = await running.controller.move(partition, node.id, only_keepers=True)
+        return partition_rows(running.membership.nodes, placement, self._statuses())[partition]
+
+    async def metadata_members(self) -> MembersReport:
+        """See `ClusterView`. Raises what `MetadataServers` raises, as the next two do."""
+        return await self._joined().servers.report()
+
+    async def add_metadata_member(self, name: str) -> MembersReport:
+        """See `ClusterView`. Raises UnknownNodeError and NodeChangeError too."""
+        running = self._joined()
+        node = named_node((await running.registry.read()).nodes, name)
+        if "metadata-server" not in node.roles:
+            raise NodeChangeError(
+                "name",
+                f"node {name!r} has not the role metadata-server: start it with that role first",
+            )
+        await running.servers.add(node.addresses.node)
+        return await running.servers.report()
+
+    async def remove_metadata_member(self, name: str) -> MembersReport:
+        """See `ClusterView`."""
+        running = self._joined()
+        await running.servers.remove(name)
+        return await running.servers.report()
+
+    async def metadata_value(self, key: str) -> VersionedValue | None:
+        """See `ClusterView`."""
+        return await self._joined().metadata.get(key)
+
+    async def metadata_keys(self, prefix: str) -> list[str]:
+        """See `ClusterView`."""
+        return await self._joined().metadata.keys(prefix)
+
+    def _joined(self) -> RunningCluster:
+        running = self._find()
+        if running is None:
+            raise ClusterNotJoinedError(
+                f"node {self._name!r} has not joined its cluster yet: it waits until the metadata "
+                "servers answer and the cluster is provisioned; its log says for what. Try again"
+            )
+        return running
+
+
+def _warnings(
+    running: RunningCluster,
+    nodes: NodesConfiguration,
+    view: MembershipView,
+    placement: Placement | None,
+) -> list[str]:
+    found: list[str] = []
+    if view.isolated:
+        found.append(
+            f"{running.me.name} hears too few of the others to tell who lives: look at its network"
+        )
+    if view.doubted:
+        found.append(
+            f"most of the others hold {running.me.name} to be dead: look at its network and load"
+        )
+    if running.controller.decides():
+        found += running.controller.warnings
+    elif placement is None:
+        found.append("partitions have no place yet: no admin node has looked so far")
+    else:
+        # Who decides knows more, as how long somebody has been dead; what all can see is told too.
+        found += plan(Facts(nodes, view), placement).warnings
+    return found
+
+
+def _check_drain(nodes: NodesConfiguration, view: MembershipView, name: str) -> None:
+    """Refuse to drain the last node that can have partitions. Raises NodeChangeError."""
+    node = named_node(nodes, name)
+    if node.drained or "worker" not in node.roles:
+        return
+    steady = view.steady()
+    others = [
+        other
+        for other in nodes.having("worker")
+        if other.id != node.id and not other.drained and other.id in steady
+    ]
+    if not others:
+        raise NodeChangeError(
+            "drained",
+            f"node {name!r} is the last one that can have partitions: every other one is drained, "
+            "not alive, about to stop or no worker. Start one or take one back first",
+        )
+
+
+def _check_sure(view: MembershipView) -> None:
+    """Refuse to trust a view that may be wrong. Raises NodeChangeError."""
+    if not view.settled or view.isolated or view.doubted:
+        raise NodeChangeError(
+            "name",
+            "this node cannot tell for certain who lives, as it has just started or hears too few "
+            "of the others: ask another node, or wait",
+        )
+
+
+async def _placement(running: RunningCluster) -> Placement | None:
+    stored = await running.metadata.get(PLACEMENT_KEY)
+    return None if stored is None else decode_placement(stored.value)
+
+
+async def _chains(metadata: MetadataStore) -> dict[LogId, Chain]:
+    """The chains of all logs. Raises CorruptChainError and StorageFormatError too."""
+    found: dict[LogId, Chain] = {}
+    for key in await metadata.keys(_CHAIN_PREFIX):
+        number = key.removeprefix(_CHAIN_PREFIX).removesuffix(_CHAIN_SUFFIX)
+        value = await metadata.get(key) if number.isdigit() else None
+        if value is not None:
+            log = LogId(int(number))
+            found[log] = decode_chain(log, value.value)
+    return found
