@@ -36,14 +36,14 @@ class MetadataValue(msgspec.Struct, frozen=True, omit_defaults=True):
     """One value of the metadata store.
 
     Attributes:
-        value: decoded where it is JSON.
-        base64: the bytes where it is not.
+        value: what it says, where it is JSON.
+        base64: the bytes, where it is not; empty otherwise.
     """
 
     key: str
     version: int
-    value: msgspec.Raw | None = None
-    base64: str | None = None
+    value: object = None
+    base64: str = ""
 
 
 class MetadataKeys(msgspec.Struct, frozen=True):
@@ -146,10 +146,10 @@ class ClusterApi:
 
 def _shown(key: str, version: int, value: bytes) -> MetadataValue:
     try:
-        msgspec.json.decode(value)
+        decoded = msgspec.json.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return MetadataValue(key, version, base64=base64.b64encode(value).decode())
-    return MetadataValue(key, version, value=msgspec.Raw(value))
+    return MetadataValue(key, version, value=decoded)
 
 
 def _truth(text: str) -> bool:

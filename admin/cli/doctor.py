@@ -1,19 +1,22 @@
-"""``perdure doctor``: asks every node of the cluster, and tells what is wrong and how to mend it."""
+"""``perdure doctor``: asks every node, and tells what is wrong and how to mend it."""
 
 import sys
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import typer
 
 from ...core.errors import PerdureError
+from ..cluster import ClusterStatus
 from .admin_client import ADMIN_DEFAULT, AdminOption, get
 from .everybody import NODE_TIMEOUT_SECONDS, ask_everybody, cluster_status
 from .output import Format, Output, RemoteError, print_json, print_table
 
 if TYPE_CHECKING:
     from ...metadata.quorum import MembersReport
-    from ..cluster import ClusterStatus
     from .diagnosis import NodeReport
+
+_Told = TypeVar("_Told")
 
 HELP: Final = """Ask every node of the cluster, and tell what is wrong and how to mend it.
 
@@ -65,7 +68,6 @@ def _ask(admin: str) -> "NodeReport":
     """Everything that one node tells. Raises PerdureError when it tells nothing."""
     from ...partition_processor.status import PartitionStatus
     from ..api.log_answers import LogList
-    from ..api.snapshot_answers import SnapshotList
     from .diagnosis import NodeReport
 
     seconds = NODE_TIMEOUT_SECONDS
@@ -73,25 +75,38 @@ def _ask(admin: str) -> "NodeReport":
     partitions = get(
         admin, "/partitions", dict[str, list[PartitionStatus]], timeout_seconds=seconds
     )
-    view: ClusterStatus | None = None
-    logs = LogList([])
-    snapshots_on: bool | None = None
-    try:
-        view = cluster_status(admin)
-        logs = get(admin, "/logs", LogList, timeout_seconds=seconds)
-        get(admin, "/snapshots?partition=0", SnapshotList, timeout_seconds=seconds)
-        snapshots_on = True
-    except RemoteError as error:
-        # It answers, and has not this to tell.
-        snapshots_on = False if error.remote_code == _SNAPSHOTS_OFF else None
     return NodeReport(
         version["node"],
         version=version["version"],
-        view=view,
+        view=_told(lambda: get(admin, "/cluster", ClusterStatus, timeout_seconds=seconds)),
         partitions=partitions["partitions"],
-        logs=logs.logs,
-        snapshots_on=snapshots_on,
+        logs=logs.logs
+        if (logs := _told(lambda: get(admin, "/logs", LogList, timeout_seconds=seconds)))
+        else [],
+        snapshots_on=_takes_snapshots(admin),
     )
+
+
+def _told(ask: Callable[[], _Told]) -> _Told | None:
+    """What a node tells besides; None where it does not, which hides nothing of the rest."""
+    try:
+        return ask()
+    except PerdureError:
+        return None
+
+
+def _takes_snapshots(admin: str) -> bool | None:
+    """Whether a node takes snapshots; None when it does not say."""
+    from ..api.snapshot_answers import SnapshotList
+
+    query = {"partition": "0"}
+    try:
+        get(admin, "/snapshots", SnapshotList, query=query, timeout_seconds=NODE_TIMEOUT_SECONDS)
+    except RemoteError as error:
+        return False if error.remote_code == _SNAPSHOTS_OFF else None
+    except PerdureError:
+        return None
+    return True
 
 
 def _members(admin: str) -> "MembersReport | str | None":

@@ -73,8 +73,6 @@ def get_value(
     output: Output = Format.TABLE,
 ) -> None:
     """Run the command."""
-    import msgspec
-
     from ..api.cluster import MetadataKeys, MetadataValue
 
     if not key:
@@ -90,10 +88,10 @@ def get_value(
         return
     print_fields({"key": found.key, "version": str(found.version)})
     print()
-    if found.value is None:
+    if found.base64:
         print(found.base64)
     else:
-        print_json(msgspec.json.decode(found.value))
+        print_json(found.value)
 
 
 def add(

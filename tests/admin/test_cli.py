@@ -93,7 +93,20 @@ def test_process_prints_version_help_and_usage() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["server", "worker", "dev", "call", "send", "partitions", "snapshots"]
+    "name",
+    [
+        "server",
+        "worker",
+        "dev",
+        "call",
+        "send",
+        "partitions",
+        "snapshots",
+        "cluster",
+        "nodes",
+        "metadata",
+        "doctor",
+    ],
 )
 def test_help_shows_every_command_with_an_example(command: Run, name: str) -> None:
     top = command("--help")
@@ -257,7 +270,7 @@ def door_of_another(answer: bytes) -> Iterator[str]:
     ("answer", "words"),
     [
         (b"\x00\x00\x12\x04\x00\n", "does not speak HTTP"),
-        (b"HTTP/1.1 400 No\r\nContent-Length: 0\r\n\r\n", "answered /partitions with HTTP 400"),
+        (b"HTTP/1.1 400 No\r\nContent-Length: 0\r\n\r\n", "answered /cluster with HTTP 400"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", "with what no node says"),
     ],
 )
