@@ -26,6 +26,7 @@ from ..ingress.http import HttpIngress
 from .admin_view import NodeView
 from .cluster.parts import ClusterParts
 from .cluster_runtime import ClusterRuntime
+from .cluster_view import JoinedClusterView
 from .engine import NodeEngine
 from .identity import check_base_dir
 from .options import NodeOptions, metadata_servers
@@ -230,6 +231,7 @@ class NodeServer:
             clock=self._clock,
             node_name=node.name,
             cluster=node.cluster,
+            cluster_view=self._cluster_view(engine),
             addresses=self.addresses,
         )
         admin = AdminServer(view, self.metrics)
@@ -240,6 +242,16 @@ class NodeServer:
         ):
             self._doors.append(door)
             self.addresses[name] = await door.start(address)
+
+    def _cluster_view(self, engine: NodeEngine) -> JoinedClusterView | None:
+        cluster = self.cluster
+        if cluster is None:
+            return None
+        return JoinedClusterView(
+            lambda: cluster if cluster.joined else None,
+            engine.manager.partitions,
+            name=self._options.node.name,
+        )
 
     async def _shut_down(self) -> None:
         engine = self._engine

@@ -13,6 +13,7 @@ from ...metadata.nodes import NodeConfiguration, NodesConfiguration
 from ...metadata.placement import Placement
 from ..membership.view import MembershipView
 from .errors import NodeChangeError
+from .parts import disk_name
 
 _SHOWN_MAX: Final = 8
 
@@ -94,11 +95,6 @@ def check_nodesets(
             f"node {node.name!r} is to keep new records of logs {_numbers(open_logs)}: have each "
             f"of them go on without it first (perdure logs reconfigure {open_logs[0]})",
         )
-
-
-def disk_name(node_id: int) -> str:
-    """What segments call a node's disk: a node whose disk is lost comes back under another id."""
-    return f"n{node_id}"
 
 
 def _is_on(segment: Segment, node: NodeConfiguration) -> bool:
