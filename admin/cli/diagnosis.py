@@ -90,12 +90,12 @@ def _of_nodes(cluster: ClusterStatus, reports: Mapping[str, NodeReport]) -> Iter
         }
         states = {name: row.state for name, row in seen.items() if row is not None}
         if node.state == "dead":
+            drain = "" if node.drained else f"perdure nodes drain {node.name}, then "
             yield Problem(
                 "error",
                 node.name,
                 "it is dead",
-                f"start it again. If it never comes back: perdure nodes drain {node.name}, then "
-                f"perdure nodes remove {node.name}",
+                f"start it again. If it never comes back: {drain}perdure nodes remove {node.name}",
             )
         elif node.state == "suspect":
             yield Problem(
@@ -257,7 +257,8 @@ def _of_metadata(cluster: ClusterStatus, members: MembersReport | str | None) ->
         yield Problem(
             "warning",
             "metadata",
-            f"there is no more than {len(members.members)} metadata server to lose",
+            f"with {len(members.members)} metadata server{'s' if len(members.members) > 1 else ''} "
+            "none may fail",
             "have three of them: perdure metadata add NODE",
         )
 

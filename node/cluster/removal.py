@@ -74,14 +74,14 @@ def check_nodesets(
         for other in nodes.nodes
         if other.id != node.id and other.storage in ("read-write", "read-only")
     }
-    open_logs: list[int] = []
+    open_logs: dict[int, str] = {}
     needed: list[int] = []
     for log, chain in sorted(chains.items()):
         placed = [segment for segment in chain.segments if _is_on(segment, node)]
         if any(_needs(segment.params.placement, counting) for segment in placed):
             needed.append(log)
         elif chain.sealed_tail is None and chain.tail in placed:
-            open_logs.append(log)
+            open_logs[log] = chain.tail.params.sequencer
     if needed:
         raise NodeChangeError(
             "name",
@@ -90,10 +90,12 @@ def check_nodesets(
             "are gone",
         )
     if open_logs:
+        first, orders = next(iter(open_logs.items()))
         raise NodeChangeError(
             "name",
             f"node {node.name!r} is to keep new records of logs {_numbers(open_logs)}: have each "
-            f"of them go on without it first (perdure logs reconfigure {open_logs[0]})",
+            f"of them go on without it first (perdure logs reconfigure {first}, asked of the node "
+            f"that orders it{f', {orders}' if orders else ''})",
         )
 
 
