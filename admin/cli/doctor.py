@@ -28,8 +28,6 @@ not work, and with 0 when nothing is wrong or only warnings are left.
   perdure doctor --admin http://127.0.0.1:9071 -o json
 """
 
-_ALONE: Final = "PD1011"
-_SNAPSHOTS_OFF: Final = "PD0920"
 _MEMBERS_TIMEOUT_SECONDS: Final = 30.0
 """Servers that do not answer are waited for, for some 10 s by the node."""
 
@@ -97,13 +95,14 @@ def _told(ask: Callable[[], _Told]) -> _Told | None:
 
 def _takes_snapshots(admin: str) -> bool | None:
     """Whether a node takes snapshots; None when it does not say."""
+    from ...partition_processor.snapshots.errors import SnapshotsOffError
     from ..api.snapshot_answers import SnapshotList
 
     query = {"partition": "0"}
     try:
         get(admin, "/snapshots", SnapshotList, query=query, timeout_seconds=NODE_TIMEOUT_SECONDS)
     except RemoteError as error:
-        return False if error.remote_code == _SNAPSHOTS_OFF else None
+        return False if error.remote_code == SnapshotsOffError.code else None
     except PerdureError:
         return None
     return True
@@ -112,6 +111,7 @@ def _takes_snapshots(admin: str) -> bool | None:
 def _members(admin: str) -> "MembersReport | str | None":
     """The metadata servers, or why nobody can tell; None where there are none to tell of."""
     from ...metadata.quorum import MembersReport
+    from ..errors import ClusterAloneError
 
     try:
         return get(
@@ -121,6 +121,6 @@ def _members(admin: str) -> "MembersReport | str | None":
             timeout_seconds=_MEMBERS_TIMEOUT_SECONDS,
         )
     except RemoteError as error:
-        return None if error.remote_code == _ALONE else error.message
+        return None if error.remote_code == ClusterAloneError.code else error.message
     except PerdureError as error:
         return error.message
