@@ -43,6 +43,10 @@ class AdminView(Protocol):
         """The snapshots of this node's partitions."""
         ...
 
+    def check_started(self) -> None:
+        """Raises ClusterNotJoinedError while the node joins its cluster; so does all below then."""
+        ...
+
     def time_ns(self) -> int:
         """Wall clock of this node, nanoseconds since 1970."""
         ...

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from ..admin.cluster import ClusterView
+from ..admin.errors import ClusterNotJoinedError
 from ..core.clock import Clock
 from ..core.ids import LogId
 from ..log.logs import Logs
@@ -17,11 +18,14 @@ from .engine import NodeEngine
 
 
 class NodeView:
-    """An `AdminView` of an engine that has started."""
+    """An `AdminView` of an engine.
+
+    Before that has started, whatever needs it raises ClusterNotJoinedError with what is waited for.
+    """
 
     def __init__(
         self,
-        engine: NodeEngine,
+        engine: NodeEngine | None,
         *,
         clock: Clock,
         node_name: str,
@@ -32,15 +36,32 @@ class NodeView:
         """Take the engine, its clock and who the node is.
 
         Args:
+            engine: None while the node joins its cluster; `attach` follows then.
             cluster_view: the cluster of several that the node belongs to; None where it is alone.
             addresses: where this node's doors are, by their names, of one that is alone.
         """
-        self._engine = engine
+        self._attached = engine
         self._clock = clock
         self._node_name = node_name
         self._cluster = cluster
         self._cluster_view = cluster_view
         self._addresses = {} if addresses is None else addresses
+
+    def attach(self, engine: NodeEngine) -> None:
+        """The engine has started."""
+        self._attached = engine
+
+    def check_started(self) -> None:
+        """See `AdminView`."""
+        self._started()
+
+    def _started(self) -> NodeEngine:
+        if self._attached is None:
+            raise ClusterNotJoinedError(
+                f"node {self._node_name!r} is not part of its cluster yet: GET /cluster tells what "
+                "it waits for. Try again"
+            )
+        return self._attached
 
     @property
     def node_name(self) -> str:
@@ -59,8 +80,8 @@ class NodeView:
             return self._cluster_view
         # Doors open one after the other, so the addresses are read when they are asked for.
         return alone_view(
-            self._engine.metadata,
-            self._engine.manager.partitions,
+            self._started().metadata,
+            self._started().manager.partitions,
             name=self._node_name,
             cluster=self._cluster,
             addresses=Addresses(
@@ -74,17 +95,17 @@ class NodeView:
     @property
     def logs(self) -> Logs:
         """The logs of this node."""
-        return self._engine.logs
+        return self._started().logs
 
     @property
     def manager(self) -> PartitionManager:
         """The partitions of this node and the deployments it knows."""
-        return self._engine.manager
+        return self._started().manager
 
     @property
     def snapshots(self) -> Snapshots:
         """The snapshots of this node's partitions."""
-        return self._engine.snapshots
+        return self._started().snapshots
 
     def time_ns(self) -> int:
         """Wall clock of this node, nanoseconds since 1970."""
@@ -92,21 +113,22 @@ class NodeView:
 
     def partitions(self) -> list[PartitionStatus]:
         """Every partition on this node, by number."""
-        return self._engine.manager.partitions()
+        return self._started().manager.partitions()
 
     def partition(self, partition: int) -> PartitionDetail | None:
         """One partition in full; None when this node has no such partition."""
-        detail = self._engine.manager.partition(partition)
-        last = self._engine.snapshots.last(partition)
+        engine = self._started()
+        detail = engine.manager.partition(partition)
+        last = engine.snapshots.last(partition)
         if detail is None or last is None:
             return detail
         return msgspec.structs.replace(detail, snapshot=last.status())
 
     def durable_lsn(self, log: LogId) -> int:
         """The last LSN whose effect survives a crash; 0 for a log of no partition here."""
-        processors = self._engine.manager.processors
+        processors = self._started().manager.processors
         return processors[log].durable_lsn if log < len(processors) else 0
 
     def archived_lsn(self, log: LogId) -> int | None:
         """The last LSN whose effect is in a snapshot; None where none are taken."""
-        return self._engine.snapshots.archived_lsn(log)
+        return self._started().snapshots.archived_lsn(log)

@@ -64,6 +64,7 @@ class ClusterRuntime:
         servers: its servers, for operators.
         registry: the nodes configuration in it.
         leaders: who is to lead which partition.
+        waits_for: what keeps it from joining, as it was last seen; empty while nothing does.
         me: this node, once it has joined; so are `membership`, `watch` and `controller`.
     """
 
@@ -111,6 +112,7 @@ class ClusterRuntime:
         self.registry = NodeRegistry(self.metadata, random)
         self.leaders = LeaderTable()
         self.joined = False
+        self.waits_for = ""
         self._manager: PartitionManager | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._idle_leads: set[int] = set()
@@ -203,6 +205,7 @@ class ClusterRuntime:
             except PerdureError as error:
                 if not (error.retryable or isinstance(error, TransportError)):
                     raise
+                self.waits_for = f"{what} ({error.code}: {error.message})"
                 if self._loop.time() - said >= PATIENCE_SECONDS:
                     said = self._loop.time()
                     _log.warning(f"waiting for {what}", code=error.code, reason=str(error))

@@ -76,16 +76,23 @@ class JoinedClusterView:
     """A `ClusterView` of the cluster that this node belongs to."""
 
     def __init__(
-        self, cluster: Callable[[], RunningCluster | None], statuses: Statuses, *, name: str
+        self,
+        cluster: Callable[[], RunningCluster | None],
+        statuses: Statuses,
+        *,
+        name: str,
+        waits_for: Callable[[], str],
     ) -> None:
         """Take where the cluster is found: None while the node has not joined.
 
         Args:
             name: of this node.
+            waits_for: what keeps it from joining, empty while nothing is known to.
         """
         self._find = cluster
         self._statuses = statuses
         self._name = name
+        self._waits_for = waits_for
 
     async def status(self) -> ClusterStatus:
         """See `ClusterView`."""
@@ -197,8 +204,8 @@ class JoinedClusterView:
         running = self._find()
         if running is None:
             raise ClusterNotJoinedError(
-                f"node {self._name!r} has not joined its cluster yet: it waits until the metadata "
-                "servers answer and the cluster is provisioned; its log says for what. Try again"
+                f"node {self._name!r} has not joined its cluster yet and goes on trying: it "
+                f"waits for {self._waits_for() or 'the metadata servers'}"
             )
         return running
 

@@ -69,6 +69,7 @@ class NodeServer:
         self._stores: dict[str, RocksStore] = {}
         self._peers: Peers | None = None
         self.cluster: ClusterRuntime | None = None
+        self._view: NodeView | None = None
         self._doors: list[HttpIngress | GrpcIngress | AdminServer] = []
         self._node_listener: Listener | None = None
         self.metrics = Metrics()
@@ -172,6 +173,7 @@ class NodeServer:
             on_failure=self._fail,
         )
         await self._listen(cluster.handlers((SESSION_SERVICE, LOG_SERVICE, FORWARDING_SERVICE)))
+        await self._open_admin(None)
         async with TaskScope("start") as scope:
             joining = scope.spawn(cluster.join(self._open_store("log")), name="join")
             stopping = scope.spawn(self._stop.wait(), name="stop")
@@ -225,32 +227,41 @@ class NodeServer:
             await self._listen({SESSION_SERVICE: engine.reception.serve})
         http = HttpIngress(engine.dispatcher, body_bytes_max=body_bytes_max)
         grpc = GrpcIngress(engine.dispatcher, body_bytes_max=body_bytes_max)
+        for name, door, address in (
+            ("ingress_http", http, listen.ingress_http),
+            ("ingress_grpc", grpc, listen.ingress_grpc),
+        ):
+            self._doors.append(door)
+            self.addresses[name] = await door.start(address)
+        if self._view is None:
+            await self._open_admin(engine)
+        else:
+            self._view.attach(engine)
+
+    async def _open_admin(self, engine: NodeEngine | None) -> None:
+        """Let operators look; before there is an engine, at what keeps the node from joining."""
         node = self._options.node
-        view = NodeView(
+        self._view = NodeView(
             engine,
             clock=self._clock,
             node_name=node.name,
             cluster=node.cluster,
-            cluster_view=self._cluster_view(engine),
+            cluster_view=self._cluster_view(),
             addresses=self.addresses,
         )
-        admin = AdminServer(view, self.metrics)
-        for name, door, address in (
-            ("ingress_http", http, listen.ingress_http),
-            ("ingress_grpc", grpc, listen.ingress_grpc),
-            ("admin", admin, listen.admin),
-        ):
-            self._doors.append(door)
-            self.addresses[name] = await door.start(address)
+        admin = AdminServer(self._view, self.metrics)
+        self._doors.append(admin)
+        self.addresses["admin"] = await admin.start(self._options.listen.admin)
 
-    def _cluster_view(self, engine: NodeEngine) -> JoinedClusterView | None:
+    def _cluster_view(self) -> JoinedClusterView | None:
         cluster = self.cluster
         if cluster is None:
             return None
         return JoinedClusterView(
             lambda: cluster if cluster.joined else None,
-            engine.manager.partitions,
+            lambda: [] if self._engine is None else self._engine.manager.partitions(),
             name=self._options.node.name,
+            waits_for=lambda: cluster.waits_for,
         )
 
     async def _shut_down(self) -> None:

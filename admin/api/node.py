@@ -23,7 +23,8 @@ class NodeApi:
         ]
 
     async def health(self, request: Request) -> dict[str, str]:
-        """That the node answers."""
+        """That the node works. Raises ClusterNotJoinedError while it joins its cluster."""
+        self._view.check_started()
         return {"status": "ok", "node": self._view.node_name}
 
     async def version(self, request: Request) -> dict[str, str]:

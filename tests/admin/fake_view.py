@@ -48,6 +48,9 @@ class FakeView:
         """There are none to look at."""
         raise AssertionError("this view has no snapshots")
 
+    def check_started(self) -> None:
+        """It has."""
+
     def time_ns(self) -> int:
         """The beginning of time."""
         return 0

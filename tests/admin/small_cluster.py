@@ -103,6 +103,7 @@ class SmallCluster:
             lambda: cast(RunningCluster, self) if self.joined else None,
             lambda: [PartitionStatus(0, "node-1", "follower", 3, 7, 10, 2, {})],
             name="node-1",
+            waits_for=lambda: "the metadata servers (PD0602: nobody answers)",
         )
 
     def die(self, *node_ids: int) -> None:

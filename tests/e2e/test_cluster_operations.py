@@ -104,8 +104,13 @@ def kept(status: Any, name: str) -> list[int]:
 def test_a_node_is_emptied_lost_taken_out_and_replaced(tmp_path: Path) -> None:
     nodes = Nodes(tmp_path, 3)
     try:
-        for number in (1, 2, 3):
-            nodes.start(f"node-{number}", provision=number == 1)
+        nodes.start("node-1", provision=True)
+        wait_until(
+            "a node that waits for others to say so",
+            lambda: "PD0602" in nodes.command("node-1", "cluster", "status").stderr,
+        )
+        for name in ("node-2", "node-3"):
+            nodes.start(name)
         operate(nodes)
     except BaseException:
         for process in nodes.running.values():
