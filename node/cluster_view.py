@@ -146,13 +146,15 @@ class JoinedClusterView:
                 f"node {name!r} is a metadata server: take it out of their list first "
                 f"(perdure metadata remove {name})",
             )
-        check_nodesets(nodes, await _chains(running.metadata), found)
+        chains = await _chains(running.metadata)
 
         def change(current: NodesConfiguration) -> NodesConfiguration:
             entry = named_node(current, name)
             if msgspec.structs.replace(entry, drained=found.drained) != found:
                 raise NodeChangeError("name", f"node {name!r} has changed meanwhile: look again")
             check_dead(membership.view, entry, lost=lost)
+            # Others may be taken out meanwhile, with which each record would have been safe.
+            check_nodesets(current, chains, entry, lost=lost)
             if entry.storage in ("read-write", "read-only"):
                 # No log needs its disk, as was seen: that is what giving it up by hand stands for.
                 current = current.with_node(msgspec.structs.replace(entry, storage="gone"))

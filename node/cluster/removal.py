@@ -29,12 +29,23 @@ def check_removal(
     """Refuse what lives or is still to have partitions. Raises NodeChangeError.
 
     Args:
-        lost: somebody vouches that a silent node will never come back.
+        lost: somebody vouches that a silent node will never come back. Then nobody may be sure
+            enough to have others take its partitions, so it is enough that others keep them.
     """
     check_dead(view, node, lost=lost)
     if placement is None:
         return
     led, kept = placement.led_by(node.id), placement.kept_by(node.id)
+    if lost:
+        alive = {status.node_id for status in view.nodes if status.state == "alive"}
+        alone = [item for item in kept if not alive & set(placement.partitions[item].replicas)]
+        if alone:
+            raise NodeChangeError(
+                "name",
+                f"node {node.name!r} keeps partitions {_numbers(alone)}, and no other node that "
+                "keeps them is alive: start one of those first",
+            )
+        return
     if not led and not kept:
         return
     has = f"leads partitions {_numbers(led)} and " if led else ""
@@ -62,12 +73,17 @@ def check_dead(view: MembershipView, node: NodeConfiguration, *, lost: bool) -> 
 
 
 def check_nodesets(
-    nodes: NodesConfiguration, chains: Mapping[LogId, Chain], node: NodeConfiguration
+    nodes: NodesConfiguration,
+    chains: Mapping[LogId, Chain],
+    node: NodeConfiguration,
+    *,
+    lost: bool,
 ) -> None:
     """Refuse a node that a log may not do without. Raises NodeChangeError.
 
     A segment that takes records may not be kept on it, and of every other one the nodes that are
-    left must certainly have each record between them.
+    left must certainly have each record between them. With `lost` the latter is enough: nobody may
+    be there to have a log go on elsewhere.
     """
     counting = {
         disk_name(other.id)
@@ -80,7 +96,7 @@ def check_nodesets(
         placed = [segment for segment in chain.segments if _is_on(segment, node)]
         if any(_needs(segment.params.placement, counting) for segment in placed):
             needed.append(log)
-        elif chain.sealed_tail is None and chain.tail in placed:
+        elif not lost and chain.sealed_tail is None and chain.tail in placed:
             open_logs[log] = chain.tail.params.sequencer
     if needed:
         raise NodeChangeError(

@@ -264,6 +264,44 @@ def test_a_silent_node_is_removed_when_somebody_vouches_for_it() -> None:
     on_cluster(scenario)
 
 
+def test_a_lost_node_may_keep_what_others_that_live_keep_too() -> None:
+    """Where nobody decides, its partitions and logs cannot be moved before it is taken out."""
+
+    async def scenario(cluster: SmallCluster) -> None:
+        await cluster.place((3, (2, 3)), (3, (1, 3)), (1, (1, 2)), (1, (1, 2)))
+        await cluster.log_on(4, (1, 2, 3))
+        cluster.seen.change(doubtful(cluster, "isolated", suspect=(2, 3)))
+        await refused_removal(cluster, "keeps partitions 0, and no other node", lost=True)
+        await cluster.place((3, (1, 3)))
+        await cluster.view().remove_node("node-3", lost=True)
+
+        assert (await cluster.stored()).named("node-3") is None
+        error = await unchanged(cluster, cluster.view().remove_node("node-2", lost=True))
+        assert "may have the last copy of records of logs 4" in str(error)
+
+    on_cluster(scenario)
+
+
+def test_two_removals_at_once_do_not_take_all_copies() -> None:
+    """Either node may go; with both, nobody would have what was stored on just those two."""
+
+    async def scenario(cluster: SmallCluster) -> None:
+        await cluster.place(*[(1, (1,))] * PARTITIONS)
+        await cluster.log_on(1, (1, 2, 3), (1, 9))
+        cluster.die(2, 3)
+        results = await asyncio.gather(
+            cluster.view().remove_node("node-2", lost=False),
+            cluster.view().remove_node("node-3", lost=False),
+            return_exceptions=True,
+        )
+        refused = [item for item in results if isinstance(item, NodeChangeError)]
+        assert len(refused) == 1, results
+        assert "last copy of records of logs 1" in refused[0].message
+        assert len((await cluster.stored()).nodes) == 2
+
+    on_cluster(scenario)
+
+
 @pytest.mark.parametrize("doubt", ["settled", "isolated", "doubted"])
 def test_a_node_that_may_be_wrong_removes_nobody(doubt: str) -> None:
     async def scenario(cluster: SmallCluster) -> None:
