@@ -55,6 +55,12 @@ UPWARD_IMPORTS: dict[tuple[str, str], str] = {
     ("admin/cli/dev/__init__.py", "node"): (
         "the command that runs a node beside a worker has to name it, as `perdure server` does"
     ),
+    ("admin/cli/up/__init__.py", "node"): (
+        "the command that runs a local cluster has to name it; it does so when it runs"
+    ),
+    ("admin/cli/up/live.py", "node"): "as above, for its types",
+    ("admin/cli/up/loop.py", "node"): "as above, for its types",
+    ("admin/cli/up/plain.py", "node"): "as above, for its types",
     ("admin/cli/server.py", "node"): (
         "the command that starts a node has to name what it starts; it does so when it runs, "
         "so that no other command loads a node"

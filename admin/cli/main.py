@@ -23,6 +23,8 @@ Start a node, then a worker that runs your code, or both with dev, then call it:
 
   perdure dev greeter.py
 
+  perdure up --nodes 3 --app greeter.py
+
   perdure call Greeter/greet '"Ada"'
 
   perdure send Counter/ada/add 5 --idempotency-key first
@@ -105,6 +107,8 @@ def build_app() -> "typer.Typer":
     from .services import build_services
     from .snapshots import build_snapshots
     from .state import build_state
+    from .up import HELP as UP_HELP
+    from .up import up
 
     app = typer.Typer(
         help=_HELP,
@@ -127,6 +131,7 @@ def build_app() -> "typer.Typer":
     app.command("server", help=server.HELP)(server.server)
     app.command("worker", help=worker.HELP)(worker.worker)
     app.command("dev", help=DEV_HELP)(dev)
+    app.command("up", help=UP_HELP)(up)
     app.command("call", help=call.HELP)(call.call)
     app.command("send", help=send.HELP)(send.send)
     app.command("attach", help=attach.HELP)(attach.attach)
