@@ -41,7 +41,7 @@ $(STAMP) $(STAMP_SERVER): pyproject.toml
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'
 	@touch $@
 
-demo: links ## Start a node and workers, call, kill, restart, inspect: the story end to end
+demo: links ## Three nodes, calls, a leader killed under load, nothing lost: the story end to end
 	@$(MAKE) -s --no-print-directory $(if $(wildcard $(STAMP)),$(STAMP),$(STAMP_SERVER))
 	@$(RUN) scripts/demo.py
 

@@ -1,16 +1,14 @@
-"""The story end to end on real processes: call, kill the node, restart it, nothing is lost.
+"""The story end to end on real processes: three nodes, a leader killed under load, nothing lost.
 
 Run by ``make demo`` with the environment's Python. Every wait is bounded; on the first answer that
 is not as expected the logs' tails are printed and the exit status is 1. Leaves nothing behind.
 """
 
-import http.client
+import itertools
 import json
 import os
 import shlex
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,74 +16,67 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
+
+import grpc
+
+from perdure.core.errors import PerdureError
+from perdure.core.hashing import keyed_partition_key
+from perdure.core.ids import partition_of
+from perdure.node.local_cluster.directory import ClusterDirectory
+from perdure.node.local_cluster.launcher import LocalCluster
+from perdure.node.local_cluster.picture import ClusterPicture
+from perdure.proto.generated import ingress_pb2 as wire
+from perdure.proto.generated.ingress_pb2_grpc import IngressStub
 
 PERDURE = Path(sys.executable).with_name("perdure")
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+APPS = ("greeter", "counter", "approval")
 
-START_SECONDS_MAX = 15.0
-ANSWER_SECONDS_MAX = 15.0
-STOP_SECONDS_MAX = 10.0
+NODES = 3
+KEYS = ("ann", "bob", "eve", "joe")
+ADDS_OF_A_KEY = 50
+CLIENTS = 8
+START_SECONDS_MAX = 30.0
+ANSWER_SECONDS_MAX = 30.0
+TRY_SECONDS_MAX = 5.0
 LOG_LINES_SHOWN = 25
-
-DEFAULTS = {
-    "ingress-http": "127.0.0.1:8080",
-    "ingress-grpc": "127.0.0.1:8081",
-    "admin": "127.0.0.1:9070",
-    "node": "127.0.0.1:5122",
-}
-PARTITIONS = 8
+PASSING = (
+    # No worker has announced the service yet; the node is gone, or does not lead; too much at once.
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+)
 
 
 class DemoFailedError(Exception):
     """Something was not as it has to be; says what."""
 
 
-def is_free(address: str) -> bool:
-    """Whether nobody listens on an address; one that lingers after a close is free."""
-    host, port = address.split(":")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, int(port)))
-        except OSError:
-            return False
-    return True
-
-
-def choose_addresses() -> dict[str, str]:
-    """The default addresses where they are free, others where not."""
-    chosen: dict[str, str] = {}
-    # All probes stay open until the end, so that no port is given out twice.
-    probes: list[socket.socket] = []
-    for option, address in DEFAULTS.items():
-        if is_free(address):
-            chosen[option] = address
-            continue
-        probe = socket.socket()
-        probe.bind(("127.0.0.1", 0))
-        probes.append(probe)
-        chosen[option] = f"127.0.0.1:{probe.getsockname()[1]}"
-    for probe in probes:
-        probe.close()
-    return chosen
-
-
 class Demo:
-    """The processes, the directory and the count of steps."""
+    """The cluster, clients of every node, and the count of steps."""
 
-    def __init__(self) -> None:
-        """Choose addresses and make the directory."""
-        self.addresses = choose_addresses()
-        self.name = f"demo-{os.getpid()}"
-        self.directory = Path(tempfile.mkdtemp(prefix="perdure-demo-"))
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+    def __init__(self, cluster: LocalCluster, environment: dict[str, str]) -> None:
+        """Take a cluster that has not been started."""
+        self.cluster = cluster
+        self.environment = environment
+        self.addresses = {node.name: node.addresses for node in cluster.directory.plan.nodes}
+        # A channel of its own per node: each waits a little before it tries a dead node again.
+        options = (("grpc.max_reconnect_backoff_ms", 500), ("grpc.enable_http_proxy", 0))
+        self.channels = [
+            grpc.insecure_channel(doors["ingress_grpc"], options=options)
+            for doors in self.addresses.values()
+        ]
+        self.stubs: list[Any] = [IngressStub(channel) for channel in self.channels]
         self._step = 0
-        # What is set for the user's own node must not change this one.
-        self._environment = {
-            name: value for name, value in os.environ.items() if not name.startswith("PERDURE__")
-        }
+
+    def close(self) -> None:
+        """Close the clients."""
+        for channel in self.channels:
+            channel.close()
 
     def step(self, text: str) -> None:
         """Begin a step: a number and what is done."""
@@ -97,189 +88,69 @@ class Demo:
         for line in text.rstrip().splitlines():
             print(f"      {line}", flush=True)
 
-    # Processes
-
-    def start(self, name: str, arguments: list[str]) -> None:
-        """Start a process of Perdure whose output goes to a file of its name."""
-        with (self.directory / f"{name}.log").open("ab") as log:
-            self.processes[name] = subprocess.Popen(
-                [str(PERDURE), *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=self._environment,
-                # A Ctrl-C at the terminal is ours alone to handle, in order.
-                start_new_session=True,
-            )
-
-    def flags(self, *options: str) -> list[str]:
-        """The flags of those addresses that are not the default ones."""
-        return [
-            part
-            for option in options
-            if self.addresses[option] != DEFAULTS[option]
-            for part in (f"--{option}", self.addresses[option])
-        ]
-
-    def start_node(self) -> float:
-        """Start the node and wait for its listeners; gives the seconds it took."""
-        arguments = ["server", "--base-dir", str(self.directory / "data")]
-        arguments += ["--set", f"node.name={self.name}", *self.flags(*DEFAULTS)]
-        self.step(f"$ {shlex.join(['perdure', *arguments])}")
-        began = time.monotonic()
-        self.start("node", arguments)
-        for address in self.addresses.values():
-            self.wait_for(f"the node to listen on {address}", lambda at=address: listens(at))
-        self.wait_for("every partition to have a leader", self.leads)
-        return time.monotonic() - began
-
-    def leads(self) -> bool:
-        """Whether the node that answers is ours, and not one that had the port before it."""
-        host, port = self.addresses["admin"].split(":")
-        connection = http.client.HTTPConnection(host, int(port), timeout=5)
-        try:
-            connection.request("GET", "/partitions")
-            rows = json.loads(connection.getresponse().read())["partitions"]
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
-        return all((row["node"], row["role"]) == (self.name, "leader") for row in rows)
-
-    def start_worker(self, name: str) -> None:
-        """Start a worker that runs one of the examples."""
-        arguments = ["worker", f"examples/{name}.py", "--connect", self.addresses["node"]]
-        self.step(f"$ {shlex.join(['perdure', *arguments])}")
-        arguments[1] = str(EXAMPLES / f"{name}.py")
-        self.start(name, arguments)
-
-    def wait_for(self, what: str, done: Callable[[], bool]) -> None:
-        """Wait until `done` holds, as long as every process lives."""
+    def wait_for(self, what: str, done: Callable[[ClusterPicture], bool]) -> ClusterPicture:
+        """Wait until `done` holds of the cluster's picture."""
         deadline = time.monotonic() + START_SECONDS_MAX
-        while not done():
-            self.check_alive()
+        while not done(picture := self.cluster.picture()):
             if time.monotonic() > deadline:
                 raise DemoFailedError(f"waited {START_SECONDS_MAX:.0f} s for {what}")
             time.sleep(0.02)
+        return picture
 
-    def check_alive(self) -> None:
-        """Every process that was started still runs."""
-        for name, process in self.processes.items():
-            status = process.poll()
-            if status is not None:
-                raise DemoFailedError(f"{name} ended by itself with status {status}")
-
-    def stop(self, name: str) -> None:
-        """Ask a process to end, and insist that it does so in good order."""
-        process = self.processes.pop(name)
-        process.send_signal(signal.SIGTERM)
-        try:
-            status = process.wait(STOP_SECONDS_MAX)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise DemoFailedError(f"{name} did not stop in {STOP_SECONDS_MAX:.0f} s") from None
-        if status != 0:
-            raise DemoFailedError(f"{name} ended with status {status} when asked to stop")
-
-    def clean_up(self) -> None:
-        """Leave nothing behind, whatever happened before."""
-        for process in self.processes.values():
-            process.kill()
-            process.wait()
-        shutil.rmtree(self.directory, ignore_errors=True)
-
-    def show_logs(self) -> None:
-        """The ends of all logs, for who has to find out why."""
-        for log in sorted(self.directory.glob("*.log")):
-            lines = log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
-            print(f"\n--- the end of {log.name}", file=sys.stderr)
-            print("\n".join(lines), file=sys.stderr)
+    def wait_until_whole(self) -> ClusterPicture:
+        """Every partition is led, and every replica has applied what its leader has."""
+        return self.wait_for(
+            "all partitions to be led and all replicas to have caught up",
+            lambda picture: picture.ready and not any(row.lag for row in picture.partitions),
+        )
 
     # Requests
 
-    def command(self, *arguments: str, show: bool = True) -> str:
-        """Run a command of the CLI and give what it printed.
+    def call(
+        self, service: str, handler: str, value: object, key: str | None, idempotency_key: str = ""
+    ) -> Any:
+        """Call over gRPC, at one node after the other until one answers.
 
-        Tried again while no worker has announced the service: workers start beside us.
+        The idempotency key makes it one call, however often it is sent.
         """
-        if show:
-            self.step(f"$ {shlex.join(['perdure', *arguments])}")
-        deadline = time.monotonic() + ANSWER_SECONDS_MAX
-        while True:
-            done = subprocess.run(
-                [str(PERDURE), *arguments],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=ANSWER_SECONDS_MAX,
-                env=self._environment,
-                check=False,
-            )
-            if done.returncode == 0:
-                return done.stdout
-            if "PD0501" not in done.stderr or time.monotonic() > deadline:
-                raise DemoFailedError(
-                    f"perdure {shlex.join(arguments)} ended with status {done.returncode}:\n"
-                    f"{done.stdout}{done.stderr}"
-                )
-            self.check_alive()
-            time.sleep(0.1)
-
-    def post(self, path: str, body: object, idempotency_key: str | None = None) -> object:
-        """One request over HTTP, sent until it is answered; the key makes it count once."""
-        headers = {"content-type": "application/json"}
-        if idempotency_key is not None:
-            headers["idempotency-key"] = idempotency_key
-        payload = b"" if body is None else json.dumps(body).encode()
-        deadline = time.monotonic() + ANSWER_SECONDS_MAX
-        last = "no answer"
-        while time.monotonic() < deadline:
-            connection = http.client.HTTPConnection(self.addresses["ingress-http"], timeout=5)
-            try:
-                connection.request("POST", path, payload, headers)
-                response = connection.getresponse()
-                answer = response.read()
-            except (OSError, http.client.HTTPException) as error:
-                last = f"{type(error).__name__}: {error}"
-            else:
-                if response.status in (200, 202):
-                    return json.loads(answer) if answer else None
-                last = f"HTTP {response.status} {answer.decode(errors='replace')}"
-                # No worker yet (404), overloaded, not leading yet: these pass by themselves.
-                if response.status not in (404, 429, 503):
-                    break
-            finally:
-                connection.close()
-            time.sleep(0.05)
-        raise DemoFailedError(f"POST {path}: {last}")
-
-    def add(self, amount: int, idempotency_key: str, expected: int, note: str = "") -> None:
-        """One add to the counter of ann, shown, with the answer that it has to get."""
-        address = self.addresses["ingress-http"]
-        self.step(
-            f"POST http://{address}/Counter/ann/add {amount}   idempotency-key: {idempotency_key}"
+        body = b"" if value is None else json.dumps(value).encode()
+        invocation = wire.InvocationRequest(
+            target=wire.Target(service=service, handler=handler, key=key),
+            body=body,
+            idempotency_key=idempotency_key or None,
         )
-        value = self.post("/Counter/ann/add", amount, idempotency_key)
-        expect(value, expected)
-        self.answer(f"{value}{note}")
+        request = wire.CallRequest(invocation=invocation)
+        deadline = time.monotonic() + ANSWER_SECONDS_MAX
+        first = hash((service, key, idempotency_key)) % len(self.stubs)
+        for number in itertools.count(first):
+            stub = self.stubs[number % len(self.stubs)]
+            try:
+                result = stub.Call(request, timeout=TRY_SECONDS_MAX)
+            except grpc.RpcError as error:
+                if error.code() not in PASSING or time.monotonic() > deadline:
+                    raise DemoFailedError(f"{service}/{handler}: {error}") from None
+                time.sleep(0.02)
+                continue
+            if result.HasField("failure"):
+                raise DemoFailedError(f"{service}/{handler}: {result.failure.message}")
+            return json.loads(result.value) if result.value else None
+        raise AssertionError
 
-    def read_counter(self, expected: int, note: str = "") -> None:
-        """The counter of ann, shown."""
-        self.step(f"POST http://{self.addresses['ingress-http']}/Counter/ann/get")
-        value = self.post("/Counter/ann/get", None)
-        expect(value, expected)
-        self.answer(f"{value}{note}")
-
-
-def listens(address: str) -> bool:
-    """Whether somebody takes connections at an address."""
-    host, port = address.split(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=1).close()
-    except OSError:
-        return False
-    return True
+    def command(self, *arguments: str) -> str:
+        """Run a command of the CLI, shown, and give what it printed."""
+        self.step(f"$ {shlex.join(['perdure', *arguments])}")
+        done = subprocess.run(
+            [str(PERDURE), *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=ANSWER_SECONDS_MAX,
+            env=self.environment,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise DemoFailedError(f"it ended with {done.returncode}: {done.stdout}{done.stderr}")
+        return done.stdout
 
 
 def expect(got: object, wanted: object) -> None:
@@ -288,119 +159,186 @@ def expect(got: object, wanted: object) -> None:
         raise DemoFailedError(f"the answer is {got!r}, expected was {wanted!r}")
 
 
-def kill_under_load(demo: Demo, count: int) -> None:
-    """Add 1 `count` times from four clients, and kill the node while they are at it.
+def leader_of(picture: ClusterPicture, key: str) -> str:
+    """Who leads the partition of a key."""
+    number = partition_of(keyed_partition_key(key), len(picture.partitions))
+    leader = picture.partitions[number].leader
+    if leader is None:
+        raise DemoFailedError(f"nobody leads partition {number}")
+    return leader
 
-    Each client sends an add until it is answered, under its own idempotency key: an add whose
-    answer the crash took away is sent twice and must count once.
-    """
-    node = demo.processes["node"]
-    demo.step(f"{count} adds of 1 from four clients, and in the midst of it: kill -9 {node.pid}")
+
+def leads_text(picture: ClusterPicture) -> str:
+    """Who leads what."""
+    lines = []
+    for node in picture.nodes:
+        led = [str(row.partition) for row in picture.partitions if row.leader == node.name]
+        lines.append(f"{node.name} {node.ending or node.condition}, leads {' '.join(led) or '-'}")
+    return "\n".join(lines)
+
+
+def start(demo: Demo) -> None:
+    """Three nodes and a worker for each app."""
+    apps = " ".join(f"--app examples/{name}.py" for name in APPS)
+    demo.step(f"three nodes and three workers, as by: perdure up --nodes {NODES} {apps}")
+    began = time.monotonic()
+    demo.cluster.start()
+    picture = demo.cluster.wait_until_ready(START_SECONDS_MAX)
+    demo.cluster.start_workers()
+    demo.answer(
+        f"all {len(picture.partitions)} partitions are led after {time.monotonic() - began:.1f} s"
+    )
+    demo.answer(leads_text(picture))
+
+
+def call_any_node(demo: Demo) -> None:
+    """Whichever node is asked, the one that leads the key's partition does it."""
+    demo.step("gRPC Greeter/greet and Counter/…/add, at any of the three nodes")
+    greeting = demo.call("Greeter", "greet", "Ann", None)
+    expect(greeting, "Hello Ann")
+    for key in KEYS:
+        expect(demo.call("Counter", "add", 100, key, "first"), 100)
+    demo.answer(f'"{greeting}", and 100 each for {", ".join(KEYS)}')
+
+
+def begin_to_wait(demo: Demo) -> str:
+    """A handler that waits for an answer from outside; gives the id that the answer goes to."""
+    demo.step("gRPC Article/ann/publish: a handler that waits for an approval")
+    request = wire.SendRequest(
+        invocation=wire.InvocationRequest(
+            target=wire.Target(service="Article", handler="publish", key="ann"),
+            idempotency_key="publish",
+        )
+    )
+    deadline = time.monotonic() + ANSWER_SECONDS_MAX
+    sent = False
+    awakeable = None
+    while not awakeable:
+        if time.monotonic() > deadline:
+            raise DemoFailedError("the handler asks for no approval")
+        try:
+            if not sent:
+                demo.stubs[0].Send(request, timeout=TRY_SECONDS_MAX)
+                sent = True
+        except grpc.RpcError as error:
+            if error.code() not in PASSING:
+                raise DemoFailedError(f"Article/publish: {error}") from None
+        else:
+            awakeable = demo.call("Article", "awaited", None, "ann")
+        time.sleep(0.05)
+    demo.answer(f"it waits for an answer to {awakeable}")
+    return str(awakeable)
+
+
+def kill_under_load(demo: Demo) -> str:
+    """Clients add at all nodes, and in the midst of it a leader is killed; gives its name."""
+    picture = demo.cluster.picture()
+    victim = leader_of(picture, KEYS[0])
+    pid = demo.cluster.nodes[victim].pid
+    count = ADDS_OF_A_KEY * len(KEYS)
+    demo.step(
+        f"{count} adds of 1 from {CLIENTS} gRPC clients, and in the midst of it: kill -9 {pid}, "
+        f"{victim}, leader of {KEYS[0]}"
+    )
     answered = threading.Semaphore(0)
+    waits: list[float] = []
 
     def send(number: int) -> None:
-        demo.post("/Counter/ann/add", 1, f"burst-{number}")
+        key = KEYS[number % len(KEYS)]
+        began = time.monotonic()
+        demo.call("Counter", "add", 1, key, f"burst-{number}")
+        waits.append(time.monotonic() - began)
         answered.release()
 
-    with ThreadPoolExecutor(4) as clients:
+    with ThreadPoolExecutor(CLIENTS) as clients:
         sent = [clients.submit(send, number) for number in range(count)]
         try:
             for _ in range(count // 4):
                 if not answered.acquire(timeout=ANSWER_SECONDS_MAX):
                     raise DemoFailedError("no answer to any of the adds")
-            del demo.processes["node"]
-            node.kill()
-            node.wait()
+            demo.cluster.kill(victim)
             before = sum(future.done() for future in sent)
-            demo.answer(f"killed after {before} answers")
-            seconds = demo.start_node()
             for future in sent:
                 future.result()
         except BaseException:
             clients.shutdown(wait=False, cancel_futures=True)
             raise
-    demo.answer(f"up again after {seconds:.1f} s, the other {count - before} adds were answered")
+    demo.answer(
+        f"{before} were answered before, the other {count - before} after; the longest wait was "
+        f"{max(waits) * 1000:.0f} ms"
+    )
+    return victim
 
 
-def wait_through_a_crash(demo: Demo) -> None:
-    """A handler that waits for an answer from outside, while everything that runs it dies."""
-    demo.start_worker("approval")
-    demo.step(f"POST http://{demo.addresses['ingress-http']}/Article/first/publish/send")
-    demo.post("/Article/first/publish/send", None, "publish")
-    deadline = time.monotonic() + ANSWER_SECONDS_MAX
-    while not (awakeable := demo.post("/Article/first/awaited", None)):
-        if time.monotonic() > deadline:
-            raise DemoFailedError("the handler asks for no approval")
-        time.sleep(0.05)
-    demo.answer(f"it waits for an answer to {awakeable}")
-
-    demo.step("kill -9 the node and the worker that it waits on")
-    for name in ("approval", "node"):
-        process = demo.processes.pop(name)
-        process.kill()
-        process.wait()
-    demo.start_node()
-    demo.start_worker("approval")
-    ingress, admin = demo.flags("ingress-grpc"), demo.flags("admin")
-    where = ["--admin", f"http://{admin[1]}"] if admin else []
-    listed = demo.command("invocations", "list", "--service", "Article", *where)
-    demo.answer(listed)
-
-    where = ["--ingress", ingress[1]] if ingress else []
-    demo.command("awakeables", "resolve", awakeable, "true", *where)
-    demo.step(f"POST http://{demo.addresses['ingress-http']}/Article/first/publish   as before")
-    expect(demo.post("/Article/first/publish", None, "publish"), "published")
-    demo.answer('"published"   the handler went on where it waited')
+def check_counts(demo: Demo) -> None:
+    """Every add has counted once."""
+    demo.step("gRPC Counter/…/get: is anything lost, or counted twice?")
+    values = {key: demo.call("Counter", "get", None, key) for key in KEYS}
+    expect(values, dict.fromkeys(KEYS, 100 + ADDS_OF_A_KEY))
+    shown = ", ".join(f"{key} {value}" for key, value in values.items())
+    demo.answer(f"{shown}: 100 + {ADDS_OF_A_KEY} each, every add counted once")
+    expect(demo.call("Counter", "add", 100, KEYS[0], "first"), 100)
+    demo.answer("an add from before under its own key again: 100, its stored answer")
 
 
-def show_partitions(demo: Demo) -> None:
-    """What an operator sees: every partition has a leader and nothing is left to apply."""
-    admin = demo.flags("admin")
-    where = ["--admin", f"http://{admin[1]}"] if admin else []
-    deadline = time.monotonic() + ANSWER_SECONDS_MAX
-    while True:
-        listed = json.loads(demo.command("partitions", "list", *where, "-o", "json", show=False))
-        rows = listed["partitions"]
-        settled = all(row["role"] == "leader" and row["lag"] == 0 for row in rows)
-        if settled or time.monotonic() > deadline:
-            break
-    expect((len(rows), settled), (PARTITIONS, True))
-    demo.answer(demo.command("partitions", "list", *where))
-    demo.answer(demo.command("partitions", "inspect", "0", *where))
+def inspect_without(demo: Demo, victim: str) -> None:
+    """Who leads now."""
+    picture = demo.wait_for(
+        "other leaders", lambda picture: all(row.leads_now for row in picture.partitions)
+    )
+    demo.step("who leads what now?")
+    demo.answer(leads_text(picture))
+    expect([row.partition for row in picture.partitions if row.leader == victim], [])
+
+
+def answer_the_wait(demo: Demo, awakeable: str) -> None:
+    """What waited when its leader was killed goes on where it was."""
+    node = next(name for name, process in demo.cluster.nodes.items() if process.runs)
+    address = demo.addresses[node]["ingress_grpc"]
+    demo.command("awakeables", "resolve", awakeable, "true", "--ingress", address)
+    demo.step("gRPC Article/ann/publish   under the same idempotency key as before")
+    expect(demo.call("Article", "publish", None, "ann", "publish"), "published")
+    demo.answer('"published"   the handler went on where it waited, on another node')
+
+
+def bring_back(demo: Demo, victim: str) -> None:
+    """The killed node comes back and catches up."""
+    demo.step(f"start {victim} again, with what is on its disk")
+    began = time.monotonic()
+    demo.cluster.bring_back(victim)
+    demo.wait_until_whole()
+    demo.answer(f"back after {time.monotonic() - began:.1f} s, and no replica is behind")
+    admin = f"http://{demo.addresses[victim]['admin']}"
+    demo.answer(demo.command("partitions", "list", "--admin", admin))
+    picture = demo.cluster.picture()
+    number = partition_of(keyed_partition_key(KEYS[0]), len(picture.partitions))
+    admin = f"http://{demo.addresses[leader_of(picture, KEYS[0])]['admin']}"
+    demo.answer(demo.command("partitions", "inspect", str(number), "--admin", admin))
 
 
 def tell(demo: Demo) -> None:
     """The story."""
-    demo.answer(f"node is up after {demo.start_node():.1f} s")
-    demo.start_worker("greeter")
-    demo.start_worker("counter")
-
-    ingress = demo.flags("ingress-grpc")
-    where = ["--ingress", ingress[1]] if ingress else []
-    printed = demo.command("call", "Greeter/greet", '"Ann"', *where)
-    expect(json.loads(printed), "Hello Ann")
-    demo.answer(printed)
-
-    demo.add(5, "first", 5)
-    demo.add(7, "second", 12)
-    demo.add(30, "third", 42)
-    demo.add(7, "second", 12, "   the same key is the same call: its stored answer")
-    demo.read_counter(42)
-
-    kill_under_load(demo, 40)
-    demo.read_counter(82, "   42 + 40: every add counted once")
-    demo.add(8, "fourth", 90)
-    demo.add(5, "first", 5, "   answered before the crash, not counted again")
-    demo.read_counter(90)
-
-    wait_through_a_crash(demo)
-
-    show_partitions(demo)
-
-    demo.step("stop workers and node")
-    for name in ("greeter", "counter", "approval", "node"):
-        demo.stop(name)
+    start(demo)
+    call_any_node(demo)
+    awakeable = begin_to_wait(demo)
+    demo.wait_until_whole()
+    victim = kill_under_load(demo)
+    check_counts(demo)
+    inspect_without(demo, victim)
+    answer_the_wait(demo, awakeable)
+    bring_back(demo, victim)
+    demo.step("stop workers and nodes")
+    late = demo.cluster.stop()
+    expect(late, [])
     demo.answer("all ended in good order")
+
+
+def show_logs(directory: Path) -> None:
+    """The ends of all logs, for who has to find out why."""
+    for log in sorted(directory.glob("*.log")):
+        lines = log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
+        print(f"\n--- the end of {log.name}", file=sys.stderr)
+        print("\n".join(lines), file=sys.stderr)
 
 
 def leave(number: int, frame: object) -> NoReturn:
@@ -414,19 +352,29 @@ def main() -> int:
         print(f"error: {PERDURE} is not there; run make setup", file=sys.stderr)
         return 1
     signal.signal(signal.SIGTERM, leave)
+    # What is set for the user's own node must not change these.
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("PERDURE__")
+    }
     began = time.monotonic()
-    demo = Demo()
-    try:
-        tell(demo)
-    except (DemoFailedError, subprocess.TimeoutExpired, ValueError, KeyError, TypeError) as error:
-        print(f"\nFAILED: {error}", file=sys.stderr)
-        demo.show_logs()
-        return 1
-    except (KeyboardInterrupt, BrokenPipeError):
-        print("\nstopped", file=sys.stderr)
-        return 1
-    finally:
-        demo.clean_up()
+    with ExitStack() as stack:
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="perdure-demo-")))
+        try:
+            directory = ClusterDirectory(place / "cluster", count=NODES)
+            stack.callback(directory.release)
+            apps = [EXAMPLES / f"{name}.py" for name in APPS]
+            cluster = LocalCluster(directory, apps=apps, environment=environment)
+            stack.enter_context(cluster)
+            demo = Demo(cluster, environment)
+            stack.callback(demo.close)
+            tell(demo)
+        except (DemoFailedError, PerdureError, subprocess.TimeoutExpired, TimeoutError) as error:
+            print(f"\nFAILED: {error}", file=sys.stderr)
+            show_logs(place / "cluster")
+            return 1
+        except (KeyboardInterrupt, BrokenPipeError):
+            print("\nstopped", file=sys.stderr)
+            return 1
     print(f"\nEvery answer was as expected, in {time.monotonic() - began:.1f} s.")
     return 0
 
