@@ -49,7 +49,7 @@ class ReplicatedLogs:
             service=LOG_SERVICE,
             cluster=parts.fingerprint,
             node=me.name,
-            generation=me.generation,
+            generation=parts.life,
             address_of=parts.address_of,
             loop=loop,
             random=random,

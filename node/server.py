@@ -133,7 +133,7 @@ class NodeServer:
                 service=FORWARDING_SERVICE,
                 cluster=parts.fingerprint,
                 node=parts.me.name,
-                generation=parts.me.generation,
+                generation=parts.life,
                 address_of=parts.address_of,
                 loop=asyncio.get_running_loop(),
                 random=self._random,

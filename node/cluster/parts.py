@@ -35,6 +35,15 @@ class ClusterParts:
         """Of the cluster."""
         return self.nodes().fingerprint
 
+    @property
+    def life(self) -> int:
+        """Tells this process from every other that ever bore the node's name.
+
+        A node that has lost its disk comes back under its name with another id, and counts its
+        generations from 1 again.
+        """
+        return self.me.id << 32 | self.me.generation
+
     def address_of(self, name: str) -> str | None:
         """Where a node listens for others, None when nobody has that name."""
         node = self.nodes().named(name)

@@ -1,0 +1,58 @@
+"""What an engine gets of its cluster."""
+
+from perdure.core.net.inproc import InProcNetwork, InProcTransport
+from perdure.ingress.forwarding.leaders import LeaderTable
+from perdure.metadata.memory import MemoryMetadataStore
+from perdure.metadata.nodes import Addresses, NodeConfiguration, NodeId, NodesConfiguration
+from perdure.node.cluster.parts import ClusterParts, disk_name
+
+
+def node(node_id: int, name: str, **more: object) -> NodeConfiguration:
+    """A log-server."""
+    fields: dict[str, object] = {
+        "generation": 1,
+        "addresses": Addresses(f"{name}:5122"),
+        "roles": ("log-server",),
+        "zone": "",
+        "storage": "read-write",
+        "drained": False,
+        "disk_token": "",
+    }
+    return NodeConfiguration(id=NodeId(node_id), name=name, **(fields | more))  # type: ignore[arg-type]
+
+
+def parts(me: NodeConfiguration, *others: NodeConfiguration) -> ClusterParts:
+    """The parts of a cluster in which everybody lives but n9."""
+    nodes = NodesConfiguration(1, "c", "f", 4, 2, NodeId(10), (me, *others))
+    return ClusterParts(
+        me=me,
+        metadata=MemoryMetadataStore(),
+        nodes=lambda: nodes,
+        alive=lambda: tuple(item.id for item in nodes.nodes if item.id != 9),
+        leaders=LeaderTable(),
+        transport=InProcTransport(InProcNetwork()),
+    )
+
+
+def test_a_node_of_the_same_name_on_another_disk_is_another_life() -> None:
+    before, after = node(3, "n3"), node(4, "n3")
+    assert before.generation == after.generation
+    assert parts(before).life != parts(after).life
+    assert disk_name(before.id) != disk_name(after.id)
+    assert parts(node(3, "n3", generation=2)).life != parts(before).life
+
+
+def test_segments_go_to_log_servers_that_live_and_take_records() -> None:
+    cluster = parts(
+        node(1, "n1"),
+        node(2, "n2", storage="data-loss"),
+        node(3, "n3", storage="read-only"),
+        node(4, "n4", drained=True),
+        node(5, "n5", roles=("worker",)),
+        node(9, "n9"),
+    )
+    servers = {server.node: server.writable for server in cluster.log_servers()}
+    # Who lost its disk is not asked either: its silence would mean nothing.
+    assert servers == {"n1": True, "n3": False, "n4": False, "n9": False}
+    assert cluster.address_of("n3") == "n3:5122"
+    assert cluster.address_of("n7") is None
