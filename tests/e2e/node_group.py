@@ -90,11 +90,13 @@ class NodeGroup:
         trace: TracebackType | None,
     ) -> None:
         """Kill what runs; after a failure show how partitions are and what all have written."""
-        if kind is not None:
-            for name in self.ports:
-                print(name, self.partitions(name))
-        for process in self._processes:
-            process.kill()
+        try:
+            if kind is not None:
+                for name in self.ports:
+                    print(name, self.partitions(name))
+        finally:
+            for process in self._processes:
+                process.kill()
         if kind is not None:
             for process in {item.name: item for item in self._processes}.values():
                 print(process.tail())
@@ -153,12 +155,13 @@ class NodeGroup:
         """How a node's partitions are, empty when it does not tell."""
         try:
             with HttpClient(self.ports[name]["admin"], timeout=5.0) as client:
-                rows: list[dict[str, Any]] = client.request("GET", "/partitions").json()[
-                    "partitions"
-                ]
-                return rows
+                answer = client.request("GET", "/partitions")
         except LOST:
             return []
+        if answer.status != 200:
+            return []  # It has not joined yet.
+        rows: list[dict[str, Any]] = answer.json()["partitions"]
+        return rows
 
     def whole(self) -> bool:
         """Whether all nodes tell how they are, and each partition has one leader and a follower."""
