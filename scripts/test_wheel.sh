@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Builds the wheel by way of the source archive, installs it into a fresh environment outside the
-# tree and runs the tests against it there, where no source file of the product can be imported.
+# tree, imports every module of it and runs the tests that use the product as its users do, where no
+# source file of the product can be imported. What works only on pure parts and in the simulator has
+# nothing to do with how the product was packed, and stays with the tests of the tree.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python="${PYTHON:-.venv/bin/python}"
@@ -27,4 +29,21 @@ mkdir "$scratch/tree"
 cp -R tests examples docs pyproject.toml "$scratch/tree/"
 find "$scratch/tree" -name __pycache__ -type d -prune -exec rm -rf {} +
 cd "$scratch/tree"
-env -u PYTHONPATH PERDURE_TEST_WHEEL=1 "$scratch/venv/bin/pytest" -p no:cacheprovider "$@"
+export PERDURE_TEST_WHEEL=1
+unset PYTHONPATH
+"$scratch/venv/bin/python" - << 'PYTHON'
+import importlib
+import pkgutil
+
+import perdure
+
+names = [module.name for module in pkgutil.walk_packages(perdure.__path__, "perdure.")]
+for name in names:
+    importlib.import_module(name)
+print(f"imported {len(names)} modules")
+PYTHON
+if [ "$#" -eq 0 ]; then
+  set -- tests/admin tests/compat tests/e2e tests/ingress tests/node tests/sdk tests/testing \
+    tests/test_*.py
+fi
+"$scratch/venv/bin/pytest" -p no:cacheprovider "$@"

@@ -92,21 +92,10 @@ def build_app() -> "typer.Typer":
         simulate,
         worker,
     )
-    from .awakeables import build_awakeables
-    from .cluster import build_cluster
-    from .deployments import build_deployments
     from .dev import HELP as DEV_HELP
     from .dev import dev
     from .doctor import HELP as DOCTOR_HELP
     from .doctor import doctor
-    from .invocations import build_invocations
-    from .logs import build_logs
-    from .metadata import build_metadata
-    from .nodes import build_nodes
-    from .partitions import build_partitions
-    from .services import build_services
-    from .snapshots import build_snapshots
-    from .state import build_state
     from .up import HELP as UP_HELP
     from .up import up
 
@@ -137,9 +126,27 @@ def build_app() -> "typer.Typer":
     app.command("attach", help=attach.HELP)(attach.attach)
     app.command("output", help=invocation_output.HELP)(invocation_output.invocation_output)
     app.command("signal", help=send_signal.HELP)(send_signal.send_signal)
-    app.add_typer(build_awakeables(), name="awakeables")
     app.command("sim", help=simulate.HELP)(simulate.sim)
     app.command("doctor", help=DOCTOR_HELP)(doctor)
+    _add_groups(app)
+    return app
+
+
+def _add_groups(app: "typer.Typer") -> None:
+    """The commands that have commands of their own."""
+    from .awakeables import build_awakeables
+    from .cluster import build_cluster
+    from .deployments import build_deployments
+    from .invocations import build_invocations
+    from .logs import build_logs
+    from .metadata import build_metadata
+    from .nodes import build_nodes
+    from .partitions import build_partitions
+    from .services import build_services
+    from .snapshots import build_snapshots
+    from .state import build_state
+
+    app.add_typer(build_awakeables(), name="awakeables")
     app.add_typer(build_cluster(), name="cluster")
     app.add_typer(build_nodes(), name="nodes")
     app.add_typer(build_partitions(), name="partitions")
@@ -150,7 +157,6 @@ def build_app() -> "typer.Typer":
     app.add_typer(build_state(), name="state")
     app.add_typer(build_services(), name="services")
     app.add_typer(build_deployments(), name="deployments")
-    return app
 
 
 def _version(wanted: bool) -> None:

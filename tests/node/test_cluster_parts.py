@@ -1,5 +1,7 @@
 """What an engine gets of its cluster."""
 
+from typing import Any
+
 from perdure.core.net.inproc import InProcNetwork, InProcTransport
 from perdure.ingress.forwarding.leaders import LeaderTable
 from perdure.metadata.memory import MemoryMetadataStore
@@ -18,7 +20,8 @@ def node(node_id: int, name: str, **more: object) -> NodeConfiguration:
         "drained": False,
         "disk_token": "",
     }
-    return NodeConfiguration(id=NodeId(node_id), name=name, **(fields | more))  # type: ignore[arg-type]
+    everything: Any = {"id": NodeId(node_id), "name": name, **fields, **more}
+    return NodeConfiguration(**everything)
 
 
 def parts(me: NodeConfiguration, *others: NodeConfiguration) -> ClusterParts:
