@@ -44,6 +44,6 @@ print(f"imported {len(names)} modules")
 PYTHON
 if [ "$#" -eq 0 ]; then
   set -- tests/admin tests/compat tests/e2e tests/ingress tests/node tests/sdk tests/testing \
-    tests/test_*.py
+    tests/test_examples.py
 fi
 "$scratch/venv/bin/pytest" -p no:cacheprovider "$@"
