@@ -8,7 +8,7 @@ from typing import Final, Literal, NewType, TypeAlias
 
 import msgspec
 
-from ..core.errors import StorageCorruptError, StorageFormatError
+from .formats import decode_value
 
 NodeId = NewType("NodeId", int)
 """A node's number, from 1; never given twice within a cluster, over removals too."""
@@ -131,12 +131,7 @@ class NodesConfiguration(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, nodes=nodes)
 
 
-class _Format(msgspec.Struct, frozen=True):
-    format: int
-
-
 _encode: Final = msgspec.json.Encoder().encode
-_decode_format: Final = msgspec.json.Decoder(_Format).decode
 _decode: Final = msgspec.json.Decoder(NodesConfiguration).decode
 
 
@@ -147,17 +142,10 @@ def encode_nodes(configuration: NodesConfiguration) -> bytes:
 
 def decode_nodes(value: bytes) -> NodesConfiguration:
     """Read what `encode_nodes` wrote. Raises StorageFormatError or StorageCorruptError."""
-    try:
-        # The format first: a newer release may have changed every other field.
-        form = _decode_format(value).format
-        if form > NODES_FORMAT:
-            raise StorageFormatError(
-                f"metadata key {NODES_KEY!r} is stored in format {form}, newer than this "
-                f"program's {NODES_FORMAT}: use the release that wrote it, or a later one"
-            )
-        return _decode(value)
-    except msgspec.MsgspecError as error:
-        raise StorageCorruptError(
-            f"metadata key {NODES_KEY!r} does not decode ({error}): restore the metadata from a "
-            "backup"
-        ) from None
+    return decode_value(
+        NODES_KEY,
+        value,
+        _decode,
+        format_max=NODES_FORMAT,
+        way_out="restore the metadata from a backup",
+    )

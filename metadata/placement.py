@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from ..core.errors import StorageCorruptError, StorageFormatError
+from .formats import decode_value
 
 PLACEMENT_KEY: Final = "placement"
 """The metadata key of the value."""
@@ -48,12 +48,7 @@ class Placement(msgspec.Struct, frozen=True):
         )
 
 
-class _Format(msgspec.Struct, frozen=True):
-    format: int
-
-
 _encode: Final = msgspec.json.Encoder().encode
-_decode_format: Final = msgspec.json.Decoder(_Format).decode
 _decode: Final = msgspec.json.Decoder(Placement).decode
 
 
@@ -64,16 +59,10 @@ def encode_placement(placement: Placement) -> bytes:
 
 def decode_placement(value: bytes) -> Placement:
     """Read what `encode_placement` wrote. Raises StorageFormatError or StorageCorruptError."""
-    try:
-        form = _decode_format(value).format
-        if form > PLACEMENT_FORMAT:
-            raise StorageFormatError(
-                f"metadata key {PLACEMENT_KEY!r} is stored in format {form}, newer than this "
-                f"program's {PLACEMENT_FORMAT}: use the release that wrote it, or a later one"
-            )
-        return _decode(value)
-    except msgspec.MsgspecError as error:
-        raise StorageCorruptError(
-            f"metadata key {PLACEMENT_KEY!r} does not decode ({error}): delete it, and the "
-            "controller makes a new one"
-        ) from None
+    return decode_value(
+        PLACEMENT_KEY,
+        value,
+        _decode,
+        format_max=PLACEMENT_FORMAT,
+        way_out="delete it, and the controller makes a new one",
+    )

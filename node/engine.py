@@ -26,6 +26,7 @@ from ..log.local.provider import LocalProvider
 from ..log.local.sync_runner import SyncRunner, ThreadSyncRunner
 from ..log.local.writer import LogWriter, SyncPolicy
 from ..log.log_store import KvLogStore
+from ..log.loglet import LogletProvider
 from ..log.logs import Logs
 from ..log.memory.provider import MemoryProvider
 from ..metadata.api import MetadataStore
@@ -198,6 +199,23 @@ class NodeEngine:
         )
 
     def _make_logs(self, loop: asyncio.AbstractEventLoop) -> Logs:
+        providers: list[LogletProvider]
+        if self.replicated is not None:
+            default_kind = self.replicated.provider.kind
+            providers = [self.replicated.provider]
+        else:
+            default_kind = self._options.log.provider
+            providers = self._own_providers(loop)
+        return Logs(
+            metadata=self._metadata,
+            providers=providers,
+            loop=loop,
+            default_kind=default_kind,
+            on_turn=self.manager.finish_turn,
+        )
+
+    def _own_providers(self, loop: asyncio.AbstractEventLoop) -> list[LogletProvider]:
+        """What keeps the logs of a node that is alone."""
         node = self._options.node.name
         local = LocalProvider(
             store=KvLogStore(self._log_store), writer=self.writer, clock=self._clock, node=node
@@ -205,16 +223,7 @@ class NodeEngine:
         memory = MemoryProvider(
             loop=loop, clock=self._clock, node=node, on_turn=self.manager.finish_turn
         )
-        replicated = self.replicated
-        return Logs(
-            metadata=self._metadata,
-            providers=[local, memory] if replicated is None else [replicated.provider],
-            loop=loop,
-            default_kind=self._options.log.provider
-            if replicated is None
-            else replicated.provider.kind,
-            on_turn=self.manager.finish_turn,
-        )
+        return [local, memory]
 
     def _make_replicated(
         self, cluster: ClusterParts | None, loop: asyncio.AbstractEventLoop

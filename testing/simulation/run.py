@@ -1,14 +1,13 @@
 """Running seeds: one world from its first event to its last check, and what came of it."""
 
-import traceback
 from dataclasses import dataclass, field
 
 from .chance import Chance
 from .checkers import check_end, check_survival
 from .log_checkers import check_log_end
-from .loop import SimulationLoop, SimulationStalledError, run_simulated
+from .loop import SimulationLoop, run_simulated
 from .trace import logs_in_trace
-from .violation import InvariantViolation
+from .verdict import judge
 from .world import World, WorldOptions
 
 JITTER_NS_MAX = 50_000
@@ -42,18 +41,12 @@ def run_seed(seed: int, options: WorldOptions | None = None) -> SeedReport:
     world = World(seed, options or WorldOptions(), loop)
     report = SeedReport(seed)
     with logs_in_trace(world.trace):
-        try:
+
+        def run() -> None:
             run_simulated(world.run(), loop, until_ns=world.options.end_ns)
             _check(world)
-        except InvariantViolation as violation:
-            report.violated = violation.invariant
-            report.detail = str(violation)
-        except SimulationStalledError as stalled:
-            report.violated = "all work is finished in time"
-            report.detail = str(stalled)
-        except Exception as error:
-            report.violated = f"nothing raises {type(error).__name__}"
-            report.detail = "".join(traceback.format_exception(error))
+
+        judge(report, run)
     report.lines = world.trace.lines
     report.digest = world.trace.digest(*_stores(world), report.violated.encode())
     report.virtual_ns = loop.now_ns

@@ -1,12 +1,11 @@
 """Running seeds of clusters: one world from its first event to its last check."""
 
-import traceback
 from dataclasses import dataclass, field
 
 from ..chance import Chance
-from ..loop import SimulationLoop, SimulationStalledError, run_simulated
+from ..loop import SimulationLoop, run_simulated
 from ..trace import logs_in_trace
-from ..violation import InvariantViolation
+from ..verdict import judge
 from .world import ClusterOptions, ClusterWorld
 
 _JITTER_NS_MAX = 2_000_000
@@ -46,17 +45,7 @@ def run_cluster_seed(seed: int, options: ClusterOptions | None = None) -> Cluste
     world = ClusterWorld(seed, options or ClusterOptions(), loop)
     report = ClusterReport(seed)
     with logs_in_trace(world.trace):
-        try:
-            run_simulated(world.run(), loop, until_ns=_END_NS)
-        except InvariantViolation as violation:
-            report.violated = violation.invariant
-            report.detail = str(violation)
-        except SimulationStalledError as stalled:
-            report.violated = "all work is finished in time"
-            report.detail = str(stalled)
-        except Exception as error:
-            report.violated = f"nothing raises {type(error).__name__}"
-            report.detail = "".join(traceback.format_exception(error))
+        judge(report, lambda: run_simulated(world.run(), loop, until_ns=_END_NS))
     report.lines = world.trace.lines
     report.digest = world.trace.digest(*world.last_values, report.violated.encode())
     report.virtual_ns = loop.now_ns

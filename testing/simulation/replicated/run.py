@@ -1,12 +1,11 @@
 """Running seeds of loglet worlds: one from its first event to its last check."""
 
-import traceback
 from dataclasses import dataclass, field
 
 from ..chance import Chance
-from ..loop import SimulationLoop, SimulationStalledError, run_simulated
+from ..loop import SimulationLoop, run_simulated
 from ..trace import logs_in_trace
-from ..violation import InvariantViolation
+from ..verdict import judge
 from .world import LogletWorld, LogletWorldOptions
 
 _JITTER_NS_MAX = 50_000
@@ -41,17 +40,7 @@ def run_loglet_seed(seed: int, options: LogletWorldOptions | None = None) -> Log
     world = LogletWorld(seed, options or LogletWorldOptions(), loop)
     report = LogletReport(seed)
     with logs_in_trace(world.trace):
-        try:
-            run_simulated(world.run(), loop, until_ns=world.options.end_ns)
-        except InvariantViolation as violation:
-            report.violated = violation.invariant
-            report.detail = str(violation)
-        except SimulationStalledError as stalled:
-            report.violated = "all work is finished in time"
-            report.detail = str(stalled)
-        except Exception as error:
-            report.violated = f"nothing raises {type(error).__name__}"
-            report.detail = "".join(traceback.format_exception(error))
+        judge(report, lambda: run_simulated(world.run(), loop, until_ns=world.options.end_ns))
     rows = [
         part
         for server in world.servers.values()
