@@ -15,13 +15,15 @@ class LogServer(msgspec.Struct, frozen=True):
         node: its name.
         storage: names the disk it writes to; another one after the disk was lost.
         zone: what fails together; empty where nobody said.
-        writable: takes new segments and seems to be alive.
+        writable: takes new segments.
+        alive: not known to be dead.
     """
 
     node: str
     storage: str
     zone: str = ""
     writable: bool = True
+    alive: bool = True
 
 
 class Replica(msgspec.Struct, frozen=True):
@@ -90,7 +92,9 @@ def place(
     """Choose a nodeset among the writable servers, this node's own first, zones by turns.
 
     It has 2 * nodes - 1 members if there are so many, or more where zones ask for it, so that
-    appends and seals go on when any nodes - 1 of them are away.
+    appends and seals go on when any nodes - 1 of them are away. Those that live come first. If they
+    are too few for that but enough for appends, dead ones fill it up: without them the loss of
+    one more disk would leave a segment that nobody can seal.
 
     Args:
         own: name of this node, whose reads are cheapest there.
@@ -98,13 +102,15 @@ def place(
 
     Raises LogUnavailableError when there are too few.
     """
-    usable = sorted((item for item in servers if item.writable), key=lambda item: item.node)
-    order = _by_turns(usable, own, turn)
+    writable = sorted((item for item in servers if item.writable), key=lambda item: item.node)
+    usable = [item for item in writable if item.alive]
+    living = _by_turns(usable, own, turn)
+    order = living + _by_turns([item for item in writable if not item.alive], own, turn)
     for count in range(min(2 * nodes - 1, len(order)), len(order) + 1):
         placement = Placement(generation, nodes, zones, tuple(order[:count]))
         if not placement.problem() and placement.tolerates(nodes - 1):
             break
-    if problem := placement.problem():
+    if problem := Placement(generation, nodes, zones, tuple(living)).problem():
         raise LogUnavailableError(
             f"a new segment needs {nodes} log-servers in {zones} zones; usable are "
             f"{', '.join(item.node for item in usable) or 'none'}: {problem}. Start more of them"

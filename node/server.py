@@ -30,6 +30,7 @@ from .cluster_view import JoinedClusterView
 from .engine import NodeEngine
 from .identity import check_base_dir
 from .options import NodeOptions, metadata_servers
+from .ports import NodePorts
 from .replicated_logs import LOG_SERVICE
 
 METADATA_SERVER: Final = "metadata-server"
@@ -57,16 +58,19 @@ class NodeServer:
         *,
         clock: Clock | None = None,
         random: Random | None = None,
+        ports: NodePorts | None = None,
     ) -> None:
         """Take the options; nothing is opened before `run`."""
         self._options = options
+        self._ports = ports or NodePorts()
+        self._transport = self._ports.transport or make_transport(options.listen.node_transport)
         self._clock = clock or SystemClock()
         self._random = random or SystemRandom()
         self._stop = asyncio.Event()
         self.ready = asyncio.Event()
         self._engine: NodeEngine | None = None
         self._failure: PerdureError | None = None
-        self._stores: dict[str, RocksStore] = {}
+        self._stores: dict[str, KvStore] = {}
         self._peers: Peers | None = None
         self.cluster: ClusterRuntime | None = None
         self._view: NodeView | None = None
@@ -102,7 +106,8 @@ class NodeServer:
             self.metrics.set_snapshot_source(
                 engine.snapshots.figures, lambda: engine.snapshots.failures
             )
-            await self._open_doors(engine)
+            if self._ports.doors:
+                await self._open_doors(engine)
             lag.start()
             self.ready.set()
             _log.info(
@@ -146,6 +151,8 @@ class NodeServer:
             random=self._random,
             metrics=self.metrics,
             on_failure=self._fail,
+            make_sync_runner=self._ports.make_sync_runner,
+            files=self._ports.files,
             leaders=leaders,
             peers=peers,
             cluster=parts,
@@ -165,7 +172,7 @@ class NodeServer:
             return None
         cluster = self.cluster = ClusterRuntime(
             options,
-            transport=make_transport(options.listen.node_transport),
+            transport=self._transport,
             metadata_disk=lambda: self._open_store(METADATA_SERVER),
             loop=asyncio.get_running_loop(),
             clock=self._clock,
@@ -173,7 +180,8 @@ class NodeServer:
             on_failure=self._fail,
         )
         await self._listen(cluster.handlers((SESSION_SERVICE, LOG_SERVICE, FORWARDING_SERVICE)))
-        await self._open_admin(None)
+        if self._ports.doors:
+            await self._open_admin(None)
         async with TaskScope("start") as scope:
             joining = scope.spawn(cluster.join(self._open_store("log")), name="join")
             stopping = scope.spawn(self._stop.wait(), name="stop")
@@ -197,10 +205,13 @@ class NodeServer:
         """Open a store; a node that joins has opened its log's before its engine does."""
         store = self._stores.get(name)
         if store is None:
-            profile: Profile = "log" if name == "log" else "state"
-            path = Path(self._options.node.base_dir) / name
-            store = self._stores[name] = RocksStore.open(path, profile=profile)
+            open_store = self._ports.open_store or self._open_rocks_store
+            store = self._stores[name] = open_store(name)
         return store
+
+    def _open_rocks_store(self, name: str) -> KvStore:
+        profile: Profile = "log" if name == "log" else "state"
+        return RocksStore.open(Path(self._options.node.base_dir) / name, profile=profile)
 
     def _fail(self, error: PerdureError) -> None:
         self._failure = self._failure or error
@@ -210,9 +221,7 @@ class NodeServer:
     async def _listen(self, services: dict[str, ConnectionHandler]) -> None:
         listen = self._options.listen
         try:
-            self._node_listener = await make_transport(listen.node_transport).listen(
-                listen.node, services
-            )
+            self._node_listener = await self._transport.listen(listen.node, services)
         except AddressInUseError as error:
             # A transport does not know the option that its address came from.
             raise AddressInUseError(

@@ -57,7 +57,8 @@ class ClusterParts:
                 node.name,
                 disk_name(node.id),
                 node.zone,
-                writable=node.storage == "read-write" and node.id in alive and not node.drained,
+                writable=node.storage == "read-write" and not node.drained,
+                alive=node.id in alive,
             )
             for node in self.nodes().having("log-server")
             if node.storage in ("read-write", "read-only")

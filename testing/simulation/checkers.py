@@ -9,6 +9,7 @@ from ...core.protocol import messages
 from ...core.storage.memory import MemoryStore
 from ...ingress.requests import Completed
 from ...log.types import Batch
+from ...partition_processor.context import WHOLE, PartitionRange
 from ...partition_processor.machine import Machine
 from ...partition_processor.records import (
     ATTEMPT_CHUNK,
@@ -29,7 +30,7 @@ from ...partition_processor.tables.locks import decode_lock
 from ...partition_processor.tables.progress import Progress, decode_progress, encode_progress
 from ...partition_processor.transaction import Transaction
 from .disk import SimulationDisk
-from .observer import PROGRESS_ROW, LogObserver, LogRecord
+from .observer import LogObserver, LogRecord
 from .violation import InvariantViolation, require
 from .workload import COUNTER, History, Operation
 
@@ -89,13 +90,18 @@ def check_end(disks: dict[str, SimulationDisk], observer: LogObserver, history: 
     store_rows = disks["store"].rows()
     records = observer.read(disks["log"].rows())
     check_survival(records, records, history)
+    check_rows(store_rows, history)
+    check_replay(records, store_rows)
+    check_rot_is_found(disks["log"], observer)
+
+
+def check_rows(store_rows: dict[bytes, bytes], history: History) -> None:
+    """What partitions hold once all work is done. Raises InvariantViolation."""
     invocations = _invocations(store_rows)
     _check_nothing_is_left(store_rows, invocations)
     _check_results(history, invocations)
     _check_counters(store_rows, history)
     _check_journals(invocations)
-    check_replay(records, store_rows)
-    check_rot_is_found(disks["log"], observer)
 
 
 def _invocations(rows: dict[bytes, bytes]) -> dict[InvocationId, Invocation]:
@@ -206,7 +212,9 @@ def _check_journals(invocations: dict[InvocationId, Invocation]) -> None:
             )
 
 
-def check_replay(records: list[LogRecord], live: dict[bytes, bytes]) -> None:
+def check_replay(
+    records: list[LogRecord], live: dict[bytes, bytes], own: PartitionRange = WHOLE
+) -> None:
     """The log applied to an empty store gives the rows and the digest of the live one.
 
     On the way, after each record: locks are neither shared nor lost, and no record counts whose
@@ -214,20 +222,29 @@ def check_replay(records: list[LogRecord], live: dict[bytes, bytes]) -> None:
     """
     store = MemoryStore()
     transaction = Transaction(store)
-    machine = Machine(transaction, Progress())
+    machine = Machine(transaction, Progress(), own)
+    progress_row = keys.PROGRESS + own.first
+    announced = 0
     attempts = _AttemptModel()
     for item in records:
         digest = machine.progress().digest
         machine.apply_batch(Batch(item.lsn, item.time_ns, item.epoch, [item.record]), 1)
         operations = transaction.take()
-        operations.append((PROGRESS_ROW, encode_progress(machine.progress())))
+        operations.append((progress_row, encode_progress(machine.progress())))
         store.write(operations)
         machine.take_effects()
-        attempts.applied(item, machine.progress().digest != digest, store)
+        changed = machine.progress().digest != digest
+        require(
+            not changed or item.record.epoch >= announced,
+            "nothing counts of a leader after another one was announced",
+            f"LSN {item.lsn}: epoch {item.record.epoch}, announced {announced}",
+        )
+        announced = max(announced, machine.context.epoch)
+        attempts.applied(item, changed, store)
         if any(key[:1] == keys.LOCKS for key, _ in operations):
             _check_locks(store)
     rows = dict(store.scan(b"", b"\xff"))
-    replayed, found = (decode_progress(item[PROGRESS_ROW]) for item in (rows, live))
+    replayed, found = (decode_progress(item[progress_row]) for item in (rows, live))
     require(
         replayed.digest == found.digest,
         "a replay gives the digest of the live store",

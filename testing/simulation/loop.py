@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 
 from ...core.random import Random
 from .outside import NothingOutside, OutsideSimulationError
+from .processes import PROCESS, Process
 
 T = TypeVar("T")
 
@@ -34,10 +35,13 @@ class SimulationStalledError(AssertionError):
 class _Task(asyncio.Task[Any]):
     """A task whose hash is its number."""
 
-    def __init__(self, number: int, coroutine: Any, **options: Any) -> None:
+    def __init__(
+        self, number: int, coroutine: Any, *, context: Context | None, **options: Any
+    ) -> None:
         # Before anything else: making a task puts it into a set.
         self.number = number
-        super().__init__(coroutine, **options)
+        self.process = PROCESS.get() if context is None else context.get(PROCESS)
+        super().__init__(coroutine, context=context, **options)
 
     def __hash__(self) -> int:
         return self.number
@@ -143,10 +147,15 @@ class SimulationLoop(NothingOutside):
                 ready.append(handle)
         for _ in range(len(ready)):
             handle_ready = ready.popleft()
-            if not handle_ready.cancelled():
-                handle_ready._run()
-                if self.failure is not None:
-                    return
+            if handle_ready.cancelled():
+                continue
+            process = handle_ready._context.get(PROCESS)  # type: ignore[attr-defined]
+            if process is not None and process.stopped:
+                process.held.append(handle_ready)
+                continue
+            handle_ready._run()
+            if self.failure is not None:
+                return
 
     def describe_tasks(self) -> str:
         """Where every task that has not ended stands, in the order of their making."""
@@ -156,7 +165,7 @@ class SimulationLoop(NothingOutside):
     def cancel_all(self, *, until_ns: int | None = None) -> None:
         """Cancel every task that has not ended and run until all have."""
         for _ in range(100):
-            tasks = sorted(asyncio.all_tasks(self), key=hash)
+            tasks = sorted(filter(_can_end, asyncio.all_tasks(self)), key=hash)
             if not tasks:
                 return
             for task in tasks:
@@ -167,12 +176,22 @@ class SimulationLoop(NothingOutside):
         """After a failure: end the tasks as far as they let themselves be ended, quietly."""
         self.failure = None
         self._quiet = True
+        for process in {task.process: None for task in self._tasks() if task.process is not None}:
+            process.unwind(self)
         try:
             self.cancel_all(until_ns=self.now_ns + _UNWIND_NS)
         except (SimulationStalledError, asyncio.CancelledError) as error:
             for task in asyncio.all_tasks(self):
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
             del error
+
+    def tasks_of(self, process: Process) -> list[asyncio.Task[Any]]:
+        """The tasks of a process that have not ended, in the order of their making."""
+        return [task for task in self._tasks() if task.process is process]
+
+    def _tasks(self) -> list[_Task]:
+        tasks = [task for task in asyncio.all_tasks(self) if isinstance(task, _Task)]
+        return sorted(tasks, key=hash)
 
     def stop(self) -> None:
         """End `run_forever` after this turn."""
@@ -360,6 +379,12 @@ class SimulationClock:
     def monotonic_ns(self) -> int:
         """A clock that only goes forward, in ns."""
         return _MONOTONIC_START_NS + self._loop.now_ns
+
+
+def _can_end(task: "asyncio.Task[Any]") -> bool:
+    """Whether a task will run again; those of killed processes do not."""
+    process = task.process if isinstance(task, _Task) else None
+    return process is None or not process.gone or not process.stopped
 
 
 def _wake(future: "asyncio.Future[None]") -> None:

@@ -9,6 +9,7 @@ import logging
 import zlib
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextvars import copy_context
 from typing import Any, Final
 
 from ...core.errors import (
@@ -22,6 +23,7 @@ from ...core.net.transport import MESSAGE_BYTES_MAX, ConnectionHandler
 from ...core.tasks import FailureCallback, TaskScope
 from .chance import Chance
 from .loop import SimulationLoop
+from .processes import outside
 from .trace import Trace
 
 _LOG: Final = logging.getLogger(__name__)
@@ -111,6 +113,13 @@ class SimulationNetwork:
         for connection in found:
             connection.cut(late=late)
         return len(found)
+
+    def process_gone(self, name: str, *, late: bool) -> None:
+        """A party's process was killed: nobody listens there, and its connections are cut."""
+        for address, listener in list(self._listeners.items()):
+            if listener.owner == name:
+                del self._listeners[address]
+        self.cut(name, late=late)
 
     def heal(self) -> None:
         """Thaw everybody, and let everything through."""
@@ -227,10 +236,11 @@ class SimulationConnection:
         arriving.append((due_ns, message))
         if message is not None:
             self._arriving_bytes += len(message)
+        # Also when the sender is no more.
         if delay_ns:
-            loop.call_at_ns(due_ns, self.pump)
+            loop.call_at_ns(due_ns, self.pump, context=outside())
         else:
-            loop.call_soon(self.pump)
+            loop.call_soon(self.pump, context=outside())
 
     def _drop_arriving(self) -> None:
         self._arriving.clear()
@@ -267,6 +277,7 @@ class SimulationListener:
         self._handlers = dict(handlers)
         self._accepted: dict[SimulationConnection, None] = {}
         self._scope = TaskScope(f"listener {address}", on_failure=network.on_failure)
+        self._context = copy_context()
 
     @property
     def address(self) -> str:
@@ -305,7 +316,9 @@ class SimulationListener:
         far = SimulationConnection(self._network, self.owner, client, client)
         near._other, far._other = far, near
         self._accepted[far] = None
-        self._scope.spawn(self._run(handler, far), name=f"{service} from {client}")
+        # It runs in the process of who listens, not in that of who calls.
+        context = self._context.copy()
+        context.run(self._scope.spawn, self._run(handler, far), name=f"{service} from {client}")
         return near
 
     async def _run(self, handler: ConnectionHandler, connection: SimulationConnection) -> None:

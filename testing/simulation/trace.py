@@ -9,6 +9,7 @@ from typing import Any, Final
 import structlog
 
 from .loop import SimulationLoop
+from .processes import PROCESS
 
 _LOGGERS: Final = ("perdure", "asyncio")
 
@@ -62,7 +63,9 @@ def logs_in_trace(trace: Trace) -> Iterator[None]:
 
     def take(_logger: Any, method: str, event: structlog.typing.EventDict) -> str:
         facts = " ".join(f"{key}={value}" for key, value in event.items() if key != "event")
-        trace.add("node", f"{method}: {event.get('event')} {facts}".rstrip())
+        process = PROCESS.get()
+        actor = "node" if process is None else process.name
+        trace.add(actor, f"{method}: {event.get('event')} {facts}".rstrip())
         raise structlog.DropEvent
 
     before = structlog.get_config()

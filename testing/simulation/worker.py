@@ -29,8 +29,10 @@ class SimulatedWorker:
         *,
         network: SimulationNetwork,
         seed: int,
+        addresses: tuple[str, ...] = (NODE_ADDRESS,),
     ) -> None:
-        """Prepare; `start` begins a life."""
+        """Prepare to work for the nodes at `addresses`; `start` begins a life."""
+        self._addresses = addresses
         self.name = name
         self._app = app
         self._network = network
@@ -64,7 +66,7 @@ class SimulatedWorker:
     async def _live(self, clock_shift_ns: int) -> None:
         await run_worker(
             self._app,
-            [NODE_ADDRESS],
+            self._addresses,
             deployment=self.deployment,
             code_hash=CODE_HASH,
             transport=self._network.transport(self.name),

@@ -108,6 +108,20 @@ def test_servers_that_take_nothing_are_left_out() -> None:
     assert [item.node for item in chosen.members] == ["n1", "n2"]
 
 
+def test_the_dead_fill_up_what_the_living_are_too_few_for() -> None:
+    def chosen(count: int, dead: set[str]) -> list[str]:
+        seen = [
+            msgspec.structs.replace(item, alive=item.node not in dead) for item in servers(count)
+        ]
+        placement = place(seen, nodes=2, zones=1, own="n0", generation=1, turn=0)
+        return [item.node for item in placement.members]
+
+    assert chosen(5, {"n1"}) == ["n0", "n2", "n3"]
+    assert chosen(3, {"n0"}) == ["n1", "n2", "n0"]
+    with pytest.raises(LogUnavailableError, match="usable are n2"):
+        chosen(3, {"n0", "n1"})
+
+
 def test_placement_is_kept_in_the_chain() -> None:
     placement = placement_of(2, 1, 3, 1)
     chain = first_chain("replicated", SegmentParams(5, 1, 0, "n0", placement))

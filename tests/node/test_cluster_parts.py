@@ -54,8 +54,13 @@ def test_segments_go_to_log_servers_that_live_and_take_records() -> None:
         node(5, "n5", roles=("worker",)),
         node(9, "n9"),
     )
-    servers = {server.node: server.writable for server in cluster.log_servers()}
+    servers = {server.node: (server.writable, server.alive) for server in cluster.log_servers()}
     # Who lost its disk is not asked either: its silence would mean nothing.
-    assert servers == {"n1": True, "n3": False, "n4": False, "n9": False}
+    assert servers == {
+        "n1": (True, True),
+        "n3": (False, True),
+        "n4": (False, True),
+        "n9": (True, False),
+    }
     assert cluster.address_of("n3") == "n3:5122"
     assert cluster.address_of("n7") is None
