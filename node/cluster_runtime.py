@@ -256,6 +256,8 @@ class ClusterRuntime:
     def start(self, manager: PartitionManager) -> None:
         """Take part, and have the partitions be what they are placed as."""
         self._manager = manager
+        if self.watch.placement is not None:
+            self._use_placement(self.watch.placement)
         self.membership.start()
         self.watch.start()
         if "admin" in self.me.roles:
@@ -271,7 +273,8 @@ class ClusterRuntime:
         }
 
     def _use_placement(self, placement: Placement) -> None:
-        assert self._manager is not None, "placements come after the start"
+        if self._manager is None:
+            return  # An operator has moved something before the start, which looks itself.
         me = self.me.id
         self._idle_leads.clear()
         _log.debug(

@@ -35,6 +35,8 @@ class Members:
         self.clients: list[ServerClient] = [
             clients.client(member.node) for member in placement.members
         ]
+        # Those whose servers have said that they have another disk: the one meant is gone for good.
+        self.lost: set[int] = set()
         self._loop = loop
         self._own = own
 
@@ -91,6 +93,8 @@ class Members:
             if isinstance(reply, kind):
                 status = getattr(reply, "status", OK)
                 gone = gone or status == GONE
+                if status == LOST:
+                    self.lost.add(member)
                 if status not in (LOST, GONE):
                     found[member] = reply
             if gone or waiting == 0 or enough(found):

@@ -61,16 +61,13 @@ class Store(_Message, frozen=True, tag=1):
     """Store a batch. Answered by `Stored`, cumulatively, or by `StoreResult`.
 
     Attributes:
-        number: of a repair, whose result is told one by one; 0 from a sequencer.
         sequencer: who gave out the offsets: node and generation.
         known_tail: everything below is committed.
         last_offset: of the batch.
         value: the batch as it is stored, see `batch_codec`.
         attempt: told again in a refusal, so that late ones can be told from new ones.
-        ballot: of a repair, which a sealed loglet takes, too; None from the sequencer.
     """
 
-    number: int
     storage: str
     loglet: int
     sequencer: str
@@ -78,7 +75,6 @@ class Store(_Message, frozen=True, tag=1):
     last_offset: int
     value: bytes
     attempt: int = 0
-    ballot: Ballot | None = None
 
 
 class Release(_Message, frozen=True, tag=2):
@@ -188,8 +184,25 @@ class Delete(_Message, frozen=True, tag=11):
     end_loglet: int
 
 
+class Fill(_Message, frozen=True, tag=12):
+    """Store batches that a repair has found elsewhere, ascending. Answered by `StoreResult`.
+
+    A sealed loglet takes them, too, unless it has promised a greater ballot. It takes those before
+    the first one that it does not.
+
+    Attributes:
+        batches: of each the last offset, and the batch as it is stored.
+    """
+
+    number: int
+    storage: str
+    loglet: int
+    ballot: Ballot
+    batches: list[tuple[int, bytes]]
+
+
 Request: TypeAlias = (
-    Store | Release | GetInfo | Wait | Seal | Digest | Read | Accept | Finish | Trim | Delete
+    Store | Release | GetInfo | Wait | Seal | Digest | Read | Accept | Finish | Trim | Delete | Fill
 )
 
 
@@ -202,7 +215,7 @@ class Stored(_Message, frozen=True, tag=64):
 
 
 class StoreResult(_Message, frozen=True, tag=65):
-    """What became of one `Store`: of a repair always, of a sequencer's when it was not taken."""
+    """What became of a `Fill`, or, with the number 0, of a `Store` that was not taken."""
 
     number: int
     storage: str
@@ -291,7 +304,7 @@ def size_of(item: Request | Reply) -> int:
     """About how many bytes an item takes."""
     if isinstance(item, Store):
         return len(item.value) + 128
-    if isinstance(item, Batches):
+    if isinstance(item, Batches | Fill):
         return sum(len(value) + 16 for _, value in item.batches) + 128
     return 128
 

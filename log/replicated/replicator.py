@@ -196,7 +196,6 @@ class _Stream:
             self._sent_bytes += len(staged.value)
             self._client.send(
                 Store(
-                    0,
                     self._storage,
                     replicator.loglet,
                     replicator.sequencer,

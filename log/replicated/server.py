@@ -29,9 +29,11 @@ from .messages import (
     OVERLOADED,
     TRIMMED,
     Accept,
+    Ballot,
     Batches,
     Delete,
     Digest,
+    Fill,
     Finish,
     GetInfo,
     Info,
@@ -165,6 +167,8 @@ class LogServer:
         match request:
             case Store():
                 self._handle_store(channel, request, loglet)
+            case Fill():
+                self._fill(channel, request, loglet)
             case Release():
                 self._learn(loglet, request.known_tail)
             case GetInfo():
@@ -221,24 +225,35 @@ class LogServer:
         status = self._take(request, loglet)
         if status == OK:
             self._bytes += len(request.value)
-            if request.ballot is None:
-                self._acks[channel, loglet.loglet] = loglet
-                self._change(loglet, None)
-                return
-        elif status == OVERLOADED:
+            self._acks[channel, loglet.loglet] = loglet
+            self._change(loglet, None)
+            return
+        if status == OVERLOADED:
             channel.send(_refused(request, status))
             return
         # A refusal may rest on what is staged only, such as a seal: it waits for the disk as well.
         self._change(loglet, lambda: channel.send(_refused(request, status)))
 
-    def _take(self, request: Store, loglet: ServerLoglet) -> int:
+    def _fill(self, channel: Channel[Reply], request: Fill, loglet: ServerLoglet) -> None:
+        """Take a run of batches in one write; they are durable together, so no hole can be left."""
+        status = OK
+        for last_offset, value in request.batches:
+            store = Store(request.storage, request.loglet, "", 0, last_offset, value)
+            status = self._take(store, loglet, request.ballot)
+            if status != OK:
+                break
+            self._bytes += len(value)
+        result = StoreResult(request.number, request.storage, request.loglet, status, 0)
+        self._change(loglet, lambda: channel.send(result))
+
+    def _take(self, request: Store, loglet: ServerLoglet, ballot: Ballot | None = None) -> int:
         if self._bytes + self._taken_bytes > self._limits.staged_bytes_max:
             return OVERLOADED
         try:
             header = check_batch(request.loglet, request.last_offset, request.value)
         except CorruptBatchError:
             return MALFORMED
-        return loglet.store(request, header, self._writes)
+        return loglet.store(request, header, self._writes, ballot)
 
     def _learn(self, loglet: ServerLoglet, known_tail: int) -> None:
         if loglet.learn(known_tail) and loglet.loglet in self._waiting:
@@ -422,7 +437,7 @@ def _is_due(request: Wait, loglet: ServerLoglet) -> bool:
 
 
 def _refused(request: Store, status: int) -> StoreResult:
-    return StoreResult(request.number, request.storage, request.loglet, status, request.attempt)
+    return StoreResult(0, request.storage, request.loglet, status, request.attempt)
 
 
 def _unread(
@@ -438,6 +453,8 @@ def _refusal(request: Request, status: int) -> Reply | None:
     match request:
         case Store():
             return _refused(request, status)
+        case Fill():
+            return StoreResult(request.number, request.storage, request.loglet, status, 0)
         case Read() | Digest():
             return _unread(request, status)
         case Release() | Finish():

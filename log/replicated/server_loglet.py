@@ -102,10 +102,15 @@ class ServerLoglet:
         self.known_tail = known_tail
         return True
 
-    def store(self, request: Store, header: BatchHeader, writes: list[PutOrDelete]) -> int:
-        """Take a batch, or say why not."""
+    def store(
+        self,
+        request: Store,
+        header: BatchHeader,
+        writes: list[PutOrDelete],
+        ballot: Ballot | None = None,
+    ) -> int:
+        """Take a batch, or say why not; with a ballot it is part of a repair."""
         mark = self.mark
-        ballot = request.ballot
         first_offset, last_offset = header.first_offset, request.last_offset
         if first_offset + header.count - 1 != last_offset:
             return MALFORMED

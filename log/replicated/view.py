@@ -91,7 +91,12 @@ class LogletView:
         self._failure: LogClosedError | None = None
         self._events = Waiters()
         self._decision = Decision(
-            self.loglet, members, who=who, random=random, answer_seconds=options.answer
+            self.loglet,
+            members,
+            who=who,
+            random=random,
+            loop=loop,
+            answer_seconds=options.answer,
         )
         self._deciding = False
         # Whether a task has the servers tell of the tail, and how many callers wait for it.

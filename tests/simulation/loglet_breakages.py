@@ -12,7 +12,7 @@ from perdure.core.storage.kv import PutOrDelete
 from perdure.log.batch_codec import BatchHeader
 from perdure.log.placement import Placement
 from perdure.log.replicated import decision, loglet, replicator, server, server_loglet
-from perdure.log.replicated.messages import HOLE, NO_BALLOT, Store
+from perdure.log.replicated.messages import HOLE, NO_BALLOT, Ballot, Store
 from perdure.log.replicated.server_store import Mark, ServerStore
 from perdure.testing.simulation.replicated import LogletWorldOptions
 
@@ -86,11 +86,12 @@ def accept_holes(patch: pytest.MonkeyPatch) -> LogletWorldOptions:
         request: Store,
         header: BatchHeader,
         writes: list[PutOrDelete],
+        ballot: Ballot | None = None,
     ) -> int:
-        status = store(self, request, header, writes)
+        status = store(self, request, header, writes, ballot)
         if status == HOLE:
             known, self.known_tail = self.known_tail, header.first_offset
-            status = store(self, request, header, writes)
+            status = store(self, request, header, writes, ballot)
             self.known_tail = known
         return status
 
@@ -128,14 +129,15 @@ def repair_without_ballots(patch: pytest.MonkeyPatch) -> LogletWorldOptions:
         request: Store,
         header: BatchHeader,
         writes: list[PutOrDelete],
+        ballot: Ballot | None = None,
     ) -> int:
         mark = self.mark
-        if request.ballot is None and mark.promised > NO_BALLOT:
+        if ballot is None and mark.promised > NO_BALLOT:
             self.mark = Mark(mark.sequencer, trim_point=mark.trim_point)
             status = store(self, request, header, writes)
             self.mark = mark
             return status
-        return store(self, request, header, writes)
+        return store(self, request, header, writes, ballot)
 
     patch.setattr(server_loglet.ServerLoglet, "store", unsealed)
     return SEALS

@@ -104,7 +104,7 @@ class NodeFaults(Faults):
 
     def _disk_lost(self, name: str) -> None:
         world = self._nodes
-        if world.lost or not world.members[name].up:
+        if world.lost or not world.members[name].up or not world.metadata_survives:
             return
         world.lose_disks(name)
         self._later(lambda: world.start_again(name), 200, 3_000)

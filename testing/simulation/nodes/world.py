@@ -69,6 +69,7 @@ class NodesWorld:
         clocks: of each machine.
         history: what clients asked and were told.
         lost: the nodes whose disks were lost for good.
+        metadata_survives: the loss of one disk for good.
         lives: how often a node was started.
         healed: all faults are over.
     """
@@ -94,6 +95,7 @@ class NodesWorld:
         count = options.count or character.pick((3, 3, 3, 4, 5))
         self.names = [f"node-{number}" for number in range(1, count + 1)]
         servers = character.pick((1, 3, 3, 3, 3) if count < 5 else (3, 5))
+        self.metadata_survives = servers > 1
         self.partitions = character.pick((1, 2, 4))
         snapshots = character.happens(0.5)
         self._settings = {
@@ -132,7 +134,7 @@ class NodesWorld:
         self.checks = Checks(self, self.partitions)
         self.asking = Asking(self, self.chance("asking"))
         kinds = options.kinds or tuple(kind for kind in KINDS if character.happens(0.4)) or KINDS
-        if options.kinds is None and servers > 1 and character.happens(0.2):
+        if options.kinds is None and character.happens(0.2):
             kinds += (DISK_LOST,)
         self.faults = NodeFaults(self, self.chance("faults"), kinds)
         self._gap_ns = options.gap_ns or character.pick(GAPS)

@@ -12,6 +12,7 @@ from perdure.log.replicated.channel import Channel
 from perdure.log.replicated.messages import (
     Ballot,
     Batches,
+    Fill,
     GetInfo,
     Info,
     Read,
@@ -81,12 +82,13 @@ class Scene:
         count: int = 1,
         *,
         known: int = 1,
-        ballot: Ballot | None = None,
         sequencer: str = SEQUENCER,
     ) -> Store:
         last, value = stored(first, count)
-        number = 0 if ballot is None else 77
-        return Store(number, self.storage, LOGLET, sequencer, known, last, value, 1, ballot)
+        return Store(self.storage, LOGLET, sequencer, known, last, value, 1)
+
+    def fill(self, *firsts: int, ballot: Ballot) -> Fill:
+        return Fill(77, self.storage, LOGLET, ballot, [stored(first, 1) for first in firsts])
 
     @property
     def storage(self) -> str:

@@ -12,6 +12,7 @@ from perdure.log.replicated.messages import (
     Decided,
     Delete,
     Digest,
+    Fill,
     Finish,
     GetInfo,
     Info,
@@ -32,8 +33,8 @@ from perdure.log.replicated.messages import (
 )
 
 REQUESTS: list[Request] = [
-    Store(0, "disk", 7, "n1:1:ab", 5, 9, b"value", 3),
-    Store(4, "disk", 7, "", 0, 9, b"value", 0, (2, "n2:1")),
+    Store("disk", 7, "n1:1:ab", 5, 9, b"value", 3),
+    Fill(4, "disk", 7, (2, "n2:1"), [(9, b"value"), (12, b"")]),
     Release("disk", 7, 5),
     GetInfo(1, "disk", 7),
     Wait(2, "disk", 7, 5, 1000),
@@ -88,7 +89,7 @@ def test_every_tag_is_used_once() -> None:
 
 def test_long_messages_are_split_in_order() -> None:
     value = bytes(MESSAGE_BYTES // 3)
-    requests: list[Request] = [Store(0, "d", 7, "n", 1, item, value) for item in range(10)]
+    requests: list[Request] = [Store("d", 7, "n", 1, item, value) for item in range(10)]
     parts = list(encode(requests))
 
     assert len(parts) == 4

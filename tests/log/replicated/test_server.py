@@ -134,9 +134,9 @@ def test_damaged_and_unfitting_batches_are_refused() -> None:
         last, value = stored(4)
         flipped = value[:-1] + bytes([value[-1] ^ 1])
         wrong = [
-            Store(0, scene.storage, LOGLET, SEQUENCER, 1, last, flipped, 1),
-            Store(0, scene.storage, LOGLET, SEQUENCER, 1, last + 1, value, 1),
-            Store(0, scene.storage, LOGLET, SEQUENCER, 1, last, b"", 1),
+            Store(scene.storage, LOGLET, SEQUENCER, 1, last, flipped, 1),
+            Store(scene.storage, LOGLET, SEQUENCER, 1, last + 1, value, 1),
+            Store(scene.storage, LOGLET, SEQUENCER, 1, last, b"", 1),
             scene.batch(2, 4),
         ]
         for request in wrong:

@@ -11,6 +11,7 @@ from perdure.log.replicated.messages import (
     FAILED,
     GONE,
     LOST,
+    MALFORMED,
     OK,
     SEALED,
     SUPERSEDED,
@@ -80,12 +81,33 @@ def test_sealed_server_takes_repairs_of_the_greatest_ballot_only() -> None:
             (6, (2, "n2"), SUPERSEDED),
         ]
         for first, ballot, expected in cases:
-            reply = await scene.reply(scene.batch(first, ballot=ballot))
+            reply = await scene.reply(scene.fill(first, ballot=ballot))
             assert isinstance(reply, StoreResult)
             assert (reply.status, reply.number) == (expected, 77)
         info = await scene.info()
         # A repair says nothing of what is committed.
         assert (info.tail, info.known_tail, info.promised) == (6, 1, (3, "n1"))
+
+    run(story)
+
+
+def test_a_run_of_batches_is_taken_up_to_the_first_that_is_not() -> None:
+    async def story() -> None:
+        scene = Scene()
+        await scene.reply(Seal(3, scene.storage, LOGLET, (2, "n2")))
+        run = scene.fill(4, 5, 6, ballot=(2, "n2"))
+        run.batches[1] = (5, b"damaged")
+        reply = await scene.reply(run)
+        assert isinstance(reply, StoreResult)
+        assert reply.status == MALFORMED
+        assert (await scene.info()).tail == 5
+        for life in scene.lives():
+            reply = await life.reply(life.fill(5, 6, ballot=(2, "n2")))
+            assert isinstance(reply, StoreResult)
+            assert reply.status == OK
+            assert (await life.info()).tail == 7
+            found = await life.read(4, known=7, uncommitted=True)
+            assert [last for last, _ in found.batches] == [4, 5, 6]
 
     run(story)
 
@@ -127,7 +149,7 @@ def test_final_tail_cuts_what_is_behind_it() -> None:
             assert (info.tail, info.final.tail, info.sealed) == (2, 2, True)
             assert [last for last, _ in (await life.read(1, known=9)).batches] == [1]
             assert (await life.read(2, known=9, uncommitted=True)).batches == []
-            late = await life.reply(life.batch(2, ballot=(9, "n9")))
+            late = await life.reply(life.fill(2, ballot=(9, "n9")))
             assert isinstance(late, StoreResult)
             assert late.status == SEALED
 
@@ -179,7 +201,7 @@ def test_another_disk_never_answers_for_the_one_that_was_lost() -> None:
         ):
             assert await scene.reply(request) == Info(1, LOST)
         last, value = stored(1)
-        store = Store(0, lost, LOGLET, SEQUENCER, 1, last, value, 4)
+        store = Store(lost, LOGLET, SEQUENCER, 1, last, value, 4)
         assert await scene.reply(store) == StoreResult(0, lost, LOGLET, LOST, 4)
         read = await scene.reply(Read(1, lost, LOGLET, 1, 1, 9))
         assert read == Batches(1, LOST, [])

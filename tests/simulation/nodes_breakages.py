@@ -1,0 +1,214 @@
+"""Rules of whole nodes that are broken on purpose: each must be found by their simulated worlds.
+
+`NODES_BREAKAGES` maps a name to what breaks the rule and gives the worlds that are to find it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from perdure.core.storage.kv import PutOrDelete
+from perdure.log.conditions import ConditionTable
+from perdure.log.placement import Placement
+from perdure.log.replicated import replicator, server
+from perdure.metadata.quorum.acceptor import Acceptor
+from perdure.node.cluster import joining
+from perdure.node.engine import NodeEngine
+from perdure.partition_processor import role_changes
+from perdure.partition_processor.context import ApplyContext
+from perdure.partition_processor.invoker.attempt import Attempt
+from perdure.partition_processor.leader_effects import SupersededError as SupersededError
+from perdure.partition_processor.processor import PartitionProcessor
+from perdure.partition_processor.read_barrier import ReadBarrier
+from perdure.partition_processor.snapshots.service import Snapshots
+from perdure.testing.simulation.nodes import NodesOptions
+from perdure.testing.simulation.nodes.faults import DISK_LOST
+
+MS = 1_000_000
+S = 1_000_000_000
+Breakage = Callable[[pytest.MonkeyPatch], NodesOptions]
+
+BUSY = (20 * MS, 600 * MS)
+"""Something happens all the time."""
+
+CUTS = NodesOptions(
+    kinds=("cut off", "split", "pause", "cut off one way"), gap_ns=(200 * MS, 2 * S)
+)
+"""Leaders that others have replaced and that do not know it."""
+
+POWER = NodesOptions(kinds=("power", "power everywhere", "power within an operation"), gap_ns=BUSY)
+
+
+def commit_below_quorum(patch: pytest.MonkeyPatch) -> NodesOptions:
+    """One copy is enough for a commit."""
+    acknowledged = replicator.Replicator.acknowledged
+
+    def eager(self: replicator.Replicator) -> None:
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(Placement, "is_write_quorum", lambda _self, present: bool(present))
+            acknowledged(self)
+
+    patch.setattr(replicator.Replicator, "acknowledged", eager)
+    return CUTS
+
+
+def seal_below_f_majority(patch: pytest.MonkeyPatch) -> NodesOptions:
+    """One promise is enough to choose an end."""
+    patch.setattr(Placement, "is_f_majority", lambda _self, present: bool(present))
+    return CUTS
+
+
+def reveal_unsynced(patch: pytest.MonkeyPatch) -> NodesOptions:
+    """A log-server acknowledges what it has written, before it has synced it."""
+    take_writes = server.LogServer.take_writes
+
+    def at_once(self: server.LogServer, operations: list[PutOrDelete]) -> list[Any]:
+        batches = take_writes(self, operations)
+        self._loop.call_soon(self.written, batches)
+        return batches
+
+    patch.setattr(server.LogServer, "take_writes", at_once)
+    return POWER
+
+
+def metadata_not_synced(patch: pytest.MonkeyPatch) -> NodesOptions:
+    """A metadata server answers before its disk has synced."""
+
+    def make_durable(self: Acceptor) -> None:
+        operations, self._changed = list(self._changed.items()), {}
+        if operations:
+            self._store.write(operations)
+
+    patch.setattr(Acceptor, "_make_durable", make_durable)
+    return POWER
+
+
+def read_without_barrier(patch: pytest.MonkeyPatch) -> NodesOptions:
+    """A leader answers reads from what it has applied, without asking whether it still leads."""
+    patch.setattr(ReadBarrier, "needed", staticmethod(lambda _log: False))
+    return CUTS
+
+
+def epoch_not_checked(patch: pytest.MonkeyPatch) -> NodesOptions:
+    """What a deposed leader has written still counts."""
+    counts_once = ApplyContext.counts_once
+
+    def count(self: ApplyContext, record: Any) -> bool:
+        return record.epoch < self.epoch or counts_once(self, record)
+
+    patch.setattr(ApplyContext, "counts_once", count)
+    return CUTS
+
+
+def epoch_taken_twice(patch: pytest.MonkeyPatch) -> NodesOptions:
+    """Who wants to lead takes the epoch that was claimed last, not the next one."""
+
+    async def claim(store: Any, partition: Any, node: str) -> int:
+        known = await role_changes.read_claim(store, partition)
+        if known is None:
+            return await original(store, partition, node)
+        return known.epoch
+
+    original = role_changes.claim_leadership
+    patch.setattr(role_changes, "claim_leadership", claim)
+    return NodesOptions(kinds=("move", "cut off", "kill"), gap_ns=(200 * MS, 2 * S))
+
+
+def conditions_not_checked(patch: pytest.MonkeyPatch) -> NodesOptions:
+    """The sequencer admits what rests on an attempt that is not the current one any more."""
+    patch.setattr(Attempt, "condition", lambda *_: None)
+    return NodesOptions(kinds=("worker freezes", "worker dies", "new segment", "move"), gap_ns=BUSY)
+
+
+def floor_not_set(patch: pytest.MonkeyPatch) -> NodesOptions:
+    """The sequencer of a new segment believes to know every key's last LSN."""
+    make = ConditionTable.__init__
+
+    def make_without_floor(self: ConditionTable, *arguments: Any, **options: Any) -> None:
+        make(self, *arguments, **options)
+        self.floor = 0
+
+    patch.setattr(ConditionTable, "__init__", make_without_floor)
+    return NodesOptions(kinds=("worker freezes", "new segment", "move"), gap_ns=BUSY)
+
+
+def lead_before_the_announcement(patch: pytest.MonkeyPatch) -> NodesOptions:
+    """A node leads once it has asked for it, not once its announcement comes back."""
+    announce = PartitionProcessor.announce
+
+    def hasty(self: PartitionProcessor) -> None:
+        announce(self)
+        self._become_leader()
+
+    patch.setattr(PartitionProcessor, "announce", hasty)
+    return NodesOptions(kinds=("move", "kill", "cut off"), gap_ns=BUSY)
+
+
+def deposed_leader_goes_on(patch: pytest.MonkeyPatch) -> NodesOptions:
+    """Who is placed elsewhere or deposed keeps acting as the leader."""
+    patch.setattr(PartitionProcessor, "step_down", lambda *_: None)
+    return CUTS
+
+
+def outbox_taken_twice(patch: pytest.MonkeyPatch) -> NodesOptions:
+    """Messages between partitions are taken as often as they come."""
+    from perdure.partition_processor.commands import deliver
+
+    patch.setattr(deliver.keys, "read_number", lambda _value: -1)
+    return NodesOptions(kinds=("move", "kill"), gap_ns=BUSY)
+
+
+def trimmed_below_no_snapshot(patch: pytest.MonkeyPatch) -> NodesOptions:
+    """The log is trimmed behind what this node has, though others have not applied it."""
+    patch.setattr(NodeEngine, "_archived_lsn", lambda _self, _partition: None)
+    return NodesOptions(kinds=("kill", "cut off", "move", "leave"), gap_ns=(200 * MS, 2 * S))
+
+
+def trimmed_past_the_snapshot(patch: pytest.MonkeyPatch) -> NodesOptions:
+    """The log is trimmed to its end once there is a snapshot."""
+    archived = Snapshots.archived_lsn
+
+    def all_of_it(self: Snapshots, partition: int) -> int | None:
+        return None if archived(self, partition) is None else 1 << 62
+
+    patch.setattr(Snapshots, "archived_lsn", all_of_it)
+    return NodesOptions(kinds=("kill", "cut off", "move", DISK_LOST), gap_ns=(200 * MS, 2 * S))
+
+
+def an_empty_disk_is_let_in(patch: pytest.MonkeyPatch) -> NodesOptions:
+    """Whoever has the name is the node, whatever became of its disk."""
+    decide = joining.join
+
+    def join(current: Any, request: Any, **named: Any) -> Any:
+        from dataclasses import replace
+
+        entry = current.named(request.name)
+        if entry is not None:
+            request = replace(request, marked_tokens=frozenset({entry.disk_token}))
+        return decide(current, request, **named)
+
+    patch.setattr("perdure.node.cluster.registry.join", join)
+    return NodesOptions(kinds=(DISK_LOST, "kill", "cut off"), gap_ns=(200 * MS, 2 * S))
+
+
+NODES_BREAKAGES: dict[str, Breakage] = {
+    breakage.__name__: breakage
+    for breakage in (
+        commit_below_quorum,
+        seal_below_f_majority,
+        reveal_unsynced,
+        metadata_not_synced,
+        read_without_barrier,
+        epoch_not_checked,
+        epoch_taken_twice,
+        conditions_not_checked,
+        floor_not_set,
+        lead_before_the_announcement,
+        deposed_leader_goes_on,
+        outbox_taken_twice,
+        trimmed_below_no_snapshot,
+        trimmed_past_the_snapshot,
+        an_empty_disk_is_let_in,
+    )
+}
