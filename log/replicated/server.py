@@ -222,7 +222,7 @@ class LogServer:
 
     def _handle_store(self, channel: Channel[Reply], request: Store, loglet: ServerLoglet) -> None:
         self._learn(loglet, request.known_tail)
-        status = self._take(request, loglet)
+        status = OVERLOADED if self._overloaded else self._take(request, loglet)
         if status == OK:
             self._bytes += len(request.value)
             self._acks[channel, loglet.loglet] = loglet
@@ -236,8 +236,8 @@ class LogServer:
 
     def _fill(self, channel: Channel[Reply], request: Fill, loglet: ServerLoglet) -> None:
         """Take a run of batches in one write; they are durable together, so no hole can be left."""
-        status = OK
-        for last_offset, value in request.batches:
+        status = OVERLOADED if self._overloaded else OK
+        for last_offset, value in request.batches if status == OK else ():
             store = Store(request.storage, request.loglet, "", 0, last_offset, value)
             status = self._take(store, loglet, request.ballot)
             if status != OK:
@@ -246,9 +246,12 @@ class LogServer:
         result = StoreResult(request.number, request.storage, request.loglet, status, 0)
         self._change(loglet, lambda: channel.send(result))
 
+    @property
+    def _overloaded(self) -> bool:
+        """Whether too much waits for the disk to take more; what is sent at once is taken whole."""
+        return self._bytes + self._taken_bytes > self._limits.staged_bytes_max
+
     def _take(self, request: Store, loglet: ServerLoglet, ballot: Ballot | None = None) -> int:
-        if self._bytes + self._taken_bytes > self._limits.staged_bytes_max:
-            return OVERLOADED
         try:
             header = check_batch(request.loglet, request.last_offset, request.value)
         except CorruptBatchError:
