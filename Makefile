@@ -54,6 +54,7 @@ nightly: setup ## The long proofs, an hour or so; FIRST_SEED=N for other seeds t
 	  $(VENV)/bin/pytest -s tests/log/test_conditional_model.py
 	@$(VENV)/bin/perdure sim --seeds 5000 --first $(FIRST_SEED) --jobs 2
 	@$(VENV)/bin/perdure sim --snapshots --seeds 2000 --first $(FIRST_SEED) --jobs 2
+	@$(VENV)/bin/perdure sim --nodes --seeds 2000 --first $(FIRST_SEED) --jobs 2
 	@$(VENV)/bin/perdure sim --histories --seeds 50000 --first $(FIRST_SEED) --jobs 2
 	@PERDURE_E2E_KILLS=50 $(VENV)/bin/pytest -s tests/e2e/test_sigkill.py
 

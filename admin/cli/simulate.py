@@ -11,9 +11,10 @@ from ...core.clock import SystemClock
 
 if TYPE_CHECKING:
     from ...testing.histories.run import HistoryReport
+    from ...testing.simulation.nodes import NodesReport
     from ...testing.simulation.run import SeedReport
 
-    Report = SeedReport | HistoryReport
+    Report = SeedReport | HistoryReport | NodesReport
 
 HELP: Final = """Run a node, workers and clients on a virtual clock with faults, and check promises.
 
@@ -28,6 +29,11 @@ Each seed is one world; the same seed always does the same. Exit code 1 when a p
 With --snapshots the worlds take snapshots, and lose the partition store for good now and then.
 
   perdure sim --snapshots --seeds 1000
+
+With --nodes there are three to five nodes of a cluster, as they are, whose machines, processes,
+disks, links and clocks fail.
+
+  perdure sim --nodes --seeds 500 --jobs 2
 
 With --histories the worlds are smaller and many times faster: handlers, retries, cancellations,
 crashes and locks in any order, without network and disk.
@@ -62,12 +68,24 @@ def sim(
     snapshots: Annotated[
         bool, typer.Option("--snapshots", help="Run worlds that lose stores and have snapshots.")
     ] = False,
+    nodes: Annotated[
+        bool, typer.Option("--nodes", help="Run clusters of three to five nodes.")
+    ] = False,
 ) -> None:
     """Run the command."""
-    if histories and snapshots:
-        raise typer.BadParameter("--histories have no snapshots: give one of the two")
-    run = _runner(histories=histories, snapshots=snapshots)
-    kind = " --histories" if histories else " --snapshots" if snapshots else ""
+    chosen = [
+        kind
+        for kind, wanted in (
+            ("--histories", histories),
+            ("--snapshots", snapshots),
+            ("--nodes", nodes),
+        )
+        if wanted
+    ]
+    if len(chosen) > 1:
+        raise typer.BadParameter(f"{' and '.join(chosen)} are different worlds: give one of them")
+    run = _runner(histories=histories, snapshots=snapshots, nodes=nodes)
+    kind = "".join(f" {item}" for item in chosen)
     again = f"perdure sim{kind} --seed"
     if seed is not None:
         raise typer.Exit(_run_one(run, seed, twice=twice, again=again))
@@ -76,7 +94,11 @@ def sim(
     raise typer.Exit(_run_many(reports, range(first, first + seeds), again=again))
 
 
-def _runner(*, histories: bool, snapshots: bool) -> "Callable[..., Report]":
+def _runner(*, histories: bool, snapshots: bool, nodes: bool) -> "Callable[..., Report]":
+    if nodes:
+        from ...testing.simulation.nodes import run_nodes_seed_twice
+
+        return run_nodes_seed_twice
     if histories:
         from ...testing.histories.run import run_history_twice
 

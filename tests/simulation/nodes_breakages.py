@@ -8,19 +8,18 @@ from typing import Any
 
 import pytest
 
-from perdure.core.storage.kv import PutOrDelete
-from perdure.log.conditions import ConditionTable
 from perdure.log.placement import Placement
-from perdure.log.replicated import replicator, server
+from perdure.log.replicated import replicator
+from perdure.log.replicated.server_loglet import ServerLoglet
 from perdure.metadata.quorum.acceptor import Acceptor
 from perdure.node.cluster import joining
 from perdure.node.engine import NodeEngine
-from perdure.partition_processor import role_changes
-from perdure.partition_processor.context import ApplyContext
-from perdure.partition_processor.invoker.attempt import Attempt
-from perdure.partition_processor.leader_effects import SupersededError as SupersededError
-from perdure.partition_processor.processor import PartitionProcessor
+from perdure.partition_processor import machine, role_changes
+from perdure.partition_processor.commands import deliver
+from perdure.partition_processor.effects import ArmRetry, Delivered
+from perdure.partition_processor.pending import pending_effects
 from perdure.partition_processor.read_barrier import ReadBarrier
+from perdure.partition_processor.records import DELIVER
 from perdure.partition_processor.snapshots.service import Snapshots
 from perdure.testing.simulation.nodes import NodesOptions
 from perdure.testing.simulation.nodes.faults import DISK_LOST
@@ -59,19 +58,6 @@ def seal_below_f_majority(patch: pytest.MonkeyPatch) -> NodesOptions:
     return CUTS
 
 
-def reveal_unsynced(patch: pytest.MonkeyPatch) -> NodesOptions:
-    """A log-server acknowledges what it has written, before it has synced it."""
-    take_writes = server.LogServer.take_writes
-
-    def at_once(self: server.LogServer, operations: list[PutOrDelete]) -> list[Any]:
-        batches = take_writes(self, operations)
-        self._loop.call_soon(self.written, batches)
-        return batches
-
-    patch.setattr(server.LogServer, "take_writes", at_once)
-    return POWER
-
-
 def metadata_not_synced(patch: pytest.MonkeyPatch) -> NodesOptions:
     """A metadata server answers before its disk has synced."""
 
@@ -90,17 +76,6 @@ def read_without_barrier(patch: pytest.MonkeyPatch) -> NodesOptions:
     return CUTS
 
 
-def epoch_not_checked(patch: pytest.MonkeyPatch) -> NodesOptions:
-    """What a deposed leader has written still counts."""
-    counts_once = ApplyContext.counts_once
-
-    def count(self: ApplyContext, record: Any) -> bool:
-        return record.epoch < self.epoch or counts_once(self, record)
-
-    patch.setattr(ApplyContext, "counts_once", count)
-    return CUTS
-
-
 def epoch_taken_twice(patch: pytest.MonkeyPatch) -> NodesOptions:
     """Who wants to lead takes the epoch that was claimed last, not the next one."""
 
@@ -113,50 +88,6 @@ def epoch_taken_twice(patch: pytest.MonkeyPatch) -> NodesOptions:
     original = role_changes.claim_leadership
     patch.setattr(role_changes, "claim_leadership", claim)
     return NodesOptions(kinds=("move", "cut off", "kill"), gap_ns=(200 * MS, 2 * S))
-
-
-def conditions_not_checked(patch: pytest.MonkeyPatch) -> NodesOptions:
-    """The sequencer admits what rests on an attempt that is not the current one any more."""
-    patch.setattr(Attempt, "condition", lambda *_: None)
-    return NodesOptions(kinds=("worker freezes", "worker dies", "new segment", "move"), gap_ns=BUSY)
-
-
-def floor_not_set(patch: pytest.MonkeyPatch) -> NodesOptions:
-    """The sequencer of a new segment believes to know every key's last LSN."""
-    make = ConditionTable.__init__
-
-    def make_without_floor(self: ConditionTable, *arguments: Any, **options: Any) -> None:
-        make(self, *arguments, **options)
-        self.floor = 0
-
-    patch.setattr(ConditionTable, "__init__", make_without_floor)
-    return NodesOptions(kinds=("worker freezes", "new segment", "move"), gap_ns=BUSY)
-
-
-def lead_before_the_announcement(patch: pytest.MonkeyPatch) -> NodesOptions:
-    """A node leads once it has asked for it, not once its announcement comes back."""
-    announce = PartitionProcessor.announce
-
-    def hasty(self: PartitionProcessor) -> None:
-        announce(self)
-        self._become_leader()
-
-    patch.setattr(PartitionProcessor, "announce", hasty)
-    return NodesOptions(kinds=("move", "kill", "cut off"), gap_ns=BUSY)
-
-
-def deposed_leader_goes_on(patch: pytest.MonkeyPatch) -> NodesOptions:
-    """Who is placed elsewhere or deposed keeps acting as the leader."""
-    patch.setattr(PartitionProcessor, "step_down", lambda *_: None)
-    return CUTS
-
-
-def outbox_taken_twice(patch: pytest.MonkeyPatch) -> NodesOptions:
-    """Messages between partitions are taken as often as they come."""
-    from perdure.partition_processor.commands import deliver
-
-    patch.setattr(deliver.keys, "read_number", lambda _value: -1)
-    return NodesOptions(kinds=("move", "kill"), gap_ns=BUSY)
 
 
 def trimmed_below_no_snapshot(patch: pytest.MonkeyPatch) -> NodesOptions:
@@ -192,21 +123,47 @@ def an_empty_disk_is_let_in(patch: pytest.MonkeyPatch) -> NodesOptions:
     return NodesOptions(kinds=(DISK_LOST, "kill", "cut off"), gap_ns=(200 * MS, 2 * S))
 
 
+def uncommitted_is_read(patch: pytest.MonkeyPatch) -> NodesOptions:
+    """Log-servers give readers what they have, whether it is committed or not."""
+    patch.setattr(ServerLoglet, "visible_tail", property(lambda self: self.durable[0]))
+    return CUTS
+
+
+def outbox_taken_twice(patch: pytest.MonkeyPatch) -> NodesOptions:
+    """Messages between partitions count as often as they come."""
+
+    def apply(context: Any, command: Any, _record: Any) -> None:
+        for kind, body in command.messages:
+            context.deliveries.append(deliver._DECODE[kind](body))
+        context.effects.append(
+            Delivered(command.source, command.first + len(command.messages) - 1, False)
+        )
+
+    patch.setitem(machine._DISPATCH, DELIVER, (machine._DISPATCH[DELIVER][0], apply))
+    return NodesOptions(kinds=("move", "kill", "reset"), gap_ns=BUSY)
+
+
+def retries_forgotten(patch: pytest.MonkeyPatch) -> NodesOptions:
+    """A new leader does not take up the waits of invocations that back off."""
+
+    def pending(*arguments: Any) -> Any:
+        return [item for item in pending_effects(*arguments) if not isinstance(item, ArmRetry)]
+
+    patch.setattr("perdure.partition_processor.processor.pending_effects", pending)
+    return NodesOptions(kinds=("move", "kill"), gap_ns=BUSY)
+
+
 NODES_BREAKAGES: dict[str, Breakage] = {
     breakage.__name__: breakage
     for breakage in (
         commit_below_quorum,
         seal_below_f_majority,
-        reveal_unsynced,
         metadata_not_synced,
         read_without_barrier,
-        epoch_not_checked,
         epoch_taken_twice,
-        conditions_not_checked,
-        floor_not_set,
-        lead_before_the_announcement,
-        deposed_leader_goes_on,
+        uncommitted_is_read,
         outbox_taken_twice,
+        retries_forgotten,
         trimmed_below_no_snapshot,
         trimmed_past_the_snapshot,
         an_empty_disk_is_let_in,

@@ -3,7 +3,13 @@
 `run_nodes_seed` runs one; the same seed gives the same bytes.
 """
 
-from .run import NodesReport, run_nodes_seed
+from .run import NodesReport, run_nodes_seed, run_nodes_seed_twice
 from .world import NodesOptions, NodesWorld
 
-__all__ = ["NodesOptions", "NodesReport", "NodesWorld", "run_nodes_seed"]
+__all__ = [
+    "NodesOptions",
+    "NodesReport",
+    "NodesWorld",
+    "run_nodes_seed",
+    "run_nodes_seed_twice",
+]

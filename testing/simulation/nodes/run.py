@@ -43,6 +43,22 @@ class NodesReport:
     lines: list[str] = field(default_factory=list)
 
 
+def run_nodes_seed_twice(
+    seed: int, options: NodesOptions | None = None, *, twice: bool = True, keep_lines: int = 0
+) -> NodesReport:
+    """Run a seed, and when `twice` once more: another outcome is a violation, too.
+
+    Args:
+        keep_lines: how much of the trace's end to keep, 0 for all; nothing of a seed that is well.
+    """
+    report = run_nodes_seed(seed, options)
+    if twice and not report.violated and run_nodes_seed(seed, options).digest != report.digest:
+        report.violated = report.detail = "the same seed gives the same bytes"
+    if keep_lines:
+        report.lines = report.lines[-keep_lines:] if report.violated else []
+    return report
+
+
 def run_nodes_seed(seed: int, options: NodesOptions | None = None) -> NodesReport:
     """Run the cluster of a seed. What it finds is in the report; only a bug in here raises."""
     loop = SimulationLoop(jitter=Chance(seed, "timers"), jitter_ns_max=_JITTER_NS_MAX)

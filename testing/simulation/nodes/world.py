@@ -14,7 +14,6 @@ from ....node.cluster.changes import set_drained
 from ....node.cluster.registry import NodeRegistry
 from ..chance import Chance
 from ..clients import Client
-from ..cluster.faults import GAPS
 from ..cluster.network import ClusterNetwork
 from ..disk import SimulationDisk
 from ..faults import DEPLOYMENTS
@@ -26,9 +25,10 @@ from ..violation import InvariantViolation, require
 from ..worker import SimulatedWorker
 from ..workload import History, Operation, OperationMaker, make_app
 from .asking import Asking
+from .character import draw_character
 from .checks import Checks
-from .faults import DISK_LOST, KINDS, NodeFaults
-from .member import DISKS, MS, SNAPSHOTS, NodeClock, S, SimulatedMember, address_of, member_options
+from .faults import NodeFaults
+from .member import DISKS, MS, NodeClock, S, SimulatedMember, address_of, member_options
 
 LIVES_NS: Final = 30 * S
 """No world is over before that."""
@@ -65,6 +65,7 @@ class NodesWorld:
     """Everything that runs in one seed.
 
     Attributes:
+        character: what it is like.
         members: each node's present or last life, by name.
         clocks: of each machine.
         history: what clients asked and were told.
@@ -81,49 +82,27 @@ class NodesWorld:
         self.loop = loop
         self.trace = Trace(loop)
         self.scope = TaskScope("world", on_failure=self.task_failed)
-        character = self.chance("character")
-        slowest_ns = character.pick((300_000, 2 * MS, 12 * MS))
+        self.character = character = draw_character(
+            self.chance("character"),
+            count=options.count,
+            kinds=options.kinds,
+            gap_ns=options.gap_ns,
+            operations=options.operations,
+        )
         self.network = ClusterNetwork(
             loop,
             trace=self.trace,
             chance=self.chance("network"),
-            delay_ns=(50_000, slowest_ns),
-            cut_heard_ns_max=character.pick((0, 5 * MS, 200 * MS)),
+            delay_ns=(50_000, character.delay_ns_max),
+            cut_heard_ns_max=character.cut_heard_ns_max,
             loss=0.0,
         )
         self.network.on_failure = self.task_failed
-        count = options.count or character.pick((3, 3, 3, 4, 5))
-        self.names = [f"node-{number}" for number in range(1, count + 1)]
-        servers = character.pick((1, 3, 3, 3, 3) if count < 5 else (3, 5))
-        self.metadata_survives = servers > 1
-        self.partitions = character.pick((1, 2, 4))
-        snapshots = character.happens(0.5)
-        self._settings = {
-            "cluster.metadata_servers": ",".join(map(address_of, self.names[:servers])),
-            "cluster.replicas": str(character.pick((2, 2, 3))),
-            "cluster.log_copies": str(character.pick((2, 2, 2, 3) if count > 3 else (2,))),
-            "partitions.count": str(self.partitions),
-            "log.sync_inline": character.pick(("always", "never")),
-            "retry.inactivity_timeout": character.pick(("50ms", "60s")),
-            "retry.abort_timeout": character.pick(("500ms", "10m")),
-            "snapshots.directory": SNAPSHOTS if snapshots else "",
-            "snapshots.interval_records": str(character.pick((15, 60))),
-            "snapshots.interval": "1s",
-        }
-        sync_delay_ns_max = character.pick((100_000, 2 * MS, 20 * MS))
+        self.names = list(character.names)
+        self.partitions = character.partitions
+        self.metadata_survives = character.metadata_servers > 1
         self.files = SimulationFiles()
-        self.disks = {
-            name: {
-                disk: SimulationDisk(
-                    f"{name}/{disk}",
-                    trace=self.trace,
-                    chance=self.chance(f"disk {name} {disk}"),
-                    sync_delay_ns_max=sync_delay_ns_max,
-                )
-                for disk in DISKS
-            }
-            for name in self.names
-        }
+        self.disks = {name: self._new_disks(name) for name in self.names}
         self.clocks = {name: NodeClock(self, self.chance(f"clock {name}")) for name in self.names}
         self.members: dict[str, SimulatedMember] = {}
         # All of them: what a killed process had begun must not end by being forgotten.
@@ -133,31 +112,41 @@ class NodesWorld:
         self.history = History()
         self.checks = Checks(self, self.partitions)
         self.asking = Asking(self, self.chance("asking"))
-        kinds = options.kinds or tuple(kind for kind in KINDS if character.happens(0.4)) or KINDS
-        if options.kinds is None and character.happens(0.2):
-            kinds += (DISK_LOST,)
-        self.faults = NodeFaults(self, self.chance("faults"), kinds)
-        self._gap_ns = options.gap_ns or character.pick(GAPS)
+        self.faults = NodeFaults(self, self.chance("faults"), character.kinds)
         self.healed = False
         self.without_metadata: dict[str, None] = {}
         self.without_metadata_at = 0
         self._restarts = self.chance("restarts")
         self._workers = self.chance("workers")
-        app = make_app(loop, self.chance("steps"), self.trace)
-        self.workers = [
+        self.workers = self._new_workers()
+        self.maker = OperationMaker(loop, self.chance("operations"))
+        self.clients = [
+            Client(f"client-{number}", self, operations, self.chance(f"client-{number}"))
+            for number, operations in enumerate(character.clients, 1)
+        ]
+
+    def _new_disks(self, name: str) -> dict[str, SimulationDisk]:
+        return {
+            disk: SimulationDisk(
+                f"{name}/{disk}",
+                trace=self.trace,
+                chance=self.chance(f"disk {name} {disk}"),
+                sync_delay_ns_max=self.character.sync_delay_ns_max,
+            )
+            for disk in DISKS
+        }
+
+    def _new_workers(self) -> list[SimulatedWorker]:
+        app = make_app(self.loop, self.chance("steps"), self.trace)
+        return [
             SimulatedWorker(
                 f"worker-{number}",
                 app,
                 network=self.network,
-                seed=seed,
+                seed=self.seed,
                 addresses=tuple(map(address_of, self.names)),
             )
-            for number in range(1, character.between(2, 3) + 1)
-        ]
-        self.maker = OperationMaker(loop, self.chance("operations"))
-        self.clients = [
-            Client(name, self, character.between(*options.operations), self.chance(name))
-            for name in [f"client-{number}" for number in range(1, character.between(2, 4) + 1)]
+            for number in range(1, self.character.workers + 1)
         ]
 
     def chance(self, concern: str) -> Chance:
@@ -186,7 +175,7 @@ class NodesWorld:
     def start(self, name: str) -> None:
         """Begin a life of a node."""
         self.lives += 1
-        settings = dict(self._settings)
+        settings = dict(self.character.settings)
         settings["cluster.provision"] = str(name == self.names[0]).lower()
         settings["cluster.accept_storage_loss"] = str(name in self.lost).lower()
         member = SimulatedMember(self, name, member_options(name, settings), self.disks[name])
@@ -312,7 +301,7 @@ class NodesWorld:
         clients = [self.scope.spawn(client.run(), name=client.name) for client in self.clients]
         over = [False]
         reader = self.scope.spawn(self.asking.keep_looking(lambda: over[0]), name="reader")
-        await self.faults.run(self.options.faults_ns, self._gap_ns)
+        await self.faults.run(self.options.faults_ns, self.character.gap_ns)
         await self._heal()
         await self._until(
             lambda: all(client.done() for client in clients),
