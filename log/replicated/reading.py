@@ -46,8 +46,8 @@ async def read_batches(
     for member in members.reading_order(turn):
         reply = await members.ask(
             member,
-            lambda number, storage: Read(
-                number, storage, loglet, first_offset, bytes_max, known_tail
+            lambda number, storage, known=known: Read(  # type: ignore[misc]
+                number, storage, loglet, first_offset, bytes_max, known
             ),
             Batches,
             seconds,

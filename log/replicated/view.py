@@ -368,6 +368,8 @@ class LogletView:
                     if first_offset < self._committed_tail:
                         continue
                 return [item for item in batches if item.last_offset < self._committed_tail]
+            # Who has it may not know that it is committed: it is told with the next try.
+            self._learn_tail(found.known_tail)
             if self._loop.time() >= deadline and first_offset > self._trim_point:
                 raise found.damage or self._unavailable(f"give offset {first_offset}")
             self._turn += 1

@@ -340,8 +340,6 @@ class Membership:
             await self._hear(connection)
         except MalformedMessageError as error:
             _log.warning("a membership message is dropped", peer=connection.peer, reason=str(error))
-        except TransportError:
-            pass  # It hung up before it was answered.
 
     async def _hear(self, connection: Connection) -> None:
         first = await connection.receive()

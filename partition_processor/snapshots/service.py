@@ -7,6 +7,7 @@ node, and a failed restore stops its partition alone.
 
 from asyncio import AbstractEventLoop, Future, Lock, TimerHandle
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -409,13 +410,37 @@ class Snapshots:
         if self._archive is None:
             return []
         partition = situation.partition
-        try:
-            archive = await self._claim()
-            found, problems = await self._steps.step(lambda: archive.complete(partition))
-        except PerdureError as error:
-            return [error]
-        tail_lsn = (await log.find_tail()).lsn
-        situation = msgspec.structs.replace(situation, tail_lsn=tail_lsn)
+        problems: list[PerdureError] = []
+        tried: set[str] = set()
+        while True:
+            try:
+                archive = await self._claim()
+                found, wrong = await self._steps.step(partial(archive.complete, partition))
+            except PerdureError as error:
+                return [*problems, error]
+            # Whoever leads takes new ones meanwhile, and removes those that were found before.
+            found = [manifest for manifest in found if manifest.name not in tried]
+            if not tried:
+                problems += wrong
+            if not found:
+                return problems
+            tried.update(manifest.name for manifest in found)
+            tail_lsn = (await log.find_tail()).lsn
+            situation = msgspec.structs.replace(situation, tail_lsn=tail_lsn)
+            if await self._restore_one_of(processor, archive, found, restore, situation, problems):
+                return None
+
+    async def _restore_one_of(
+        self,
+        processor: PartitionProcessor,
+        archive: Archive,
+        found: list[Manifest],
+        restore: StoreRestore,
+        situation: Situation,
+        problems: list[PerdureError],
+    ) -> bool:
+        """Restore the first of some snapshots that can be used; what is wrong is added."""
+        partition = situation.partition
         for manifest in found:
             try:
                 check_usable(situation, manifest)
@@ -441,8 +466,8 @@ class Snapshots:
             )
             for problem in problems:
                 _log.error("newer snapshot skipped", partition=partition, reason=str(problem))
-            return None
-        return problems
+            return True
+        return False
 
     async def _mark_damaged(
         self, archive: Archive, manifest: Manifest, error: SnapshotCorruptError

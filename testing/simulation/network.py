@@ -324,6 +324,10 @@ class SimulationListener:
     async def _run(self, handler: ConnectionHandler, connection: SimulationConnection) -> None:
         try:
             await handler(connection)
+        except TransportError:
+            if connection._open:
+                raise
+            # It was about to send when the other end went away, as on any transport.
         finally:
             self._accepted.pop(connection, None)
             await connection.close()
