@@ -325,11 +325,7 @@ class Snapshots:
         found: list[Manifest] = []
         problems: list[PerdureError] = []
         for partition in partitions:
-
-            def look(partition: int = partition) -> tuple[list[Manifest], list[PerdureError]]:
-                return archive.complete(partition)
-
-            complete, wrong = await self._steps.step(look)
+            complete, wrong = await self._steps.step(partial(archive.complete, partition))
             found += complete
             problems += wrong
         return found, problems
@@ -409,24 +405,23 @@ class Snapshots:
         """
         if self._archive is None:
             return []
-        partition = situation.partition
         problems: list[PerdureError] = []
         tried: set[str] = set()
         while True:
             try:
                 archive = await self._claim()
-                found, wrong = await self._steps.step(partial(archive.complete, partition))
+                found, wrong = await self._steps.step(
+                    partial(archive.complete, situation.partition)
+                )
             except PerdureError as error:
                 return [*problems, error]
             # Whoever leads takes new ones meanwhile, and removes those that were found before.
             found = [manifest for manifest in found if manifest.name not in tried]
-            if not tried:
-                problems += wrong
+            problems += [] if tried else wrong
             if not found:
                 return problems
             tried.update(manifest.name for manifest in found)
-            tail_lsn = (await log.find_tail()).lsn
-            situation = msgspec.structs.replace(situation, tail_lsn=tail_lsn)
+            situation = msgspec.structs.replace(situation, tail_lsn=(await log.find_tail()).lsn)
             if await self._restore_one_of(processor, archive, found, restore, situation, problems):
                 return None
 
@@ -440,7 +435,6 @@ class Snapshots:
         problems: list[PerdureError],
     ) -> bool:
         """Restore the first of some snapshots that can be used; what is wrong is added."""
-        partition = situation.partition
         for manifest in found:
             try:
                 check_usable(situation, manifest)
@@ -456,16 +450,16 @@ class Snapshots:
                 continue
             processor.read_progress()
             # Of the newest one it was only the metadata that had been looked at.
-            self._last[partition] = manifest
+            self._last[manifest.partition] = manifest
             _log.info(
                 "snapshot restored",
-                partition=partition,
+                partition=manifest.partition,
                 lsn=manifest.lsn,
                 rows=manifest.rows,
                 bytes=manifest.bytes,
             )
-            for problem in problems:
-                _log.error("newer snapshot skipped", partition=partition, reason=str(problem))
+            for reason in map(str, problems):
+                _log.error("newer snapshot skipped", partition=manifest.partition, reason=reason)
             return True
         return False
 

@@ -207,6 +207,7 @@ def test_bug_above_the_log_stops_it(mode: SyncMode) -> None:
 @pytest.mark.parametrize("error", [StorageError("no disk"), ValueError("a bug")])
 def test_sync_in_the_thread_reports_whatever_went_wrong(error: Exception) -> None:
     async def scenario() -> None:
+        before = threading.enumerate()
         runner = ThreadSyncRunner(asyncio.get_running_loop())
         done: asyncio.Future[int | StorageError] = asyncio.get_running_loop().create_future()
         threads: list[str] = []
@@ -216,7 +217,7 @@ def test_sync_in_the_thread_reports_whatever_went_wrong(error: Exception) -> Non
             raise error
 
         runner.run(sync, done.set_result)
-        (thread,) = [item for item in threading.enumerate() if item.name == "log-sync"]
+        (thread,) = [item for item in threading.enumerate() if item not in before]
         result = await done
         runner.close()
         runner.close()
