@@ -361,6 +361,17 @@ class Cluster:
         self._moving.discard(partition)
 
 
+    async def see_to_leads(self) -> None:
+        """Have partitions be led that nobody leads any more, as the runtime of a node does.
+
+        Whoever was told to lead and found another one's claim follows, until it is asked again.
+        """
+        for partition in range(self.partition_count):
+            node = self.leader(partition) or self.nodes[0]
+            await node.lead(partition)
+            self.tell_all(partition, node.name)
+
+
 def messages_of(errors: Sequence[PerdureError]) -> list[str]:
     """For asserts."""
     return [str(error) for error in errors]

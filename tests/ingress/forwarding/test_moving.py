@@ -139,6 +139,7 @@ def test_each_call_counts_once_while_leaders_move_and_lines_are_cut(seed: int) -
                 cluster.network.thaw(node.name)
         for client in clients:
             await client
+        await cluster.see_to_leads()
         await load.check()
         for node in cluster.nodes:
             assert len(node.forwarding) == node.forwarding.waiting == 0
@@ -197,6 +198,7 @@ def test_the_same_seed_has_the_same_bytes_on_its_lines() -> None:
             work = [asyncio.create_task(load.run(node, 6)) for node in cluster.nodes]
             await cluster.move(1, cluster.nodes[0])
             await asyncio.wait(work)
+            await cluster.see_to_leads()
             await load.check()
 
         cluster.run(scenario())
