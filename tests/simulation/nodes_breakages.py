@@ -10,7 +10,6 @@ import pytest
 
 from perdure.log.placement import Placement
 from perdure.log.replicated import replicator
-from perdure.log.replicated.server_loglet import ServerLoglet
 from perdure.metadata.quorum.acceptor import Acceptor
 from perdure.node.cluster import joining
 from perdure.node.engine import NodeEngine
@@ -123,12 +122,6 @@ def an_empty_disk_is_let_in(patch: pytest.MonkeyPatch) -> NodesOptions:
     return NodesOptions(kinds=(DISK_LOST, "kill", "cut off"), gap_ns=(200 * MS, 2 * S))
 
 
-def uncommitted_is_read(patch: pytest.MonkeyPatch) -> NodesOptions:
-    """Log-servers give readers what they have, whether it is committed or not."""
-    patch.setattr(ServerLoglet, "visible_tail", property(lambda self: self.durable[0]))
-    return CUTS
-
-
 def outbox_taken_twice(patch: pytest.MonkeyPatch) -> NodesOptions:
     """Messages between partitions count as often as they come."""
 
@@ -161,7 +154,6 @@ NODES_BREAKAGES: dict[str, Breakage] = {
         metadata_not_synced,
         read_without_barrier,
         epoch_taken_twice,
-        uncommitted_is_read,
         outbox_taken_twice,
         retries_forgotten,
         trimmed_below_no_snapshot,

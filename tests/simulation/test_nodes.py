@@ -76,7 +76,6 @@ def test_bytes_do_not_depend_on_the_process() -> None:
 FOUND = {
     "seal_below_f_majority": 6,
     "read_without_barrier": 14,
-    "uncommitted_is_read": 52,
     "outbox_taken_twice": 5,
     "trimmed_below_no_snapshot": 1,
     "trimmed_past_the_snapshot": 3,
