@@ -16,6 +16,7 @@ from ...core.waiters import Waiters, settle
 from ..chain import Segment, SegmentParams, loglet_id
 from ..errors import LogClosedError, LogletLostError
 from ..placement import LogServer, Placement, place
+from ..upkeep import Review, SegmentHealth, health_of, review
 from .clients import ServerClients
 from .loglet import ReplicatedLoglet
 from .members import Members
@@ -93,6 +94,26 @@ class ReplicatedProvider:
         )
         loglet = loglet_id(log, index)
         return SegmentParams(loglet, epoch, record_time_ns, self._node, placement)
+
+    def review(self, log: LogId, segment: Segment) -> Review:
+        """Whether the log, whose last segment this is, is to go on on other log-servers."""
+        if segment.kind != KIND or segment.params.placement is None:
+            return Review()
+        replication = self._replication()
+        return review(
+            segment.params.placement,
+            self._servers(),
+            nodes=replication.nodes,
+            zones=replication.zones,
+            own=self._node,
+            turn=log,
+        )
+
+    def health(self, segment: Segment) -> SegmentHealth | None:
+        """How well a segment is kept; None for one of another kind."""
+        if segment.kind != KIND or segment.params.placement is None:
+            return None
+        return health_of(segment.params.placement, self._servers())
 
     def open(self, segment: Segment) -> LogletView:
         """The segment's loglet. Raises LogletLostError for one that was deleted here."""
