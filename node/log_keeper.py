@@ -4,6 +4,8 @@ Who orders a log is the one that changes its chain, so no log has two keepers at
 has lost the lead and does not know it yet is refused by the chain. A change costs its log a seal
 and a few syncs, so it waits until its reason has lasted, few logs change at a time, and each log
 that was changed waits longer before the next change.
+
+It also tells log-servers that were away what was trimmed and deleted meanwhile.
 """
 
 from asyncio import AbstractEventLoop, TimerHandle
@@ -44,6 +46,10 @@ class Reviewer(Protocol):
 
     def health(self, segment: Segment) -> SegmentHealth | None:
         """How well a segment is kept; None where that is not for this provider to tell."""
+        ...
+
+    def chase(self, log: LogId, first: Segment) -> None:
+        """Tell log-servers that were away what is gone of a log."""
         ...
 
 
@@ -128,6 +134,9 @@ class LogKeeper:
 
     def _round(self) -> None:
         self.start()
+        for log in self._opened():
+            if _is_ordered_here(log):
+                self._reviewer.chase(log.log, log.chain.segments[0])
         due = [log for log in self._opened() if self._is_due(log)]
         for log in due[: max(1, len(due) // SHARE_AT_ONCE)]:
             care = self._care[log.log]

@@ -9,7 +9,9 @@ from perdure.core.errors import PerdureError
 from perdure.core.ids import LogId
 from perdure.core.tasks import TaskScope
 from perdure.log import Committed, LogEntry, LogReader, Logs, Record, VirtualLog
+from perdure.log.chain import loglet_id
 from perdure.log.placement import LogServer
+from perdure.log.replicated.messages import Delete, Reply, Request, Trim
 from perdure.log.replicated.provider import Replication
 from perdure.metadata.memory import MemoryMetadataStore
 from perdure.node.log_keeper import LogKeeper
@@ -137,6 +139,21 @@ class World:
 
     def kill(self, name: str) -> None:
         self.machines[name].crash(power=False)
+
+    def copies(self, log: VirtualLog, from_lsn: int = 1) -> set[int]:
+        """On how many disks of its nodeset each committed batch is, from an LSN on."""
+        found: dict[bytes, int] = {}
+        for segment in log.chain.segments:
+            if segment.base_lsn < from_lsn:
+                continue
+            placement = segment.params.placement
+            assert placement is not None
+            prefix = b"r" + segment.params.loglet.to_bytes(8, "big")
+            for member in placement.members:
+                for key in self.machines[member.node].disk.rows():
+                    if key.startswith(prefix):
+                        found[key] = found.get(key, 0) + 1
+        return set(found.values())
 
     async def check(self, log: VirtualLog) -> None:
         """Everything that was acknowledged is there, once and in order."""
@@ -309,6 +326,105 @@ def test_who_flaps_costs_fewer_and_fewer_changes() -> None:
     run(story, servers=3)
 
 
+def rows(world: World, name: str, log: VirtualLog, below: int) -> int:
+    """How many batches a server's disk has of a log's segments below an index."""
+    first, end = (b"r" + loglet_id(log.log, index).to_bytes(8, "big") for index in (0, below))
+    return sum(first <= key < end for key in world.machines[name].disk.rows())
+
+
+@pytest.mark.parametrize("place", ["a member still", "of the nodeset before"])
+def test_what_was_deleted_while_a_server_was_away_goes_when_it_is_back(place: str) -> None:
+    async def story(world: World) -> None:
+        (log,) = await world.begin()
+        for _ in range(5):
+            await world.append(log)
+        await log.reconfigure()
+        await world.append(log)
+        away = members(log)[-1]
+        world.kill(away)
+        if place == "of the nodeset before":
+            await asyncio.sleep(PATIENCE + 2)
+        assert (away in members(log)) == (place == "a member still")
+        deleted = log.chain.tail.index
+        assert rows(world, away, log, deleted) > 0
+        await log.trim(log.chain.tail.base_lsn - 1)
+        assert log.chain.segments[0].index == deleted
+        await world.machines[away].start()
+        await asyncio.sleep(3)
+        assert [rows(world, name, log, deleted) for name in world.machines] == [0] * 4
+
+    run(story)
+
+
+def test_what_was_trimmed_while_a_server_was_away_goes_when_it_is_back() -> None:
+    async def story(world: World) -> None:
+        (log,) = await world.begin()
+        for _ in range(20):
+            await world.append(log)
+        world.kill("s3")
+        assert await log.trim(15) == 15
+        assert rows(world, "s3", log, 99) > 5
+        await world.machines["s3"].start()
+        await asyncio.sleep(3)
+        assert rows(world, "s3", log, 99) == 5
+
+    run(story, servers=3)
+
+
+def test_a_server_is_told_once_per_connection() -> None:
+    async def story(world: World) -> None:
+        (log,) = await world.begin()
+        await world.append(log)
+        await log.reconfigure()
+        await world.append(log)
+        await log.trim(1)
+        await asyncio.sleep(3)
+        asked: list[object] = []
+        for name in ("s1", "s2", "s3"):
+            client = world.node.provider._clients.client(name)
+            ask = client.ask
+
+            def counted(
+                make: Callable[[int], Request],
+                answered: Callable[[Reply | None], None],
+                ask: Callable[..., int] = ask,
+            ) -> int:
+                asked.append(make(0))
+                return ask(make, answered)
+
+            client.ask = counted  # type: ignore[method-assign]
+        await asyncio.sleep(30)
+        assert not [item for item in asked if isinstance(item, Delete | Trim)]
+
+    run(story, servers=3)
+
+
+def test_each_record_has_its_copies_though_a_server_was_away() -> None:
+    """What a member missed it never gets, and needs not: a write quorum of the others has it."""
+
+    async def story(world: World) -> None:
+        (log,) = await world.begin()
+        for name in ("s2", "s3", "s1"):
+            for _ in range(4):
+                await world.append(log)
+            world.kill(name)
+            for _ in range(4):
+                await world.append(log)
+            await world.machines[name].start()
+        await asyncio.sleep(1)
+        assert world.copies(log) == {2, 3}
+        # A segment that is placed anew, once they are back, has all that follows three times.
+        await log.reconfigure()
+        base = log.chain.tail.base_lsn
+        for _ in range(4):
+            await world.append(log)
+        await asyncio.sleep(1)
+        assert world.copies(log, base) == {3}
+        await world.check(log)
+
+    run(story, servers=3)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_whatever_happens_logs_end_on_fit_servers_and_lose_nothing(seed: int) -> None:
     async def story(world: World) -> None:
@@ -347,6 +463,7 @@ def test_whatever_happens_logs_end_on_fit_servers_and_lose_nothing(seed: int) ->
         assert world.keeper.warnings() == []
         for log in logs:
             assert len(members(log)) == 3
+            assert min(world.copies(log)) >= 2
             await world.check(log)
         assert all(world.acknowledged.values())
 
