@@ -3,7 +3,9 @@
 from typing import Protocol
 
 from ..core.ids import LogId
+from ..log.chain import Segment
 from ..log.logs import Logs
+from ..log.upkeep import SegmentHealth
 from ..partition_processor.manager import PartitionManager
 from ..partition_processor.snapshots.service import Snapshots
 from ..partition_processor.status import PartitionDetail, PartitionStatus
@@ -64,6 +66,10 @@ class AdminView(Protocol):
 
         Whatever lies above it is needed to get the node's state back.
         """
+        ...
+
+    def segment_health(self, segment: Segment) -> SegmentHealth | None:
+        """How well a segment of a log is kept; None for one that is kept on one node."""
         ...
 
     def archived_lsn(self, log: LogId) -> int | None:

@@ -78,6 +78,15 @@ class ClusterSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int,
         Meta(ge=1, le=9, description="Log-servers that have each record before it counts."),
     ] = 2
+    log_repair_after: Annotated[
+        Duration,
+        Meta(
+            description="How long a log-server is dead, drained or read-only, or its disk "
+            "another one, before the logs that it keeps go on on other log-servers, where there "
+            "are enough.",
+            extra={"min": parse_duration("100ms")},
+        ),
+    ] = parse_duration("5s")
     roles: Annotated[
         str,
         Meta(

@@ -17,6 +17,7 @@ class LogServer(msgspec.Struct, frozen=True):
         zone: what fails together; empty where nobody said.
         writable: takes new segments.
         alive: not known to be dead.
+        unwanted: why it takes no new segments, for people; empty where it does.
     """
 
     node: str
@@ -24,6 +25,7 @@ class LogServer(msgspec.Struct, frozen=True):
     zone: str = ""
     writable: bool = True
     alive: bool = True
+    unwanted: str = ""
 
 
 class Replica(msgspec.Struct, frozen=True):

@@ -245,8 +245,10 @@ class VirtualLog(ChainView):
             if len(chain.segments) >= SEGMENTS_MAX:
                 # Before anything is sealed, so that a log which cannot grow goes on as it is.
                 raise ChainFullError(self.log, len(chain.segments))
-            tail_lsn, record_time_ns = await self._seal_segment(last)
             provider = self._provider(kind or last.kind)
+            # Likewise a log whose next segment could be placed nowhere.
+            provider.params(self.log, last.index + 1, taken, last.params.record_time_ns)
+            tail_lsn, record_time_ns = await self._seal_segment(last)
             params = provider.params(self.log, last.index + 1, taken, record_time_ns)
             longer = chain.extend(self.log, tail_lsn, provider.kind, params)
             self._proposed = longer.tail

@@ -8,7 +8,9 @@ from ..admin.cluster import ClusterView
 from ..admin.errors import ClusterNotJoinedError
 from ..core.clock import Clock
 from ..core.ids import LogId
+from ..log.chain import Segment
 from ..log.logs import Logs
+from ..log.upkeep import SegmentHealth
 from ..metadata.nodes import Addresses
 from ..partition_processor.manager import PartitionManager
 from ..partition_processor.snapshots.service import Snapshots
@@ -128,6 +130,11 @@ class NodeView:
         """The last LSN whose effect survives a crash; 0 for a log of no partition here."""
         processors = self._started().manager.processors
         return processors[log].durable_lsn if log < len(processors) else 0
+
+    def segment_health(self, segment: Segment) -> SegmentHealth | None:
+        """See `AdminView`."""
+        replicated = self._started().replicated
+        return None if replicated is None else replicated.provider.health(segment)
 
     def archived_lsn(self, log: LogId) -> int | None:
         """The last LSN whose effect is in a snapshot; None where none are taken."""

@@ -20,6 +20,7 @@ from ..core.storage.kv import KvStore
 from ..core.tasks import TaskScope
 from ..core.waiters import Waiters
 from ..ingress.forwarding.leaders import LeaderTable
+from ..metadata.api import VersionedValue
 from ..metadata.nodes import Addresses, NodeConfiguration, Role
 from ..metadata.placement import Placement
 from ..metadata.quorum import (
@@ -161,6 +162,7 @@ class ClusterRuntime:
             loop=self._loop,
             scope=self._scope,
             on_placement=self._use_placement,
+            on_schema=self._use_schema,
         )
         self.membership = Membership(
             joined.me,
@@ -258,6 +260,8 @@ class ClusterRuntime:
         self._manager = manager
         if self.watch.placement is not None:
             self._use_placement(self.watch.placement)
+        self.membership.schema_version = lambda: manager.schema_version
+        self.membership.own_applied = self._own_applied
         self.membership.start()
         self.watch.start()
         if "admin" in self.me.roles:
@@ -265,12 +269,24 @@ class ClusterRuntime:
         self._look()
 
     def _applied(self) -> dict[tuple[int, int], int]:
+        found = self.membership.applied()
+        for partition, lsn in self._own_applied():
+            found[partition, self.me.id] = lsn
+        return found
+
+    def _own_applied(self) -> tuple[tuple[int, int], ...]:
+        """How far the partitions are that this node keeps."""
         if self._manager is None:
-            return {}
-        return {
-            (status.partition, self.me.id): status.applied_lsn
-            for status in self._manager.partitions()
-        }
+            return ()
+        return tuple(
+            (processor.partition, processor.written_lsn)
+            for processor in self._manager.processors
+            if processor.role not in ("absent", "stopped")
+        )
+
+    def _use_schema(self, stored: VersionedValue) -> None:
+        assert self._manager is not None, "it is fetched after the start"
+        self._manager.use_schema(stored)
 
     def _use_placement(self, placement: Placement) -> None:
         if self._manager is None:

@@ -80,17 +80,20 @@ class JoinedClusterView:
         cluster: Callable[[], RunningCluster | None],
         statuses: Statuses,
         *,
+        log_warnings: Callable[[], list[str]] = list,
         name: str,
         waits_for: Callable[[], str],
     ) -> None:
         """Take where the cluster is found: None while the node has not joined.
 
         Args:
+            log_warnings: what is wrong with how the logs are kept that this node orders.
             name: of this node.
             waits_for: what keeps it from joining, empty while nothing is known to.
         """
         self._find = cluster
         self._statuses = statuses
+        self._log_warnings = log_warnings
         self._name = name
         self._waits_for = waits_for
 
@@ -106,7 +109,7 @@ class JoinedClusterView:
             replicas=nodes.replicas,
             nodes=[node_row(node, view) for node in nodes.nodes],
             partitions=partition_rows(nodes, placement, self._statuses()),
-            warnings=_warnings(running, nodes, view, placement),
+            warnings=[*_warnings(running, nodes, view, placement), *self._log_warnings()],
         )
 
     async def set_drained(self, name: str, drained: bool) -> NodeRow:

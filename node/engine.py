@@ -44,6 +44,7 @@ from ..partition_processor.snapshots.service import Snapshots, SnapshotSettings
 from .bundle import write_bundle
 from .cluster.parts import ClusterParts
 from .identity import confirm_identity
+from .log_keeper import LogKeeper
 from .options import NodeOptions
 from .replicated_logs import ReplicatedLogs
 
@@ -61,6 +62,7 @@ class NodeEngine:
         logs: the partitions' logs.
         writer: the log's writer.
         snapshots: of the partitions.
+        keeper: looks after where logs are kept; None where this node is alone.
         failure: why the engine stopped by itself, None while it works.
     """
 
@@ -136,6 +138,7 @@ class NodeEngine:
             loop, make_sync_runner("store"), SystemFiles() if files is None else files
         )
         self._trimmer = self._make_trimmer(loop, make_sync_runner("store"))
+        self.keeper = self._make_keeper(loop)
         self._silence = SilenceWatch(self.manager.invoker, loop)
         self.reception = WorkerReception(
             invoker=self.manager.invoker,
@@ -241,6 +244,17 @@ class NodeEngine:
             on_turn=self.manager.finish_turn,
         )
 
+    def _make_keeper(self, loop: asyncio.AbstractEventLoop) -> LogKeeper | None:
+        if self.replicated is None:
+            return None
+        return LogKeeper(
+            self.replicated.provider,
+            opened=self.logs.opened,
+            patience_seconds=self._options.cluster.log_repair_after / 1e9,
+            loop=loop,
+            scope=self._scope,
+        )
+
     def _make_snapshots(
         self, loop: asyncio.AbstractEventLoop, runner: SyncRunner, files: Files
     ) -> Snapshots:
@@ -308,6 +322,8 @@ class NodeEngine:
 
     def _start_drivers(self) -> None:
         self._silence.start()
+        if self.keeper is not None:
+            self.keeper.start()
         self._trimmer.start()
         self.snapshots.start(self.manager.processors)
 
@@ -358,6 +374,8 @@ class NodeEngine:
     def stop(self, error: PerdureError) -> None:
         """Do nothing more; whoever still waits is told `error`. `close` follows."""
         self._silence.stop()
+        if self.keeper is not None:
+            self.keeper.stop()
         self._trimmer.stop()
         self.snapshots.stop()
         if self.forwarding is not None:

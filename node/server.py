@@ -262,6 +262,10 @@ class NodeServer:
         self._doors.append(admin)
         self.addresses["admin"] = await admin.start(self._options.listen.admin)
 
+    def _log_warnings(self) -> list[str]:
+        keeper = None if self._engine is None else self._engine.keeper
+        return [] if keeper is None else keeper.warnings()
+
     def _cluster_view(self) -> JoinedClusterView | None:
         cluster = self.cluster
         if cluster is None:
@@ -269,6 +273,7 @@ class NodeServer:
         return JoinedClusterView(
             lambda: cluster if cluster.joined else None,
             lambda: [] if self._engine is None else self._engine.manager.partitions(),
+            log_warnings=self._log_warnings,
             name=self._options.node.name,
             waits_for=lambda: cluster.waits_for,
         )

@@ -48,6 +48,7 @@ class PartitionManager:
 
     Attributes:
         elsewhere: the partitions that other nodes lead; None where this node leads them all.
+        schema_version: of the deployments that are known, 0 before the first.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class PartitionManager:
         self._dirty: list[PartitionProcessor] = []
         self._failed = False
         self._schema = Schema()
+        self.schema_version = 0
         self._defaults = defaults
         tick_ns = tick_ns_for(defaults.inactivity_timeout_ns, defaults.abort_timeout_ns)
         self.invoker = Invoker(self._find_targets, tick_ns)
@@ -305,10 +307,21 @@ class PartitionManager:
 
     async def _load_schema(self) -> None:
         value = await self._metadata.get(SCHEMA_KEY)
-        self._use_schema(Schema() if value is None else decode_schema(value.value))
+        if value is not None:
+            self.use_schema(value)
 
-    def _use_schema(self, schema: Schema) -> None:
-        self._schema = schema
+    def use_schema(self, stored: VersionedValue) -> None:
+        """Know the deployments that are stored; what is not newer changes nothing.
+
+        Raises StorageCorruptError.
+        """
+        if stored.version > self.schema_version:
+            self._use_schema(stored.version, decode_schema(stored.value))
+
+    def _use_schema(self, version: int, schema: Schema) -> None:
+        if version <= self.schema_version:
+            return
+        self.schema_version, self._schema = version, schema
         self.invoker.set_schema(schema)
         self._find_targets()
 
@@ -331,11 +344,12 @@ class PartitionManager:
             return None if schema is known else encode_schema(schema)
 
         try:
-            await read_modify_write(self._metadata, SCHEMA_KEY, change)
+            stored = await read_modify_write(self._metadata, SCHEMA_KEY, change)
         except StorageError as error:
             self.fail(error)
             raise
-        self._use_schema(schema)
+        assert stored is not None, "there is a schema once something is registered"
+        self._use_schema(stored.version, schema)
 
     # Looking in ----------------------------------------------------------------------------------
 

@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from ...log.upkeep import Health
+
 
 class LogRow(msgspec.Struct, frozen=True):
     """One log, as ``perdure logs list`` shows it.
@@ -15,6 +17,8 @@ class LogRow(msgspec.Struct, frozen=True):
         sealed: whether the log as a whole takes no records.
         kind: of the last segment's provider, as are `loglet`, `epoch` and `sequencer`.
         error: why the log cannot be looked at, empty otherwise.
+        health: of its worst segment; empty where it is kept on one node.
+        problems: what is wrong with the log-servers that keep it.
     """
 
     log: int
@@ -28,6 +32,8 @@ class LogRow(msgspec.Struct, frozen=True):
     epoch: int
     sequencer: str
     error: str = ""
+    health: Health | Literal[""] = ""
+    problems: list[str] = []
 
 
 class LogList(msgspec.Struct, frozen=True):
@@ -45,6 +51,10 @@ class SegmentRow(msgspec.Struct, frozen=True):
         trim_point: the last LSN of it that is gone, None while it is whole.
         records: how many of it can be read.
         since: no record of it is dated before this, ISO 8601; None for a log's first segment.
+        servers: the log-servers that keep it; none where it is kept on one node.
+        copies: how many of them have each record.
+        health: how well it is kept, as far as the node that answers knows; empty as above.
+        problems: what is wrong with those servers.
     """
 
     index: int
@@ -58,6 +68,10 @@ class SegmentRow(msgspec.Struct, frozen=True):
     epoch: int
     sequencer: str
     since: str | None
+    servers: list[str] = []
+    copies: int = 1
+    health: Health | Literal[""] = ""
+    problems: list[str] = []
 
 
 class LogDetail(msgspec.Struct, frozen=True):

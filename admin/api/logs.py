@@ -1,6 +1,7 @@
 """The logs over admin REST: look at them, read them, seal, reconfigure and trim them."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, Literal
 
 import msgspec
@@ -11,6 +12,7 @@ from ...log.chain import Segment
 from ...log.errors import LogError, UnknownProviderError
 from ...log.memory.provider import KIND as MEMORY_KIND
 from ...log.types import KEY_BYTES
+from ...log.upkeep import HEALTHS, SegmentHealth
 from ...log.virtual_log import VirtualLog
 from ...partition_processor.records import KIND_NAMES
 from ..errors import AdminRequestError, TrimRefusedError, VolatileProviderError
@@ -98,7 +100,8 @@ class LogsApi:
     async def list_logs(self, request: Request) -> LogList:
         """Every log that this node has opened."""
         Parameters(request.query, ())
-        return LogList([await _row(log) for log in self._view.logs.opened()])
+        health = self._view.segment_health
+        return LogList([await _row(log, health) for log in self._view.logs.opened()])
 
     async def describe(self, request: Request) -> LogDetail:
         """One log with its segments."""
@@ -113,6 +116,7 @@ class LogsApi:
                 tail_lsn=tail.lsn if segment is chain.tail else chain.segments[place + 1].base_lsn,
                 state="open" if segment is chain.tail and not tail.sealed else "sealed",
                 trim_point=trim_point,
+                health=self._view.segment_health(segment),
             )
             for place, segment in enumerate(chain.segments)
         ]
@@ -218,7 +222,7 @@ class LogsApi:
         return TrimAnswer(log.log, body.lsn, before, await log.trim(body.lsn))
 
 
-async def _row(log: VirtualLog) -> LogRow:
+async def _row(log: VirtualLog, health_of: Callable[[Segment], SegmentHealth | None]) -> LogRow:
     """A log's row; one that cannot be looked at does not hide the others."""
     error = ""
     sealed = log.sealed
@@ -232,6 +236,7 @@ async def _row(log: VirtualLog) -> LogRow:
     except (LogError, StorageError) as failure:
         error = f"{failure.code} {failure}"
     last = log.chain.tail
+    healths = [item for each in log.chain.segments if (item := health_of(each)) is not None]
     return LogRow(
         log=log.log,
         segments=len(log.chain.segments),
@@ -244,13 +249,21 @@ async def _row(log: VirtualLog) -> LogRow:
         epoch=last.params.epoch,
         sequencer=last.params.sequencer,
         error=error,
+        health=max((item.health for item in healths), key=HEALTHS.index, default=""),
+        problems=list(dict.fromkeys(text for item in healths for text in item.problems)),
     )
 
 
 def _segment_row(
-    segment: Segment, *, tail_lsn: int, state: Literal["open", "sealed"], trim_point: int
+    segment: Segment,
+    *,
+    tail_lsn: int,
+    state: Literal["open", "sealed"],
+    trim_point: int,
+    health: SegmentHealth | None,
 ) -> SegmentRow:
     params = segment.params
+    placement = params.placement
     first_lsn = max(segment.base_lsn, trim_point + 1)
     return SegmentRow(
         index=segment.index,
@@ -264,6 +277,10 @@ def _segment_row(
         epoch=params.epoch,
         sequencer=params.sequencer,
         since=time_text(params.record_time_ns) if params.record_time_ns else None,
+        servers=[] if placement is None else [member.node for member in placement.members],
+        copies=1 if placement is None else placement.nodes,
+        health="" if health is None else health.health,
+        problems=[] if health is None else list(health.problems),
     )
 
 

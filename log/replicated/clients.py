@@ -44,11 +44,13 @@ class ServerClient:
 
     Attributes:
         node: the server's name.
+        connections: how many there have been so far.
     """
 
     def __init__(self, peer: Peer, loop: AbstractEventLoop) -> None:
         """Use the connections of `peer`, whose listener this becomes."""
         self.node = peer.node
+        self.connections = 0
         self._peer = peer
         self._loop = loop
         self._channel: Channel[Request] = Channel(peer.send, loop)
@@ -103,6 +105,7 @@ class ServerClient:
 
     def connected(self) -> None:
         """A connection was made."""
+        self.connections += 1
         self._channel = Channel(self._peer.send, self._loop)
         for stream in list(self._streams.values()):
             stream.connected()

@@ -16,7 +16,9 @@ from ...core.waiters import Waiters, settle
 from ..chain import Segment, SegmentParams, loglet_id
 from ..errors import LogClosedError, LogletLostError
 from ..placement import LogServer, Placement, place
+from ..upkeep import Review, SegmentHealth, health_of, review
 from .clients import ServerClients
+from .errands import Errands
 from .loglet import ReplicatedLoglet
 from .members import Members
 from .messages import OK, Delete, Info, Reply, Request
@@ -69,6 +71,7 @@ class ReplicatedProvider:
         self._open: dict[int, LogletView] = {}
         # Per log, the first segment index that was kept by the last deletion.
         self._first_kept: dict[int, int] = {}
+        self._errands = Errands()
         self._failure: LogClosedError | None = None
         self._scope = TaskScope("replicated loglets", on_failure=self._failed)
 
@@ -93,6 +96,26 @@ class ReplicatedProvider:
         )
         loglet = loglet_id(log, index)
         return SegmentParams(loglet, epoch, record_time_ns, self._node, placement)
+
+    def review(self, log: LogId, segment: Segment) -> Review:
+        """Whether the log, whose last segment this is, is to go on on other log-servers."""
+        if segment.kind != KIND or segment.params.placement is None:
+            return Review()
+        replication = self._replication()
+        return review(
+            segment.params.placement,
+            self._servers(),
+            nodes=replication.nodes,
+            zones=replication.zones,
+            own=self._node,
+            turn=log,
+        )
+
+    def health(self, segment: Segment) -> SegmentHealth | None:
+        """How well a segment is kept; None for one of another kind."""
+        if segment.kind != KIND or segment.params.placement is None:
+            return None
+        return health_of(segment.params.placement, self._servers())
 
     def open(self, segment: Segment) -> LogletView:
         """The segment's loglet. Raises LogletLostError for one that was deleted here."""
@@ -141,16 +164,40 @@ class ReplicatedProvider:
             on_turn=self._on_turn,
         )
 
+    def chase(self, log: LogId, first: Segment) -> None:
+        """Tell servers that were away what is gone of a log, whose first segment this is.
+
+        For who orders the log, to be called again and again: each server is told once per
+        connection. Servers that kept the log before are told as well as those that do now.
+        """
+        if self._failure is not None:
+            return
+        clients = [self._clients.client(item.node) for item in self._servers() if item.alive]
+        if first.index > 1:
+            self._errands.tell_deleted(clients, log, first.index)
+        loglet = self._open.get(first.params.loglet) if first.kind == KIND else None
+        if loglet is None or loglet.trimmed is None:
+            return
+        for member, client in enumerate(loglet.members.clients):
+            self._errands.tell_trimmed(
+                client,
+                loglet.members.storage(member),
+                loglet.loglet,
+                loglet.trimmed,
+                loglet.committed_tail,
+            )
+
     async def delete(self, log: LogId, segments: tuple[Segment, ...], first_kept: int) -> None:
         """Have the servers delete everything below the first kept segment's loglet, for ever.
 
-        Servers that do not answer keep it until a later deletion of the log reaches them; nobody
-        reads it. Raises LogClosedError. Cancelling leaves open which servers were reached.
+        Servers that do not answer keep it until `chase` reaches them; nobody reads it. Raises
+        LogClosedError. Cancelling leaves open which servers were reached.
         """
         if self._failure is not None:
             raise self._failure
         self._first_kept[log] = max(first_kept, self._first_kept.get(log, 0))
         first, end = loglet_id(log, 0), loglet_id(log, first_kept)
+        self._errands.forget(first, end)
         nodes: dict[str, None] = {}
         # Not only `segments`: one that stayed empty left the chain when it was replaced.
         for number in [item for item in self._open if first <= item < end]:

@@ -56,6 +56,7 @@ class LogletView:
     Attributes:
         loglet: its id.
         members: who keeps it.
+        trimmed: the last offset that this process has trimmed and its batch's record time, if any.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class LogletView:
         self._sequencer_name = segment.params.sequencer
         self._committed_tail = 1
         self._trim_point = 0
+        self.trimmed: tuple[int, int] | None = None
         # Of the last batch that is known to be committed.
         self._record_time_ns = segment.params.record_time_ns
         self._sealing = False
@@ -400,6 +402,7 @@ class LogletView:
                 raise self._failure
             if await self._trim_to(border, batch.record_time_ns):
                 self._trim_point = max(self._trim_point, border)
+                self.trimmed = border, batch.record_time_ns
             elif self._loop.time() >= deadline:
                 raise self._unavailable("be trimmed")
             else:

@@ -57,12 +57,20 @@ class ClusterParts:
                 node.name,
                 disk_name(node.id),
                 node.zone,
-                writable=node.storage == "read-write" and not node.drained,
+                writable=not _unwanted(node),
                 alive=node.id in alive,
+                unwanted=_unwanted(node),
             )
             for node in self.nodes().having("log-server")
             if node.storage in ("read-write", "read-only")
         ]
+
+
+def _unwanted(node: NodeConfiguration) -> str:
+    """Why a log-server is to have nothing new by an operator's word."""
+    if node.storage != "read-write":
+        return f"is {node.storage}"
+    return "is drained" if node.drained else ""
 
 
 def disk_name(node_id: int) -> str:

@@ -1,4 +1,4 @@
-"""ClusterWatch: keeps a node's copies of nodes configuration and placement fresh."""
+"""ClusterWatch: keeps a node's copies of nodes, placement and known deployments fresh."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,9 +7,10 @@ import structlog
 
 from ...core.errors import StorageError, TransportError
 from ...core.tasks import TaskScope
-from ...metadata.api import MetadataStore
+from ...metadata.api import MetadataStore, VersionedValue
 from ...metadata.nodes import NODES_KEY, decode_nodes
 from ...metadata.placement import PLACEMENT_KEY, Placement, decode_placement
+from ...partition_processor.deployments import SCHEMA_KEY
 from ..membership.membership import Membership
 
 POLL_NS = 5_000_000_000
@@ -37,13 +38,21 @@ class ClusterWatch:
         loop: asyncio.AbstractEventLoop,
         scope: TaskScope,
         on_placement: Callable[[Placement], None],
+        on_schema: Callable[[VersionedValue], None] | None = None,
     ) -> None:
-        """Prepare; `start` follows. `on_placement` is told each newer placement."""
+        """Prepare; `start` follows.
+
+        Args:
+            on_placement: told each newer placement.
+            on_schema: told the known deployments as they are stored, newer or not; may raise
+                StorageError when they cannot be read.
+        """
         self._metadata = metadata
         self._membership = membership
         self._loop = loop
         self._scope = scope
         self._on_placement = on_placement
+        self._on_schema = on_schema
         self._fetching = False
         self._timer: asyncio.TimerHandle | None = None
         self._retry: asyncio.TimerHandle | None = None
@@ -88,6 +97,10 @@ class ClusterWatch:
             placement = await self._metadata.get(PLACEMENT_KEY)
             if placement is not None and placement.version > self.placement_version:
                 self.use(placement.version, decode_placement(placement.value))
+            if self._on_schema is not None:
+                schema = await self._metadata.get(SCHEMA_KEY)
+                if schema is not None:
+                    self._on_schema(schema)
         except (TransportError, StorageError) as error:
             _log.warning("configuration not fetched", code=error.code, reason=str(error))
             # Others tell of it in every period; asking that often would help nobody.

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, assert_never
 
+import msgspec
 import structlog
 
 from ...core.clock import Clock
@@ -83,6 +84,8 @@ class Membership:
 
     Attributes:
         nodes: the newest nodes configuration that this node has.
+        schema_version: gives that of the deployments that this node knows; set before `start`.
+        own_applied: gives how far this node is with its partitions; set before `start`.
     """
 
     def __init__(
@@ -124,6 +127,10 @@ class Membership:
         self._detector = FailureDetector(
             me.id, me.generation, now_ns=clock.monotonic_ns(), options=self._options
         )
+        self.schema_version: Callable[[], int] = int
+        self.own_applied: Callable[[], tuple[tuple[int, int], ...]] = tuple
+        # By node: the generation that told it, and by partition the last applied LSN.
+        self._applied: dict[int, tuple[int, dict[int, int]]] = {}
         self._links: dict[int, _Link] = {}
         self._accepted: dict[int, Connection] = {}
         self._listeners: list[Callable[[MembershipView], None]] = []
@@ -152,6 +159,18 @@ class Membership:
                 self._listeners.remove(listener)
 
         return forget
+
+    def applied(self) -> dict[tuple[int, int], int]:
+        """How far other nodes are, as they told last: by (partition, node), the last applied LSN.
+
+        Told to admin nodes, some twice a second. What an earlier life of a node told is left out.
+        """
+        return {
+            (partition, node.id): lsn
+            for node in self.nodes.nodes
+            if (told := self._applied.get(node.id)) is not None and told[0] == node.generation
+            for partition, lsn in told[1].items()
+        }
 
     # Life ----------------------------------------------------------------------------------------
 
@@ -195,6 +214,8 @@ class Membership:
             )
         known = tuple((node.id, node.generation) for node in self.nodes.nodes)
         ids = {node_id for node_id, _ in known}
+        for node_id in [node_id for node_id in self._applied if node_id not in ids]:
+            del self._applied[node_id]
         for node_id in [node_id for node_id in self._links if node_id not in ids]:
             self._drop_link(node_id)
         self._handle(Configured(self._clock.monotonic_ns(), self._nodes_version, known))
@@ -257,6 +278,13 @@ class Membership:
             return
         if link.connection.queued_bytes > QUEUED_BYTES_MAX:
             return
+        node = self.nodes.node(node_id)
+        tells = node is not None and "admin" in node.roles
+        gossip = msgspec.structs.replace(
+            gossip,
+            schema_version=self.schema_version(),
+            applied=self.own_applied() if tells else (),
+        )
         try:
             link.connection.send(encode_message(gossip))
         except TransportError as error:
@@ -371,11 +399,20 @@ class Membership:
                     raise MalformedMessageError("gossip was expected")
                 now_ns = self._clock.monotonic_ns()
                 self._handle(Received(now_ns, hello.node_id, hello.generation, message))
+                self._hear_news(hello, message)
         finally:
             if self._accepted.get(hello.node_id) is connection:
                 del self._accepted[hello.node_id]
                 now_ns = self._clock.monotonic_ns()
                 self._handle(Unheard(now_ns, hello.node_id, hello.generation))
+
+    def _hear_news(self, hello: Hello, gossip: Gossip) -> None:
+        """What has nothing to do with who lives."""
+        if gossip.schema_version > self.schema_version():
+            self._on_newer(0, 0)
+        before = self._applied.get(hello.node_id)
+        if gossip.applied and (before is None or before[0] <= hello.generation):
+            self._applied[hello.node_id] = hello.generation, dict(gossip.applied)
 
 
 async def answers_as(

@@ -11,6 +11,9 @@ import msgspec
 from ...core.errors import MalformedMessageError
 from ...metadata.nodes import NODES_MAX
 
+APPLIED_MAX: Final = 1024
+"""As many partitions as a cluster can have."""
+
 MEMBERSHIP_SERVICE: Final = "membership"
 """The name of the service on the node's listener."""
 
@@ -75,11 +78,16 @@ class Gossip(msgspec.Struct, frozen=True, tag="gossip", array_like=True):
     Attributes:
         nodes_version: the newest version of the nodes configuration that it knows.
         placement_version: of the placement of partitions.
+        schema_version: of the known deployments.
+        applied: how far the sender is: partition and last applied LSN of each that it keeps. Told
+            to admin nodes only.
     """
 
     nodes_version: int
     placement_version: int
     entries: tuple[Entry, ...]
+    schema_version: int = 0
+    applied: tuple[tuple[int, int], ...] = ()
 
 
 Message: TypeAlias = Hello | Welcome | Turned | Gossip
@@ -102,8 +110,11 @@ def decode_message(data: bytes) -> Message:
     except msgspec.MsgspecError as error:
         raise _malformed(str(error)) from None
     match message:
-        case Gossip(nodes_version, placement_version, entries):
-            numbers = [nodes_version, placement_version]
+        case Gossip(nodes_version, placement_version, entries, schema_version, applied):
+            numbers = [nodes_version, placement_version, schema_version]
+            if len(applied) > APPLIED_MAX:
+                raise _malformed(f"it tells of {len(applied)} partitions, more than {APPLIED_MAX}")
+            numbers += [number for pair in applied for number in pair]
             if len(entries) > NODES_MAX:
                 raise _malformed(f"it tells of {len(entries)} nodes, more than {NODES_MAX}")
             for entry in entries:

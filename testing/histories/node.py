@@ -66,7 +66,7 @@ class HistoryNode:
             on_failure=_failed,
             on_parked=_parked,
         )
-        self.manager._use_schema(schema)
+        self.manager._use_schema(1, schema)
         keep_buckets(self.manager.minter)
         self._sessions: dict[int, WorkerSession] = {}
         for processor, log in zip(self.manager.processors, logs, strict=True):

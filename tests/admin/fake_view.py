@@ -2,7 +2,9 @@
 
 from perdure.admin.cluster import ClusterView
 from perdure.core.ids import LogId
+from perdure.log.chain import Segment
 from perdure.log.logs import Logs
+from perdure.log.upkeep import SegmentHealth
 from perdure.metadata.memory import MemoryMetadataStore
 from perdure.metadata.nodes import Addresses
 from perdure.node.alone_view import alone_view
@@ -68,6 +70,10 @@ class FakeView:
     def durable_lsn(self, log: LogId) -> int:
         """Nothing is durable."""
         return 0
+
+    def segment_health(self, segment: Segment) -> SegmentHealth | None:
+        """There are no segments."""
+        raise AssertionError("this view has no logs")
 
     def archived_lsn(self, log: LogId) -> int | None:
         """No snapshots are taken."""

@@ -143,6 +143,11 @@ class NodeGroup:
         self.wait_until_whole()
         wait_until("a first answer", self.answers)
 
+    def spawn_worker(self, app: str, name: str) -> None:
+        """Start a worker of an app that is connected to one node alone; wait for nothing."""
+        arguments = ["worker", str(APPS / app), "--connect", self.address(name, "node")]
+        self._processes.append(Process(f"worker of {app}", arguments, self.directory))
+
     def pause(self, name: str, seconds: float) -> None:
         """Have a node be slow for a while without dying."""
         self.nodes[name].signal(signal.SIGSTOP)

@@ -75,3 +75,15 @@ def test_requests_and_operations_of_any_node_reach_the_leader(tmp_path: Path) ->
                 answer = client.post("/Counter/everywhere/add", 1, "once")
                 assert (answer.status, answer.json()) == (200, 1)
         assert group.counter("everywhere") == 1
+
+        # What a worker has told one node of, all of them know.
+        group.spawn_worker("bank.py", "n1")
+        wait_until(
+            "all nodes to know the bank", lambda: all(knows_bank(group, n) for n in group.ports)
+        )
+
+
+def knows_bank(group: NodeGroup, name: str) -> bool:
+    """Whether a node takes a call to the service of the worker that is connected to n1 alone."""
+    with group.client_of(name) as client:
+        return client.post("/Account/ann/change/send", 1, "once").status in (200, 202)

@@ -11,6 +11,9 @@ HELP: Final = """Show one log with its segments.
 DURABLE is how far the log may be trimmed: what the node has applied and stored durably. Where
 snapshots are taken, it may be trimmed no further than ARCHIVED, what the newest one has.
 
+KEPT ON are the log-servers of a segment and how many of them have each record. What is wrong with
+them is below the table.
+
   perdure logs describe 3
 
   perdure logs describe 3 -o json
@@ -45,7 +48,7 @@ def describe(
     print_table(
         [
             "SEGMENT", "STATE", "FROM", "TAIL", "TRIMMED", "RECORDS",
-            "KIND", "LOGLET", "EPOCH", "SEQUENCER", "SINCE",
+            "KIND", "LOGLET", "EPOCH", "SEQUENCER", "SINCE", "KEPT ON", "HEALTH",
         ],
         [
             [
@@ -60,7 +63,12 @@ def describe(
                 str(row.epoch),
                 row.sequencer or "-",
                 row.since or "-",
+                f"{row.copies} of {','.join(row.servers)}" if row.servers else "-",
+                row.health or "-",
             ]
             for row in detail.segments
         ],
     )  # fmt: skip
+    for row in detail.segments:
+        if row.problems:
+            print(f"segment {row.index} is {row.health}: {', '.join(row.problems)}")

@@ -4,9 +4,11 @@ from typing import Any, cast
 
 from perdure.core.errors import TransportError
 from perdure.core.tasks import TaskScope
+from perdure.metadata.api import VersionedValue
 from perdure.metadata.placement import PLACEMENT_KEY, Placement, encode_placement
 from perdure.node.controller.planner import plan
 from perdure.node.controller.watch import ClusterWatch
+from perdure.partition_processor.deployments import SCHEMA_KEY
 from perdure.testing.simulation import SimulationLoop
 from perdure.testing.simulation.loop import run_simulated
 
@@ -74,6 +76,21 @@ def test_what_is_newer_is_fetched_once_and_told() -> None:
         assert membership.versions == [version]
         watch.use(version, placement)
         assert placed == [placement]
+
+    run(body)
+
+
+def test_known_deployments_are_fetched_as_well() -> None:
+    async def body(
+        loop: Any, metadata: Any, gets: Any, membership: Told, watch: Any, placed: list[Placement]
+    ) -> None:
+        told: list[VersionedValue] = []
+        watch._on_schema = told.append
+        await loop.pause(S // 10)
+        await metadata.put(SCHEMA_KEY, b"deployments")
+        watch.newer(0, 0)
+        await loop.pause(S // 10)
+        assert [stored.value for stored in told] == [b"deployments"]
 
     run(body)
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from perdure.core.clock import SystemClock
@@ -245,6 +246,46 @@ def test_a_node_that_was_removed_or_started_again_is_told_to_stop(run: Any) -> N
     run(body)
 
 
+def test_deployments_that_another_node_knows_are_asked_for(run: Any) -> None:
+    async def body(cluster: Cluster) -> None:
+        cluster.newer.clear()
+        cluster.members[2].schema_version = lambda: 4
+        await cluster.until(lambda: (0, 0) in cluster.newer)
+        # Until they are known here, too.
+        for node_id in (1, 3):
+            cluster.members[node_id].schema_version = lambda: 4
+        cluster.newer.clear()
+        await cluster.until(lambda: all(item._ticks > 20 for item in cluster.members.values()))
+        cluster.newer.clear()
+        ticks = cluster.members[1]._ticks
+        await cluster.until(lambda: cluster.members[1]._ticks > ticks + 10)
+        assert (0, 0) not in cluster.newer
+
+    run(body)
+
+
+def test_admin_nodes_hear_how_far_others_are(run: Any) -> None:
+    async def body(cluster: Cluster) -> None:
+        first, second = cluster.members[1], cluster.members[2]
+        admin = msgspec.structs.replace(cluster.nodes.nodes[0], roles=("admin",))
+        nodes = cluster.nodes.with_node(admin)
+        for member in cluster.members.values():
+            member.use_nodes(2, nodes)
+        second.own_applied = lambda: ((0, 17), (3, 5))
+        cluster.members[3].own_applied = lambda: ((0, 12),)
+        await cluster.until(lambda: len(first.applied()) == 3)
+        assert first.applied() == {(0, 2): 17, (3, 2): 5, (0, 3): 12}
+        second.own_applied = lambda: ((0, 18),)
+        await cluster.until(lambda: first.applied() == {(0, 2): 18, (0, 3): 12})
+        # What a node told before it was started again counts no more.
+        again = msgspec.structs.replace(nodes.nodes[2], generation=2)
+        first.use_nodes(3, nodes.with_node(again))
+        assert first.applied() == {(0, 2): 18}
+        assert not second.applied()
+
+    run(body)
+
+
 def test_who_leaves_is_given_nothing(run: Any) -> None:
     async def body(cluster: Cluster) -> None:
         members = cluster.members.values()
@@ -260,9 +301,14 @@ def test_messages_are_read_as_they_were_written() -> None:
         Hello("print", 1, 2, 3),
         Welcome(1, 2),
         Turned("PD1114", "no"),
-        Gossip(3, 4, (Entry(1, 2, 3, 4), Entry(5, 6, 7, 8))),
+        Gossip(3, 4, (Entry(1, 2, 3, 4), Entry(5, 6, 7, 8)), 9, ((0, 10), (3, 11))),
     ):
         assert decode_message(encode_message(message)) == message
+
+
+def test_gossip_of_a_release_that_tells_less_is_read() -> None:
+    less = msgspec.msgpack.encode(["gossip", 3, 4, [[1, 2, 3, 4]]])
+    assert decode_message(less) == Gossip(3, 4, (Entry(1, 2, 3, 4),))
 
 
 @pytest.mark.parametrize(
@@ -272,6 +318,9 @@ def test_messages_are_read_as_they_were_written() -> None:
         Welcome(1, 2**62),
         Gossip(1, 1, (Entry(1, 1, -1, 0),)),
         Gossip(1, 1, tuple(Entry(number, 1, 1, 0) for number in range(129))),
+        Gossip(1, 1, (), -1),
+        Gossip(1, 1, (), 1, ((0, -1),)),
+        Gossip(1, 1, (), 1, tuple((number, 1) for number in range(1025))),
     ],
 )
 def test_numbers_and_counts_have_bounds(message: Any) -> None:
