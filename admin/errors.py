@@ -115,6 +115,13 @@ class ClusterAloneError(PerdureError):
     code = "PD1011"
 
 
+class PartitionsUnplacedError(PerdureError):
+    """The node has joined and does not know yet where partitions are."""
+
+    code = "PD1012"
+    retryable = True
+
+
 HTTP_STATUS: Final[dict[type[PerdureError], int]] = {
     NoSuchResourceError: 404,
     AdminMethodError: 405,
@@ -145,6 +152,7 @@ HTTP_STATUS: Final[dict[type[PerdureError], int]] = {
     ForeignSnapshotError: 409,
     ClusterNotJoinedError: 503,
     ClusterAloneError: 409,
+    PartitionsUnplacedError: 503,
     TransportError: 503,
     MessageTooLargeError: 400,
     PreconditionFailedError: 409,

@@ -8,6 +8,7 @@ CPU per request, keeps the memory of every request, and makes ``asyncio.all_task
 """
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any, Final, Protocol
 
@@ -117,6 +118,8 @@ class HttpServer:
         # granian binds late, with SO_REUSEPORT, and says nothing when that fails: ask first.
         host, port = reserve_port(address, self._option)
         bound = format_address(host, port)
+        # Others are told the name, which outlives the number; granian takes numbers only.
+        host = await _number_of(host, self._option)
         server = self._server = Server(
             self._application,
             address=host,
@@ -168,6 +171,21 @@ class HttpServer:
 
     def _report(self, failure: BaseException) -> None:
         _log.error("http server failed", option=self._option, reason=str(failure))
+
+
+async def _number_of(host: str, option: str) -> str:
+    """The IP address that a bind to `host` takes. Raises TransportError. Cancelling is safe."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(
+            host, None, family=family, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except OSError as error:
+        raise TransportError(
+            f"cannot listen on {host} ({error.strerror or error}); choose another address "
+            f"with --set {option}=HOST:PORT"
+        ) from None
+    return str(found[0][4][0])
 
 
 async def _accepts(host: str, port: int) -> bool:

@@ -2,12 +2,13 @@
 
 from ... import __version__
 from ...core.metrics import CONTENT_TYPE, Metrics
+from ..errors import PartitionsUnplacedError
 from ..view import AdminView
 from .routes import Request, Route, Text
 
 
 class NodeApi:
-    """``/health``, ``/version`` and ``/metrics``."""
+    """``/live``, ``/ready``, ``/health``, ``/version`` and ``/metrics``."""
 
     def __init__(self, view: AdminView, metrics: Metrics) -> None:
         """Take what is shown."""
@@ -17,10 +18,41 @@ class NodeApi:
     def routes(self) -> list[Route]:
         """All of them."""
         return [
+            Route("GET", "/live", self.live),
+            Route("GET", "/ready", self.ready),
             Route("GET", "/health", self.health),
             Route("GET", "/version", self.version),
             Route("GET", "/metrics", self.metrics),
         ]
+
+    async def live(self, request: Request) -> dict[str, str]:
+        """That the process answers; a restart would not help it. Cancelling is safe.
+
+        Asks nothing else: a node that waits for others must not be restarted for their absence.
+        """
+        return {"status": "ok", "node": self._view.node_name}
+
+    async def ready(self, request: Request) -> dict[str, str]:
+        """That requests may be sent here: it has joined, and knows where partitions are.
+
+        Told from what the node knows, without asking others. That a partition has no leader for
+        the moment does not count: no other node could answer for it either. Cancelling is safe.
+
+        Raises:
+            ClusterNotJoinedError: the node is joining its cluster.
+            PartitionsUnplacedError: no placement has reached the node, or some partition is
+                on no node.
+        """
+        self._view.check_started()
+        partitions = (await self._view.cluster_view.status()).partitions
+        unplaced = [row.partition for row in partitions if not row.replicas]
+        if not partitions or unplaced:
+            which = f"partition {unplaced[0]} has" if unplaced else "partitions have"
+            raise PartitionsUnplacedError(
+                f"{which} no place that node {self._view.node_name!r} knows of: the controller "
+                "gives them one as soon as a node with the role worker is there. Try again"
+            )
+        return {"status": "ok", "node": self._view.node_name}
 
     async def health(self, request: Request) -> dict[str, str]:
         """That the node works. Raises ClusterNotJoinedError while it joins its cluster."""
