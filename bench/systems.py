@@ -68,7 +68,7 @@ class System(ABC):
     def start(self) -> None:
         """From the first process spawned to the first right answer of a call."""
         for use, port in self._ports().items():
-            _require_free(port, use)
+            require_free(port, use)
         DATA.mkdir(parents=True, exist_ok=True)
         self._data = Path(tempfile.mkdtemp(prefix=f"{self.name}-", dir=DATA))
         started = time.monotonic()
@@ -264,7 +264,7 @@ def _package_versions(python: Path, *packages: str) -> dict[str, str]:
     return versions
 
 
-def _require_free(port: int, use: str) -> None:
+def require_free(port: int, use: str) -> None:
     with socket.socket() as probe:
         # As servers do it: a port of a connection that has just ended is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

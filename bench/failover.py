@@ -1,0 +1,214 @@
+"""A node of three ends under load: how long answers take. ``python -m bench.failover``.
+
+Adds to counters are sent at a fixed rate over HTTP, to the nodes in turn, each under an idempotency
+key. A try that brings no answer is repeated at the next node; the clock runs from when the add was
+due. One node is killed, paused or told to stop, and is back after some seconds.
+"""
+
+import argparse
+import http.client
+import itertools
+import json
+import signal
+import statistics
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from .client import post
+from .command import exit_status, progress
+from .node_groups import GROUPS, NODES, NodeGroup, port
+from .paths import LOGS
+from .processes import Programs
+
+EXAMPLES = """examples:
+  python -m bench.failover                          both systems, SIGKILL, 60 s each
+  python -m bench.failover --only perdure --mode pause --seconds 30 -o json
+"""
+KEYS = 100
+VICTIM = 2
+THREADS = 400
+TRY_SECONDS = 10.0
+GIVE_UP_SECONDS = 30.0
+AROUND_SECONDS = 2.0
+SIGNALS = {"kill": signal.SIGKILL, "pause": signal.SIGSTOP, "stop": signal.SIGTERM}
+
+
+@dataclass
+class Answers:
+    """What the clients saw."""
+
+    waits: list[tuple[float, float]] = field(default_factory=list)
+    """Of each answered add: when it was due and how long it took, both in seconds."""
+    values: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    repeats: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    given_up: int = 0
+
+
+class Client:
+    """Sends adds; connections are kept per thread and node."""
+
+    def __init__(self, began: float) -> None:
+        self.answers = Answers()
+        self._began = began
+        self._kept: dict[tuple[int, int], http.client.HTTPConnection] = {}
+        self._lock = threading.Lock()
+
+    def add(self, number: int, due: float) -> None:
+        """One add until it is answered or given up; `due` is in seconds of the run."""
+        key = f"k{number % KEYS}"
+        for node in itertools.islice(itertools.cycle(NODES), number % 3, None):
+            status, body = self._try(node, key, f"{self._began}-{number}")
+            now = time.monotonic() - self._began
+            with self._lock:
+                if status == "200":
+                    self.answers.waits.append((due, now - due))
+                    self.answers.values[key].append(int(body))
+                    return
+                self.answers.repeats[status] += 1
+                if now - due > GIVE_UP_SECONDS:
+                    self.answers.given_up += 1
+                    return
+            time.sleep(0.02)
+
+    def _try(self, node: int, key: str, identity: str) -> tuple[str, bytes]:
+        # By thread, so no two threads ever share a connection.
+        mine = (threading.get_ident(), node)
+        connection = self._kept.get(mine)
+        if connection is None:
+            connection = http.client.HTTPConnection("127.0.0.1", port(node, 0), timeout=TRY_SECONDS)
+            self._kept[mine] = connection
+        headers = {"content-type": "application/json", "idempotency-key": identity}
+        try:
+            connection.request("POST", f"/Counter/{key}/add", b"1", headers)
+            response = connection.getresponse()
+            return str(response.status), response.read()
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            return type(error).__name__, b""
+
+
+def measure(group: NodeGroup, options: argparse.Namespace) -> dict[str, Any]:
+    """Load one cluster and have it lose a node; the figures."""
+    led = leads(group)
+    began = time.monotonic()
+    client = Client(began)
+    disturber = threading.Thread(target=disturb, args=(group, began, options))
+    disturber.start()
+    with ThreadPoolExecutor(THREADS) as pool:
+        for number in range(int(options.seconds * options.rate)):
+            due = number / options.rate
+            time.sleep(max(0.0, began + due - time.monotonic()))
+            pool.submit(client.add, number, due)
+    disturber.join()
+    answers = client.answers
+    wrong = sum(
+        sorted(values) != list(range(1, len(values) + 1)) for values in answers.values.values()
+    )
+    around = [item for item in answers.waits if abs(item[0] - options.at) <= AROUND_SECONDS]
+    return {
+        "leads_of_victim": led,
+        "adds": int(options.seconds * options.rate),
+        "answered": len(answers.waits),
+        "given_up": answers.given_up,
+        "counters_wrong": wrong,
+        "repeats": dict(answers.repeats),
+        "whole_run": figures(answers.waits),
+        "around_the_fault": figures(around),
+        "worst": [
+            {"due_s": round(due, 1), "ms": round(wait * 1e3)}
+            for due, wait in sorted(answers.waits, key=lambda item: -item[1])[:10]
+        ],
+    }
+
+
+def leads(group: NodeGroup) -> int | None:
+    """How many partitions the victim leads; None where a system is not asked."""
+    if group.name != "perdure":
+        return None
+    connection = http.client.HTTPConnection("127.0.0.1", port(VICTIM, 2), timeout=TRY_SECONDS)
+    try:
+        connection.request("GET", "/partitions")
+        rows = json.loads(connection.getresponse().read())["partitions"]
+    finally:
+        connection.close()
+    return sum(1 for row in rows if row["role"] == "leader")
+
+
+def disturb(group: NodeGroup, began: float, options: argparse.Namespace) -> None:
+    """End or pause the victim when it is time, and bring it back."""
+    time.sleep(max(0.0, began + options.at - time.monotonic()))
+    group.signal(VICTIM, SIGNALS[options.mode])
+    back = time.monotonic() + options.down
+    if options.mode != "pause":
+        group.forget(VICTIM)
+    time.sleep(max(0.0, back - time.monotonic()))
+    if options.mode == "pause":
+        group.signal(VICTIM, signal.SIGCONT)
+    else:
+        group.spawn(VICTIM)
+
+
+def figures(waits: Sequence[tuple[float, float]]) -> dict[str, float]:
+    """Median, 99th percentile and worst in milliseconds."""
+    times = sorted(wait * 1e3 for _, wait in waits)
+    if not times:
+        return {}
+    return {
+        "median_ms": round(statistics.median(times), 1),
+        "p99_ms": round(times[len(times) * 99 // 100], 1),
+        "worst_ms": round(times[-1], 1),
+    }
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure each system in turn; 1 when an add was given up or counted wrongly."""
+    results: dict[str, Any] = {}
+    for name in [options.only] if options.only else list(GROUPS):
+        with Programs(LOGS) as programs:
+            group = GROUPS[name](programs)
+            try:
+                progress(f"{name}: starting three nodes")
+                group.start()
+                for number in range(KEYS):  # Warm-up, on keys of its own.
+                    post(port(1 + number % 3, 0), f"/Counter/w{number}/add", 1, seconds=TRY_SECONDS)
+                results[name] = measure(group, options)
+            finally:
+                group.stop()
+    if options.output == "json":
+        print(json.dumps({"mode": options.mode, "systems": results}, indent=1))
+    else:
+        for name, result in results.items():
+            print(f"{name}, {options.mode}")
+            for what, value in result.items():
+                print(f"  {what:18} {value}")
+    failed = any(item["given_up"] or item["counters_wrong"] for item in results.values())
+    return 1 if failed else 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.failover",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--only", choices=tuple(GROUPS))
+    parser.add_argument("--mode", choices=tuple(SIGNALS), default="kill")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of load")
+    parser.add_argument("--rate", type=float, default=200.0, help="adds per second")
+    parser.add_argument("--at", type=float, default=20.0, help="seconds until the fault")
+    parser.add_argument("--down", type=float, default=5.0, help="seconds until the node is back")
+    parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    options = parser.parse_args(arguments)
+    return exit_status(lambda: run(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
