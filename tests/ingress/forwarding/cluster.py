@@ -360,7 +360,6 @@ class Cluster:
         await self.loop.pause(self.told_late_ns)
         self._moving.discard(partition)
 
-
     async def see_to_leads(self) -> None:
         """Have partitions be led that nobody leads any more, as the runtime of a node does.
 
