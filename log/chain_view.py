@@ -143,8 +143,7 @@ class ChainView:
                 batches = await loglet.read(segment.offset_of(lsn), bytes_max)
             except TrimmedError as error:
                 trim_point = segment.lsn_of(error.trim_point)
-                if position > 0 or (end is not None and trim_point + 1 >= end):
-                    await self.refresh()
+                await self.refresh()
                 if self.chain is not chain:
                     continue  # Whole segments went: more is gone than this one knows of.
                 raise TrimmedError(lsn, trim_point) from None

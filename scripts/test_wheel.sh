@@ -43,7 +43,9 @@ for name in names:
 print(f"imported {len(names)} modules")
 PYTHON
 if [ "$#" -eq 0 ]; then
-  set -- tests/admin tests/compat tests/e2e tests/ingress tests/node tests/sdk tests/testing \
+  # Of what kills and cuts off whole processes, what shows that the programs of the wheel work.
+  set -- tests/admin tests/compat tests/e2e/test_dev.py tests/e2e/test_sigkill.py \
+    tests/e2e/test_story.py tests/e2e/test_up.py tests/ingress tests/node tests/sdk tests/testing \
     tests/test_examples.py
 fi
 "$scratch/venv/bin/pytest" -p no:cacheprovider "$@"

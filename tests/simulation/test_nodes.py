@@ -74,6 +74,7 @@ def test_bytes_do_not_depend_on_the_process() -> None:
 
 
 FOUND = {
+    "retries_forgotten": 11,
     "seal_below_f_majority": 6,
     "read_without_barrier": 14,
     "outbox_taken_twice": 5,
