@@ -1,5 +1,7 @@
 """A node that starts: its partitions are restored from snapshots, replayed, or parked."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -7,9 +9,11 @@ from perdure.core.errors import PerdureError, StorageError
 from perdure.core.random import SeededRandom
 from perdure.core.storage.memory import MemoryStore
 from perdure.partition_processor.context import WHOLE
+from perdure.partition_processor.snapshots.archive import Archive
 from perdure.partition_processor.snapshots.errors import (
     ForeignSnapshotError,
 )
+from perdure.partition_processor.snapshots.manifest import Manifest
 from perdure.partition_processor.snapshots.restore import Situation, StoreRestore
 from perdure.partition_processor.tables import keys
 from perdure.testing import InProcessNode
@@ -230,6 +234,38 @@ def test_an_older_snapshot_is_used_while_the_log_reaches_back_to_it() -> None:
             assert first(node).role == "stopped"
             assert path in first(node).error
             assert f"{older.name} is too old" in first(node).error
+
+    run(scenario)
+
+
+def test_a_newer_snapshot_is_looked_for_when_those_found_are_removed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario(machine: Machine) -> None:
+        older, _ = await grown(machine)
+        async with machine.node(ONE, *TAKES) as node:
+            await busy(node, 5)
+            newer = await snapshot(node)
+            before = digest(node)
+            log = first(node).log
+            assert log is not None
+            await log.trim(newer.lsn)
+        machine.wipe()
+        complete = Archive.complete
+        looks: list[int] = []
+
+        def taken_meanwhile(self: Archive, partition: int) -> tuple[list[Manifest], list[Any]]:
+            looks.append(partition)
+            if len(looks) > 1:
+                return complete(self, partition)
+            machine.files.remove(f"{PLACE}/partition-0/{older.name}/rows-1")
+            return [older], []
+
+        monkeypatch.setattr(Archive, "complete", taken_meanwhile)
+        async with machine.node(ONE, *TAKES) as node:
+            assert first(node).leading, first(node).error
+            assert digest(node) == before
+        assert looks == [0, 0]
 
     run(scenario)
 
