@@ -66,6 +66,19 @@ class Placement(msgspec.Struct, frozen=True):
         others = [item for item in range(len(self.members)) if item not in present]
         return not self.is_write_quorum(others)
 
+    def may_decide(self, present: Collection[int], lost: Collection[int]) -> bool:
+        """Whether these members can accept an end of the segment.
+
+        They are a write quorum. Where the disks of so many are lost that there is none, all others
+        stand for it if they are an f-majority: whoever promises later is one of them.
+        """
+        if self.is_write_quorum(present):
+            return True
+        others = [item for item in range(len(self.members)) if item not in lost]
+        if not lost or self.is_write_quorum(others):
+            return False
+        return self.is_f_majority(others) and set(present).issuperset(others)
+
     def problem(self) -> str:
         """What is wrong with it, empty when nothing is."""
         if not 1 <= self.zones <= self.nodes <= len(self.members):

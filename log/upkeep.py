@@ -6,7 +6,7 @@ cannot be ended before all of it is there. A member that an operator has taken o
 disk is not there any more, goes in any case.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -71,7 +71,7 @@ def health_of(placement: Placement, servers: Iterable[LogServer]) -> SegmentHeal
             problems.append(f"{member.node} is dead")
     if not placement.is_f_majority(kept):
         return SegmentHealth("incomplete", tuple(problems))
-    if not _can_end(placement, there):
+    if not _can_end(placement, there, known):
         return SegmentHealth("unavailable", tuple(problems))
     return SegmentHealth("under-replicated" if problems else IN_ORDER, tuple(problems))
 
@@ -126,16 +126,27 @@ def review(
         reasons += away or ([] if reasons else [f"{len(living)} log-servers can keep it"])
     if not reasons:
         return Review()
-    if not _can_end(placement, there):
+    if not _can_end(placement, there, known):
         return Review(
             tuple(reasons), "too few of its log-servers are there to end the segment: start them"
         )
     return Review(tuple(reasons))
 
 
-def _can_end(placement: Placement, there: Collection[int]) -> bool:
-    """Whether these can promise an end and accept it."""
-    return placement.is_f_majority(there) and placement.is_write_quorum(there)
+def _can_end(
+    placement: Placement,
+    there: Collection[int],
+    known: Mapping[tuple[str, str], LogServer],
+) -> bool:
+    """Whether those that are there can promise an end and accept it."""
+    # That a disk is lost has to be heard of the server that has another one now.
+    names = {server.node for server in known.values() if server.alive}
+    lost = [
+        index
+        for index, member in enumerate(placement.members)
+        if (member.node, member.storage) not in known and member.node in names
+    ]
+    return placement.is_f_majority(there) and placement.may_decide(there, lost)
 
 
 def _lost(node: str) -> str:

@@ -164,14 +164,7 @@ class Decision:
 
     def _are_enough(self, present: Collection[int]) -> bool:
         """Whether these are a write quorum, or what stands for one after disks were lost."""
-        placement = self._members.placement
-        if placement.is_write_quorum(present):
-            return True
-        lost = self._members.lost
-        others = [item for item in range(len(placement.members)) if item not in lost]
-        if not lost or placement.is_write_quorum(others):
-            return False
-        return placement.is_f_majority(others) and set(present).issuperset(others)
+        return self._members.placement.may_decide(present, self._members.lost)
 
     def _look_at_ballots(self, answers: dict[int, Info]) -> None:
         mine = self._round, self._who

@@ -49,6 +49,16 @@ def test_who_is_out_of_use_goes_in_any_case() -> None:
     assert (removed.reasons, removed.hindered) == (lost.reasons, "")
 
 
+def test_those_that_are_left_can_end_what_a_disk_is_lost_of() -> None:
+    lost = judged(placed("a", "b"), servers("abc", lost="b"))
+    assert (len(lost.reasons), lost.hindered) == (1, "")
+    assert health_of(placed("a", "b"), servers("abc", lost="b")).health == "under-replicated"
+    # Nobody says so of a server that is not there.
+    for known in (servers("ac"), servers("abc", lost="b", dead="b")):
+        assert "too few" in judged(placed("a", "b"), known).hindered
+        assert health_of(placed("a", "b"), known).health == "unavailable"
+
+
 def test_a_small_nodeset_grows_when_somebody_is_back() -> None:
     assert judged(placed("a", "b"), servers("ab")) == Review()
     assert judged(placed("a", "b"), servers("abc")).reasons == ("3 log-servers can keep it",)
