@@ -7,7 +7,7 @@ from .checkers import check_end, check_survival
 from .log_checkers import check_log_end
 from .loop import SimulationLoop, run_simulated
 from .trace import logs_in_trace
-from .verdict import judge
+from .verdict import judge, judge_twice
 from .world import World, WorldOptions
 
 JITTER_NS_MAX = 50_000
@@ -74,24 +74,7 @@ def run_seed_twice(
     Args:
         keep_lines: how much of the trace's end to keep, 0 for all; nothing of a seed that is well.
     """
-    report = run_seed(seed, options)
-    if twice and not report.violated:
-        again = run_seed(seed, options)
-        if again.digest != report.digest:
-            report.violated = "the same seed gives the same bytes"
-            report.detail = _first_difference(report, again)
-    if keep_lines:
-        report.lines = report.lines[-keep_lines:] if report.violated else []
-    return report
-
-
-def _first_difference(first: SeedReport, second: SeedReport) -> str:
-    for number, (line, other) in enumerate(zip(first.lines, second.lines, strict=False)):
-        if line != other:
-            return f"line {number + 1} of the trace:\n{line}\n{other}"
-    if len(first.lines) != len(second.lines):
-        return f"the traces have {len(first.lines)} and {len(second.lines)} lines"
-    return "the traces are the same, the stores are not"
+    return judge_twice(lambda: run_seed(seed, options), twice=twice, keep_lines=keep_lines)
 
 
 def _stores(world: World) -> list[bytes]:

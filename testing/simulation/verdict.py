@@ -2,7 +2,7 @@
 
 import traceback
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from .loop import SimulationStalledError
 from .violation import InvariantViolation
@@ -13,6 +13,16 @@ class Verdict(Protocol):
 
     violated: str
     detail: str
+
+
+class TracedVerdict(Verdict, Protocol):
+    """A verdict with what it was found from: a world's trace, and a hash over all that it made."""
+
+    digest: str
+    lines: list[str]
+
+
+R = TypeVar("R", bound=TracedVerdict)
 
 
 def judge(report: Verdict, run: Callable[[], None]) -> None:
@@ -28,3 +38,29 @@ def judge(report: Verdict, run: Callable[[], None]) -> None:
     except Exception as error:
         report.violated = f"nothing raises {type(error).__name__}"
         report.detail = "".join(traceback.format_exception(error))
+
+
+def judge_twice(run: Callable[[], R], *, twice: bool = True, keep_lines: int = 0) -> R:
+    """Run a world, and when `twice` once more: another outcome is a violation, too.
+
+    Args:
+        keep_lines: how much of the trace's end to keep, 0 for all; nothing of a seed that is well.
+    """
+    report = run()
+    if twice and not report.violated:
+        again = run()
+        if again.digest != report.digest:
+            report.violated = "the same seed gives the same bytes"
+            report.detail = _first_difference(report, again)
+    if keep_lines:
+        report.lines = report.lines[-keep_lines:] if report.violated else []
+    return report
+
+
+def _first_difference(first: TracedVerdict, second: TracedVerdict) -> str:
+    for number, (line, other) in enumerate(zip(first.lines, second.lines, strict=False)):
+        if line != other:
+            return f"line {number + 1} of the trace:\n{line}\n{other}"
+    if len(first.lines) != len(second.lines):
+        return f"the traces have {len(first.lines)} and {len(second.lines)} lines"
+    return "the traces are the same, the stores are not"

@@ -14,6 +14,8 @@ from perdure.admin.cli.main import run
 from perdure.core.random import SystemRandom
 from perdure.testing.simulation import WorldOptions, run_seed
 from perdure.testing.simulation.node import SimulatedNode
+from perdure.testing.simulation.run import SeedReport
+from perdure.testing.simulation.verdict import judge_twice
 
 from .breakages import LOST_BATCHES
 
@@ -191,3 +193,13 @@ def test_command_shows_how_to_run_a_failing_seed_again(
     assert "seed 9 FAILED: nothing raises ZeroDivisionError" in printed
     assert "run it again with: perdure sim --seed 9" in printed
     assert "failed: 9" in printed
+
+
+def test_another_outcome_of_the_same_seed_is_a_violation() -> None:
+    def outcomes(*lines: str) -> SeedReport:
+        reports = iter([SeedReport(1, digest=line, lines=["same", line]) for line in lines])
+        return judge_twice(lambda: next(reports))
+
+    assert outcomes("a", "a").violated == ""
+    assert outcomes("a", "b").violated == "the same seed gives the same bytes"
+    assert "line 2 of the trace:\na\nb" in outcomes("a", "b").detail

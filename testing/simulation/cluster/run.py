@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from ..chance import Chance
 from ..loop import SimulationLoop, run_simulated
 from ..trace import logs_in_trace
-from ..verdict import judge
+from ..verdict import judge, judge_twice
 from .world import ClusterOptions, ClusterWorld
 
 _JITTER_NS_MAX = 2_000_000
@@ -58,7 +58,4 @@ def run_cluster_seed(seed: int, options: ClusterOptions | None = None) -> Cluste
 
 def run_cluster_seed_twice(seed: int, options: ClusterOptions | None = None) -> ClusterReport:
     """Run a seed, and once more: another outcome is a violation, too."""
-    report = run_cluster_seed(seed, options)
-    if not report.violated and run_cluster_seed(seed, options).digest != report.digest:
-        report.violated = "the same seed gives the same bytes"
-    return report
+    return judge_twice(lambda: run_cluster_seed(seed, options))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from ..chance import Chance
 from ..loop import SimulationLoop, run_simulated
 from ..trace import logs_in_trace
-from ..verdict import judge
+from ..verdict import judge, judge_twice
 from .world import NodesOptions, NodesWorld
 
 _JITTER_NS_MAX = 200_000
@@ -51,12 +51,7 @@ def run_nodes_seed_twice(
     Args:
         keep_lines: how much of the trace's end to keep, 0 for all; nothing of a seed that is well.
     """
-    report = run_nodes_seed(seed, options)
-    if twice and not report.violated and run_nodes_seed(seed, options).digest != report.digest:
-        report.violated = report.detail = "the same seed gives the same bytes"
-    if keep_lines:
-        report.lines = report.lines[-keep_lines:] if report.violated else []
-    return report
+    return judge_twice(lambda: run_nodes_seed(seed, options), twice=twice, keep_lines=keep_lines)
 
 
 def run_nodes_seed(seed: int, options: NodesOptions | None = None) -> NodesReport:

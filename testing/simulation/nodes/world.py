@@ -315,7 +315,7 @@ class NodesWorld:
         await self._ask_again()
         if self.loop.now_ns < LIVES_NS:
             await self.loop.pause(LIVES_NS - self.loop.now_ns)
-        await self._until(self._rests, HEALED_NS, "replicas become alike once all is well")
+        await self._until(self.checks.agree, HEALED_NS, "replicas become alike once all is well")
         self.checks.check_end()
         for worker in self.workers:
             worker.die()
@@ -360,10 +360,6 @@ class NodesWorld:
             if roles.count("leader") != 1:
                 return False
         return True
-
-    def _rests(self) -> bool:
-        """Nothing is under way any more: replicas are at one LSN, for two looks."""
-        return self.checks.agree()
 
     async def _heal(self) -> None:
         self.healed = True

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from ..chance import Chance
 from ..loop import SimulationLoop, run_simulated
 from ..trace import logs_in_trace
-from ..verdict import judge
+from ..verdict import judge, judge_twice
 from .world import LogletWorld, LogletWorldOptions
 
 _JITTER_NS_MAX = 50_000
@@ -57,19 +57,4 @@ def run_loglet_seed(seed: int, options: LogletWorldOptions | None = None) -> Log
 
 def run_loglet_seed_twice(seed: int, options: LogletWorldOptions | None = None) -> LogletReport:
     """Run a seed, and once more when all is well: another outcome is a violation, too."""
-    report = run_loglet_seed(seed, options)
-    if not report.violated:
-        again = run_loglet_seed(seed, options)
-        if again.digest != report.digest:
-            report.violated = "the same seed gives the same bytes"
-            report.detail = next(
-                (
-                    f"line {number}:\n{line}\n{other}"
-                    for number, (line, other) in enumerate(
-                        zip(report.lines, again.lines, strict=False), 1
-                    )
-                    if line != other
-                ),
-                "the traces begin alike",
-            )
-    return report
+    return judge_twice(lambda: run_loglet_seed(seed, options))
