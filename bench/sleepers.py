@@ -1,8 +1,9 @@
 """Very many sleeping invocations: ``python -m bench.sleepers --count 1000000 --spread 600``.
 
-Greets on an empty node; starts the sleepers over one gRPC session, each due at a time drawn evenly
-from the spread; greets again while all are suspended; waits until all have woken. Each tells how
-late its handler went on. The memory of node and worker is looked at every second.
+Starts the sleepers over one gRPC session, each due at a time drawn evenly from the spread; when all
+are suspended and the node rests, greets there and on an empty node, in turn; waits until all have
+woken. Each tells how late its handler went on. The memory of node and worker is looked at every
+second.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from .paths import LOGS
 from .processes import Programs
 from .session_client import run_sends
 from .summary import SLEEPERS_LATE_MS, SLEEPERS_NODE_MIB, WORK_BESIDE_SLEEPERS
-from .systems import Perdure
+from .systems import PORT_BASE, Perdure
 
 CONNECTIONS = 64
 ACTIVE_MAX_DEFAULT = 250_000
@@ -33,6 +34,12 @@ MARGIN_FACTOR = 1.25
 though these also wake and end."""
 
 MARGIN_SPARE_SECONDS = 10.0
+REST_SECONDS = 3.0
+REST_MAX_SECONDS = 60.0
+REST_CPU_SHARE = 0.1
+"""The node rests when it takes less of a core. Until then it compacts what the sleepers brought,
+which would slow the empty node down as well and so make the comparison look better than it is."""
+
 LATE_MAX_SECONDS = 120.0
 """Whoever has not woken so long after the last one was due counts as lost, and the run failed."""
 
@@ -54,11 +61,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="seconds from the first start until the first is due; default: from a short trial",
     )
     parser.add_argument("--in-flight", type=int, default=2048, help="starts under way at once")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each load of greet")
-    parser.add_argument("--warmup", type=float, default=2.0, help="seconds before each load")
+    parser.add_argument("--rounds", type=int, default=6, help="loads of greet on each node")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each load of greet")
+    parser.add_argument("--warmup", type=float, default=1.0, help="seconds before each load")
     options = parser.parse_args(arguments)
-    if options.count < 1 or options.spread < 1 or options.seconds < 1 or options.in_flight < 1:
-        parser.error("count, spread, seconds and starts in flight begin at 1")
+    counts = (options.count, options.spread, options.seconds, options.in_flight, options.rounds)
+    if min(counts) < 1:
+        parser.error("count, spread, rounds, seconds and starts in flight begin at 1")
     return exit_status(lambda: _run(options))
 
 
@@ -70,23 +79,32 @@ def _run(options: argparse.Namespace) -> int:
     result = new_result(vars(options) | {"set_on_node": set_on_node}, ("perdure",))
     with Programs(LOGS) as programs:
         system = Perdure(programs, 1, app="sleepers_app.py", options=set_on_node)
+        empty = Perdure(
+            programs, 2, app="sleepers_app.py", options=set_on_node, first_port=PORT_BASE + 5
+        )
         try:
             system.start()
-            result |= Sleepers(system, programs, options).run()
+            empty.start()
+            result |= Sleepers(system, empty, programs, options).run()
         except BenchError as error:
-            raise BenchError(f"{error}\n{system.log_tails()}", where=error.where) from None
+            tails = f"{system.log_tails()}\n{empty.log_tails()}"
+            raise BenchError(f"{error}\n{tails}", where=error.where) from None
         finally:
             system.stop()
+            empty.stop()
     print(table(result))
     save(result, "sleepers-")
     return 0
 
 
 class Sleepers:
-    """One run on a system that has just been started."""
+    """One run on a system that has just been started, beside another that stays empty."""
 
-    def __init__(self, system: Perdure, programs: Programs, options: argparse.Namespace) -> None:
+    def __init__(
+        self, system: Perdure, empty: Perdure, programs: Programs, options: argparse.Namespace
+    ) -> None:
         self._system = system
+        self._empty = empty
         self._programs = programs
         self._options = options
         self._started = time.monotonic()
@@ -96,20 +114,21 @@ class Sleepers:
         """All steps, in order. Raises BenchError where one fails."""
         options = self._options
         with self._memory_watched():
-            empty = self._greet("on the empty node")
             margin = options.margin or self._margin()
             first_ms = int((time.time() + margin) * 1000)
             starts = self._start_all(first_ms, margin)
             progress(f"{options.count} started at {starts['requests_per_second']:.0f}/s")
             self._wait_until_asleep(first_ms)
             asleep_sample = self._samples[-1]
-            beside = self._greet("beside the sleepers")
+            rested = self._wait_until_rested()
+            empty, beside = self._greet_in_turn()
             if time.time() * 1000 > first_ms:
                 raise self._margin_too_short("greet was still being measured")
             lateness = self._wait_until_woken(first_ms)
         return {
             "margin_seconds": round(margin, 1),
             "starts": starts,
+            "rested_after_seconds": round(rested, 1),
             "greet_empty": empty,
             "greet_beside": beside,
             "lateness_ms": figures_of(lateness),
@@ -122,14 +141,41 @@ class Sleepers:
             },
         }
 
-    def _greet(self, where: str) -> dict[str, Any]:
+    def _greet_in_turn(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """On the empty node and beside the sleepers; who is first changes from round to round."""
+        empty: list[dict[str, Any]] = []
+        beside: list[dict[str, Any]] = []
+        for number in range(self._options.rounds):
+            both = [(self._empty, empty), (self._system, beside)]
+            for system, runs in both if number % 2 == 0 else reversed(both):
+                runs.append(self._greet(system))
+            progress(f"greet: {rate_of(empty[-1:]):.0f}/s empty, {rate_of(beside[-1:]):.0f} beside")
+        return empty, beside
+
+    def _greet(self, system: Perdure) -> dict[str, Any]:
         options = self._options
         settings = load.Settings(
             options.seconds, options.warmup, 1, ("perdure",), ("greet",), (CONNECTIONS,)
         )
-        run = load.measure(self._system, self._programs, "greet", CONNECTIONS, settings)
-        progress(f"greet {where}: {run['requests_per_second']:.0f}/s")
-        return run
+        return load.measure(system, self._programs, "greet", CONNECTIONS, settings)
+
+    def _greet_seconds(self) -> float:
+        options = self._options
+        # A load begins and ends by starting a process, a second is generous.
+        return float(2 * options.rounds * (options.seconds + options.warmup + 1))
+
+    def _wait_until_rested(self) -> float:
+        """How long it took, in seconds. Goes on after a minute also where the node works still."""
+        node = self._system.programs["node"].pid
+        started = time.monotonic()
+        while time.monotonic() - started < REST_MAX_SECONDS:
+            before = cpu.sample(node)
+            time.sleep(REST_SECONDS)
+            used = cpu.use_between(before, cpu.sample(node)).total_seconds
+            if used < REST_CPU_SHARE * REST_SECONDS:
+                break
+        progress(f"the node rests: {used / REST_SECONDS:.0%} of a core")
+        return time.monotonic() - started
 
     def _margin(self) -> float:
         """Seconds to let pass before the first is due: starts, suspensions, and greet again."""
@@ -150,7 +196,7 @@ class Sleepers:
             time.sleep(0.1)
         rate = count / (starts["seconds"] + time.monotonic() - started)
         margin = MARGIN_FACTOR * options.count / rate
-        margin += options.seconds + options.warmup + MARGIN_SPARE_SECONDS
+        margin += self._greet_seconds() + REST_MAX_SECONDS + MARGIN_SPARE_SECONDS
         progress(f"trial: {rate:.0f}/s; the first sleeper is due {margin:.0f} s from now")
         return margin
 
@@ -168,7 +214,7 @@ class Sleepers:
         )
 
     def _wait_until_asleep(self, first_ms: int) -> None:
-        until = first_ms / 1000 - self._options.seconds - self._options.warmup - 1
+        until = first_ms / 1000 - self._greet_seconds()
         while (asleep := self._statuses().get("suspended", 0)) < self._options.count:
             self._system.require_alive()
             if time.time() > until:
@@ -227,6 +273,11 @@ class Sleepers:
             watcher.join()
 
 
+def rate_of(runs: Sequence[dict[str, Any]]) -> float:
+    """Answers per second over all the runs together."""
+    return sum(run["requests_per_second"] for run in runs) / len(runs)
+
+
 def figures_of(lateness: dict[int, int]) -> dict[str, float]:
     """Percentiles of a histogram; `before` counts those that woke early, `min` says how early."""
     total = sum(lateness.values())
@@ -246,8 +297,7 @@ def figures_of(lateness: dict[int, int]) -> dict[str, float]:
 def table(result: dict[str, Any]) -> str:
     """The result for people."""
     settings, late, memory = result["settings"], result["lateness_ms"], result["memory_mib"]
-    empty = result["greet_empty"]["requests_per_second"]
-    beside = result["greet_beside"]["requests_per_second"]
+    empty, beside = rate_of(result["greet_empty"]), rate_of(result["greet_beside"])
     ratio = beside / empty
     set_on_node = ", ".join(f"{name}={value}" for name, value in settings["set_on_node"].items())
     return "\n".join(
@@ -262,9 +312,9 @@ def table(result: dict[str, Any]) -> str:
             f"resident, node: max {memory['node_max']:.0f} MiB (aim ≤ {SLEEPERS_NODE_MIB.aim:g}: "
             f"{SLEEPERS_NODE_MIB.verdict(memory['node_max'])}), {memory['node_asleep']:.0f} when "
             f"all were asleep; worker: max {memory['worker_max']:.0f}",
-            f"greet, {CONNECTIONS} connections: {empty:.0f}/s on the empty node, {beside:.0f}/s "
-            f"beside the sleepers: {ratio:.2f}x (aim ≥ {WORK_BESIDE_SLEEPERS.aim:g}: "
-            f"{WORK_BESIDE_SLEEPERS.verdict(ratio)})",
+            f"greet, {CONNECTIONS} connections, {settings['rounds']} times in turn: {empty:.0f}/s "
+            f"on an empty node, {beside:.0f}/s beside the sleepers: {ratio:.3f}x "
+            f"(aim ≥ {WORK_BESIDE_SLEEPERS.aim:g}: {WORK_BESIDE_SLEEPERS.verdict(ratio)})",
         )
     )
 

@@ -133,13 +133,14 @@ class System(ABC):
 class Perdure(System):
     """A node and a worker from the repository's own environment, with defaults where none is set.
 
-    `options` are set on the node, by their names in its configuration.
+    `options` are set on the node, by their names in its configuration. Its four ports begin at
+    `first_port`.
     """
 
     name = "perdure"
-    ingress_port = PORT_BASE
-    session_port = PORT_BASE + 1
-    admin_port = PORT_BASE + 2
+    ingress_port: int = PORT_BASE
+    session_port: int
+    admin_port: int
     log_dir: Path
     worker_dir: Path
 
@@ -150,8 +151,11 @@ class Perdure(System):
         *,
         app: str = "perdure_app.py",
         options: Mapping[str, object] | None = None,
+        first_port: int = PORT_BASE,
     ) -> None:
         super().__init__(programs, round_number)
+        self.ingress_port, self.session_port, self.admin_port = range(first_port, first_port + 3)
+        self._node_port = first_port + 3
         self._app = app
         self._options = options or {}
 
@@ -160,7 +164,7 @@ class Perdure(System):
             "ingress HTTP": self.ingress_port,
             "ingress gRPC": self.session_port,
             "admin": self.admin_port,
-            "node": PORT_BASE + 3,
+            "node": self._node_port,
         }
 
     def _spawn(self, data: Path) -> None:
