@@ -33,7 +33,7 @@ from .errors import (
     TerminalError,
 )
 from .request import settle
-from .results import end_future, end_handler, unreadable
+from .results import end_future, end_handler, ended_for_good, unreadable
 from .source_lines import function_line, waiting_line
 from .step_results import end_step
 from .steps import Step
@@ -141,11 +141,13 @@ class Attempt(AttemptBase):
             elif self.blocking is not None:
                 self.blocking.deliver()
             while True:
-                loop.run_ready()
+                if not root.done():
+                    loop.run_ready()
                 if machine.closed:
                     break
                 if root.done():
-                    self._handler_ended()
+                    if self._has_cancelled_children(loop):
+                        self._handler_ended()
                     break
                 if self.blocking is not None and self.blocking.busy:
                     break
@@ -219,6 +221,29 @@ class Attempt(AttemptBase):
                 machine.command(messages.SLEEP_COMMAND, body)
                 timer.sleep(self.expect(machine.completions, bytes))
 
+    def _has_cancelled_children(self, loop: DurableLoop) -> bool:
+        """Whether a handler that has ended may say so: those to be cancelled have been told.
+
+        Their ids may still be on the way. What has come is delivered until they are known, and no
+        task runs on meanwhile. A handler that only failed is tried again and decides anew.
+        """
+        children, root, machine = self._children, self._root, self.machine
+        if children is None or not children.owe_cancellations():
+            return True
+        assert root is not None
+        if not ended_for_good(root, self._cancellation):
+            return True
+        while children.owe_cancellations():
+            following = machine.next_notification()
+            if following is None:
+                self._check_blocked(loop)
+                return False
+            record_time_ns, notification = following
+            if record_time_ns > loop.time_ns:
+                loop.time_ns = record_time_ns
+            self._deliver(notification)
+        return True
+
     def _deliver(self, notification: pb.Notification) -> None:
         machine = self.machine
         completion_id = notification.completion_id
@@ -262,6 +287,9 @@ class Attempt(AttemptBase):
     def _cancel_handler(self, cancellation: Cancellation) -> None:
         """Wake the handler's own task, which is blocked, with the error that tells why."""
         assert self.loop is not None
+        assert self._root is not None
+        if self._root.done():  # it only waits for ids of children
+            return
         self._cancellation = cancellation
         if self._children is not None:
             self._children.cancel()

@@ -45,6 +45,7 @@ class Child:
     """An invocation that a handler has started.
 
     Attributes:
+        cancel_wanted: it is to be cancelled as soon as its id is known.
         invocation_id: None until the node has told.
         future: of a call, its result; None for a send.
     """
@@ -52,8 +53,8 @@ class Child:
     __slots__ = (
         "_asked",
         "_attempt",
-        "_cancel_wanted",
         "_completion_id",
+        "cancel_wanted",
         "future",
         "invocation_id",
     )
@@ -65,7 +66,7 @@ class Child:
         self._attempt = attempt
         self._completion_id = completion_id
         self._asked: DurableFuture[str] | None = None
-        self._cancel_wanted = False
+        self.cancel_wanted = False
         self.invocation_id: str | None = None
         self.future = future
 
@@ -83,7 +84,7 @@ class Child:
         self.invocation_id = invocation_id
         if self._asked is not None and not self._asked.done():
             set_result(self._asked, invocation_id)
-        if self._cancel_wanted:
+        if self.cancel_wanted:
             self._attempt.cancel_invocation(invocation_id)
 
     def cancel(self) -> None:
@@ -91,7 +92,7 @@ class Child:
         if self.invocation_id is not None:
             self._attempt.cancel_invocation(self.invocation_id)
         else:
-            self._cancel_wanted = True
+            self.cancel_wanted = True
 
     @property
     def awaited_completion(self) -> int | None:
@@ -99,7 +100,7 @@ class Child:
         if self.invocation_id is not None:
             return None
         asked = self._asked is not None and not self._asked.done()
-        return self._completion_id if asked or self._cancel_wanted else None
+        return self._completion_id if asked or self.cancel_wanted else None
 
 
 class Children:
@@ -133,6 +134,10 @@ class Children:
         """Cancel every called child that has not completed; those sent to are on their own."""
         for child in list(self._called.values()):
             child.cancel()
+
+    def owe_cancellations(self) -> bool:
+        """Whether some child is to be cancelled whose id has not come."""
+        return any(child.cancel_wanted for child in self._all.values())
 
     def awaited(self) -> Iterator[int]:
         """The completions of invocation ids that something waits for."""

@@ -68,11 +68,17 @@ def end_handler(
     return True
 
 
+def ended_for_good(ended: "asyncio.Task[Any]", cancellation: Cancellation | None) -> bool:
+    """Whether a handler has returned or failed terminally, so that it is not tried again."""
+    try:
+        ended.result()
+    except BaseException as error:
+        return _terminal_of(error, cancellation) is not None
+    return True
+
+
 def _raised(machine: vm.Machine, error: BaseException, cancellation: Cancellation | None) -> None:
-    terminal = _terminal_of(error)
-    if isinstance(error, asyncio.CancelledError) and cancellation is not None:
-        # A future of the standard library's own passes a cancellation on without its reason.
-        terminal = terminal or TerminalError(str(cancellation), cancellation.status_code)
+    terminal = _terminal_of(error, cancellation)
     if terminal is not None:
         machine.fail_terminally(terminal.status_code, terminal.message, terminal.metadata)
     elif isinstance(error, RetryableError):
@@ -86,12 +92,16 @@ def _raised(machine: vm.Machine, error: BaseException, cancellation: Cancellatio
         machine.fail(vm.CODE_INTERNAL, message_of(error), stacktrace_of(error))
 
 
-def _terminal_of(error: BaseException) -> TerminalError | None:
-    # A TaskGroup in which only terminal errors happened has failed for good too.
+def _terminal_of(error: BaseException, cancellation: Cancellation | None) -> TerminalError | None:
+    """What a handler fails with for good, None when it is to be tried again."""
     if isinstance(error, TerminalError):
         return error
+    if isinstance(error, asyncio.CancelledError) and cancellation is not None:
+        # A future of the standard library's own passes a cancellation on without its reason.
+        return TerminalError(str(cancellation), cancellation.status_code)
+    # A TaskGroup in which only terminal errors happened has failed for good too.
     if isinstance(error, BaseExceptionGroup):
-        leaves = [_terminal_of(inner) for inner in error.exceptions]
+        leaves = [_terminal_of(inner, None) for inner in error.exceptions]
         if all(leaf is not None for leaf in leaves):
             return leaves[0]
     return None

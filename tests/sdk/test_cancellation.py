@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -245,6 +246,67 @@ def test_call_whose_id_comes_later_is_cancelled_then() -> None:
         *OUTPUT_END,
     ]
     assert parsed(sent[-2]).HasField("value")
+
+
+def test_handler_ends_only_when_the_calls_it_cancelled_have_been_told() -> None:
+    """Their ids may still be on the way; those called would go on for ever, and nobody know it."""
+
+    async def it(ctx: Context) -> None:
+        left = asyncio.create_task(leaf(ctx))
+        await asyncio.sleep(0)
+        await gather(*(ctx.service_call(work, None) for _ in range(2)))
+        await left
+
+    ids = [
+        note(messages.CALL_INVOCATION_ID, completion, invocation_id=CHILDREN[number])
+        for number, completion in enumerate((2, 4))
+    ]
+    waiting = run(handler_of(it), CANCEL, ids[0])
+    # Neither another cancellation nor what comes for tasks that are left starts anything.
+    sent = run(handler_of(it), CANCEL, ids[0], CANCEL, note(messages.SLEEP_COMPLETION, 1), ids[1])
+
+    assert types_of(waiting) == [
+        messages.SLEEP_COMMAND,
+        messages.CALL_COMMAND,
+        messages.CALL_COMMAND,
+        messages.SEND_SIGNAL_COMMAND,
+    ]
+    assert failure_of(sent) == (409, "cancelled")
+    signals = [parsed(each) for each in sent if each[0] == messages.SEND_SIGNAL_COMMAND]
+    assert [(one.target_invocation_id, one.idx) for one in signals] == [
+        (CHILDREN[0], 1),
+        (CHILDREN[1], 1),
+    ]
+    assert len(sent) == len(waiting) + 3
+
+
+def test_handler_that_returns_after_a_timeout_waits_for_the_id_of_the_callee() -> None:
+    async def it(ctx: Context) -> None:
+        with suppress(TerminalError):
+            await ctx.service_call(work, None, timeout=timedelta(seconds=2))
+
+    late = note(messages.SLEEP_COMPLETION, 3)
+    waiting = run(handler_of(it), late)
+    sent = run(
+        handler_of(it), late, note(messages.CALL_INVOCATION_ID, 1, invocation_id=CHILDREN[0])
+    )
+
+    assert types_of(waiting) == [messages.CALL_COMMAND, messages.SLEEP_COMMAND]
+    assert types_of(sent)[2:] == [messages.SEND_SIGNAL_COMMAND, *OUTPUT_END]
+
+
+def test_handler_that_fails_does_not_wait_for_ids() -> None:
+    """It is tried again, and may not come to the same end."""
+
+    async def it(ctx: Context) -> None:
+        try:
+            await ctx.service_call(work, None)
+        except TerminalError:
+            raise RuntimeError("this time") from None
+
+    sent = run(handler_of(it), CANCEL)
+
+    assert types_of(sent) == [messages.CALL_COMMAND, messages.ERROR]
 
 
 def test_handler_may_compensate_and_go_on() -> None:

@@ -199,3 +199,10 @@ def test_waiting_for_nothing_durable_is_no_suspension() -> None:
     assert "deadlocked" in error_of(it)
     line = it.__code__.co_firstlineno + 1
     assert f"test_suspension.py:{line}" in parsed(sent[0]).message
+
+
+def test_handler_that_has_ended_waits_for_the_ids_of_those_it_cancelled() -> None:
+    async def it(ctx: Context) -> None:
+        await ctx.service_call(work, None)
+
+    assert suspended(handler_of(it), CANCEL) == ([1], [], [])
