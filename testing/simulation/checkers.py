@@ -135,7 +135,7 @@ def _check_nothing_is_left(
 
 def _check_results(history: History, invocations: dict[InvocationId, Invocation]) -> None:
     """One row per operation, no row of nobody's, and each holds what the client was told."""
-    expected = {operation.invocation_id for operation in history.operations}
+    expected = {operation.invocation_id for operation in history.operations} | history.others
     # What a handler has called is that client's as well.
     strangers = [
         item.hex()

@@ -17,6 +17,8 @@ from .trace import Trace
 
 MS: Final = 1_000_000
 COUNTER: Final = "Counter"
+GO: Final = "go"
+"""The signal that ``Chores/linger`` waits for."""
 
 
 @dataclass(slots=True)
@@ -46,9 +48,14 @@ class Operation:
 
 @dataclass(slots=True)
 class History:
-    """Every operation of a world, in the order of their first tries."""
+    """Every operation of a world, in the order of their first tries.
+
+    Attributes:
+        others: invocations that are no client's.
+    """
 
     operations: list[Operation] = field(default_factory=list)
+    others: set[InvocationId] = field(default_factory=set)
 
     def acknowledged(self) -> list[Operation]:
         """Those that the node said are durable, or answered."""
@@ -197,4 +204,14 @@ def _add_waiting_chores(chores: Service, work: Callable[[int], Coroutine[Any, An
             ctx.service_call(nap, name),
             ctx.service_call(ask, name),
         ]
+        return list(await asyncio.gather(*calls))
+
+    @chores.handler()
+    async def linger(ctx: Context, name: str) -> str:
+        before = await ctx.run("before", work, args=(5,))
+        return f"{name} {before} {await ctx.signal(GO, type_hint=str)}"
+
+    @chores.handler()
+    async def herd(ctx: Context, name: str) -> list[Any]:
+        calls: list[Awaitable[Any]] = [ctx.service_call(linger, name) for _ in range(2)]
         return list(await asyncio.gather(*calls))

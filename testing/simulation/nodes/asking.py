@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ....core.errors import PerdureError
-from ....ingress.dispatcher import Dispatcher
-from ....ingress.requests import Accepted, CallReply, Completed, PendingReply, SendReply
+from ....ingress.requests import Accepted, CallReply, Completed, PendingReply, Rejected, SendReply
+from ....node.engine import NodeEngine
 from ..chance import Chance
 from ..checkers import check_answer
 from ..processes import outside
@@ -17,8 +17,14 @@ from .member import SimulatedMember
 if TYPE_CHECKING:
     from .world import NodesWorld
 
-Reply = CallReply | SendReply
-Ask = Callable[[Dispatcher, Callable[[Reply], None]], PendingReply]
+Reply = CallReply | SendReply | str | PerdureError
+"""Of a call, of a start, of an operation."""
+
+Send = Callable[[NodeEngine, Callable[[Reply], None]], PendingReply | None]
+"""Asks a node, gives what can be forgotten. Raises PerdureError where the node refuses at once."""
+
+Answered = Completed | Accepted | str | PerdureError | None
+"""What has arrived; None when nothing has."""
 
 
 class Asking:
@@ -45,12 +51,14 @@ class Asking:
         Gives the error of a refusal.
         """
 
-        def send(dispatcher: Dispatcher, reply: Callable[[Reply], None]) -> PendingReply:
+        def send(engine: NodeEngine, reply: Callable[[Reply], None]) -> PendingReply:
             if operation.wait:
-                return dispatcher.call(operation.request, reply)
-            return dispatcher.send(operation.request, reply)
+                return engine.dispatcher.call(operation.request, reply)
+            return engine.dispatcher.send(operation.request, reply)
 
-        return await self._ask(send, lambda reply: self._note(operation, reply), patience_ns)
+        reply = await self.ask_any(send, lambda reply: self._note(operation, reply), patience_ns)
+        assert not isinstance(reply, str)
+        return reply
 
     async def look(self, operation: Operation, patience_ns: int) -> None:
         """See, by way of any node, that an answer is still what it was."""
@@ -59,15 +67,13 @@ class Asking:
         answered = operation.answered_ns is not None
         self.looks += 1
 
-        def send(dispatcher: Dispatcher, reply: Callable[[Reply], None]) -> PendingReply:
-            return dispatcher.output(invocation_id, reply)
+        def send(engine: NodeEngine, reply: Callable[[Reply], None]) -> PendingReply:
+            return engine.dispatcher.output(invocation_id, reply)
 
         def note(reply: Reply) -> None:
             if isinstance(reply, Completed):
                 check_answer(operation, reply)
-            elif isinstance(reply, Accepted):
-                return
-            else:
+            elif isinstance(reply, Rejected):
                 error = reply.error
                 require(
                     error.retryable or not answered,
@@ -75,16 +81,17 @@ class Asking:
                     f"{name}: {error.code} {error}",
                 )
 
-        reply = await self._ask(send, note, patience_ns)
+        reply = await self.ask_any(send, note, patience_ns)
         if isinstance(reply, PerdureError) and not reply.retryable and answered:
             require(False, "an answer can be read from every node", f"{name}: {reply}")
 
-    async def _ask(
-        self, send: Ask, note: Callable[[Reply], None], patience_ns: int
-    ) -> Completed | Accepted | PerdureError | None:
+    async def ask_any(
+        self, send: Send, note: Callable[[Reply], None], patience_ns: int
+    ) -> Answered:
+        """Ask a node that is drawn, and wait; `note` sees the reply when the node gives it."""
         world, loop = self._world, self._world.loop
         member = world.members[self._chance.pick(world.names)]
-        future: asyncio.Future[Any] = loop.create_future()
+        future: asyncio.Future[Reply | None] = loop.create_future()
         self.asked += 1
         number = self.asked
         pending: list[PendingReply] = []
@@ -115,7 +122,9 @@ class Asking:
                 return
             assert member.engine is not None
             try:
-                pending.append(send(member.engine.dispatcher, replied))
+                item = send(member.engine, replied)
+                if item is not None:
+                    pending.append(item)
             except PerdureError as error:
                 self._waiting.pop(number, None)
                 later(error)
@@ -130,11 +139,7 @@ class Asking:
         impatience.cancel()
         if reply is None and self._waiting.pop(number, None) is not None:
             member.process.call(loop, forget)
-        if isinstance(reply, Completed | Accepted | PerdureError) or reply is None:
-            return reply
-        error = reply.error
-        assert isinstance(error, PerdureError)
-        return error
+        return reply.error if isinstance(reply, Rejected) else reply
 
     def lose(self, member: SimulatedMember) -> None:
         """A node is gone, and its connections with it."""
@@ -152,6 +157,7 @@ class Asking:
                 operation.answered_ns = now_ns
                 operation.value = reply.value
         elif not isinstance(reply, Accepted):
+            assert isinstance(reply, Rejected)
             error = reply.error
             self._world.trace.add(operation.name, f"refused: {error.code} {error}")
             return

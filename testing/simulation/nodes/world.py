@@ -29,6 +29,7 @@ from .character import draw_character
 from .checks import Checks
 from .faults import NodeFaults
 from .member import DISKS, MS, NodeClock, S, SimulatedMember, address_of, member_options
+from .operators import Operators
 
 LIVES_NS: Final = 30 * S
 """No world is over before that."""
@@ -112,6 +113,7 @@ class NodesWorld:
         self.history = History()
         self.checks = Checks(self, self.partitions)
         self.asking = Asking(self, self.chance("asking"))
+        self.operators = Operators(self, self.chance("operators"))
         self.faults = NodeFaults(self, self.chance("faults"), character.kinds)
         self.healed = False
         self.without_metadata: dict[str, None] = {}
@@ -301,16 +303,18 @@ class NodesWorld:
         clients = [self.scope.spawn(client.run(), name=client.name) for client in self.clients]
         over = [False]
         reader = self.scope.spawn(self.asking.keep_looking(lambda: over[0]), name="reader")
+        operators = self.scope.spawn(self.operators.run(lambda: self.healed), name="operators")
         await self.faults.run(self.options.faults_ns, self.character.gap_ns)
         await self._heal()
         await self._until(
-            lambda: all(client.done() for client in clients),
+            lambda: all(item.done() for item in (*clients, operators)),
             HEALED_NS,
             "what was asked is answered once all is well",
         )
         over[0] = True
         for client in clients:
             client.result()
+        operators.result()
         await reader
         await self._ask_again()
         if self.loop.now_ns < LIVES_NS:
@@ -391,6 +395,8 @@ class NodesWorld:
 
     async def _ask_again(self) -> None:
         """Ask for every result once more; what was answered must come out the same."""
+        for errand in self.operators.errands:
+            await self.operators.see(errand)
         for operation in self.history.operations:
             operation.wait = True
             tries = 0
