@@ -25,6 +25,9 @@ TURN_NS: Final = 20_000
 
 WALL_START_NS: Final = 1_700_000_000_000_000_000
 _MONOTONIC_START_NS: Final = 1_000_000_000_000
+_WAITS_MAX: Final = 100
+"""A coroutine that has waited so often while it was closed is left to the collector."""
+
 _UNWIND_NS: Final = 60_000_000_000
 
 
@@ -181,9 +184,10 @@ class SimulationLoop(NothingOutside):
         try:
             self.cancel_all(until_ns=self.now_ns + _UNWIND_NS)
         except (SimulationStalledError, asyncio.CancelledError) as error:
-            for task in asyncio.all_tasks(self):
-                task._log_destroy_pending = False  # type: ignore[attr-defined]
             del error
+        for task in self._tasks():
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            _close(task)
 
     def tasks_of(self, process: Process) -> list[asyncio.Task[Any]]:
         """The tasks of a process that have not ended, in the order of their making."""
@@ -379,6 +383,19 @@ class SimulationClock:
     def monotonic_ns(self) -> int:
         """A clock that only goes forward, in ns."""
         return _MONOTONIC_START_NS + self._loop.now_ns
+
+
+def _close(task: _Task) -> None:
+    """End a task's coroutine now; the collector would, later, and complain of each that waits."""
+    coroutine = task.get_coro()
+    for _ in range(_WAITS_MAX):
+        try:
+            coroutine.close()
+        except RuntimeError:
+            continue  # It waits in a ``finally``, which is closed next.
+        except Exception as error:  # Of a world that has failed already.
+            del error
+        return
 
 
 def _can_end(task: "asyncio.Task[Any]") -> bool:
