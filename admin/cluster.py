@@ -25,6 +25,8 @@ class NodeRow(msgspec.Struct, frozen=True):
         storage: what its part of the log is worth.
         drained: nothing is to be led or kept there.
         addresses: where its doors are.
+        clock_ahead_ms: by how much its clock is ahead of that of the node that answers; None where
+            that is not known.
     """
 
     id: int
@@ -37,6 +39,7 @@ class NodeRow(msgspec.Struct, frozen=True):
     storage: StorageState
     drained: bool
     addresses: Addresses
+    clock_ahead_ms: int | None = None
 
 
 class PartitionRow(msgspec.Struct, frozen=True):

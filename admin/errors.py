@@ -122,6 +122,21 @@ class PartitionsUnplacedError(PerdureError):
     retryable = True
 
 
+class PeerAnswerError(PerdureError):
+    """Another node has answered with an error.
+
+    Attributes:
+        remote_code: of that error.
+    """
+
+    code = "PD1013"
+
+    def __init__(self, code: str, message: str) -> None:
+        """Take code and sentence as they came."""
+        super().__init__(message)
+        self.remote_code = code
+
+
 HTTP_STATUS: Final[dict[type[PerdureError], int]] = {
     NoSuchResourceError: 404,
     AdminMethodError: 405,

@@ -6,28 +6,26 @@ megabyte of memory, three sleeping threads and no CPU while idle.
 
 from typing import Final
 
-import msgspec
 from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defined]
 
 from ..core.errors import PerdureError
 from ..core.http_server import Headers, HttpProtocol, HttpScope, HttpServer
 from ..core.metrics import Metrics
+from .api.answering import answer_error, answer_of
 from .api.cluster import ClusterApi
 from .api.deployments import DeploymentsApi
 from .api.invocations import InvocationsApi
 from .api.logs import LogsApi
 from .api.node import NodeApi
 from .api.partitions import PartitionsApi
+from .api.reach import Reach
 from .api.routes import Request, Routes, Text
 from .api.services import ServicesApi
 from .api.snapshots import SnapshotsApi
 from .api.state import StateApi
-from .errors import (
-    AdminBodyTooLargeError,
-    AdminContentTypeError,
-    AdminMethodError,
-    http_status,
-)
+from .api.workers import WorkersApi
+from .elsewhere import Forwarded
+from .errors import AdminBodyTooLargeError, AdminContentTypeError, AdminMethodError
 from .view import AdminView
 
 OPTION: Final = "listen.admin"
@@ -36,7 +34,6 @@ _JSON: Final = "application/json"
 _GRACE_SECONDS: Final = 0.5
 _DRAIN_BODIES: Final = 16
 """How many limits of an oversized body are read and dropped, so that the answer is seen."""
-_encoder: Final = msgspec.json.Encoder()
 
 
 class AdminServer:
@@ -44,18 +41,20 @@ class AdminServer:
 
     def __init__(self, view: AdminView, metrics: Metrics) -> None:
         """Take what is shown."""
-        self._logs = LogsApi(view)
+        reach = Reach(view)
+        workers = WorkersApi(view, reach)
+        self._logs = LogsApi(view, reach)
         self._routes = Routes(
             [
                 *NodeApi(view, metrics).routes(),
                 *ClusterApi(view).routes(),
                 *PartitionsApi(view).routes(),
                 *self._logs.routes(),
-                *SnapshotsApi(view).routes(),
-                *ServicesApi(view).routes(),
-                *DeploymentsApi(view).routes(),
-                *InvocationsApi(view).routes(),
-                *StateApi(view).routes(),
+                *SnapshotsApi(view, reach).routes(),
+                *ServicesApi(view, workers).routes(),
+                *DeploymentsApi(view, reach, workers).routes(),
+                *InvocationsApi(view, reach).routes(),
+                *StateApi(view, reach).routes(),
             ]
         )
         self._server = HttpServer(self, OPTION)
@@ -72,7 +71,6 @@ class AdminServer:
     async def __rsgi__(self, scope: HttpScope, protocol: HttpProtocol) -> None:
         """Answer one request; called by the server as a task of its own."""
         headers: Headers = [("content-type", _JSON)]
-        status = 200
         try:
             route, parts = self._routes.find(scope.method, scope.path)
             body = b""
@@ -82,18 +80,33 @@ class AdminServer:
             shown = await route.answer(Request(parts, scope.query_string, body))
             if isinstance(shown, Text):
                 headers = [("content-type", shown.content_type)]
-                content = shown.body
+                answer = Forwarded(200, shown.body)
             else:
-                content = _encoder.encode(shown)
+                answer = answer_of(shown)
         except PerdureError as error:
-            status = http_status(error)
             if isinstance(error, AdminMethodError):
                 headers.append(("allow", ", ".join(error.allowed)))
-            content = _encoder.encode({"message": error.message, "code": error.code})
+            answer = answer_error(error)
         except (ProtocolClosed, ProtocolError):
             # The client went away before its body was here: nobody is left to answer.
             return
-        protocol.response_bytes(status, headers, content)
+        protocol.response_bytes(answer.status, headers, answer.body)
+
+
+def peer_routes(view: AdminView) -> Routes:
+    """What other nodes may ask, answered with what this node has itself."""
+    reach = Reach(view, alone=True)
+    workers = WorkersApi(view, reach)
+    return Routes(
+        [
+            *LogsApi(view, reach).peer_routes(),
+            *SnapshotsApi(view, reach).peer_routes(),
+            *workers.peer_routes(),
+            *DeploymentsApi(view, reach, workers).peer_routes(),
+            *InvocationsApi(view, reach).peer_routes(),
+            *StateApi(view, reach).peer_routes(),
+        ]
+    )
 
 
 def _check_content_type(scope: HttpScope) -> None:

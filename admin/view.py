@@ -10,6 +10,7 @@ from ..partition_processor.manager import PartitionManager
 from ..partition_processor.snapshots.service import Snapshots
 from ..partition_processor.status import PartitionDetail, PartitionStatus
 from .cluster import ClusterView
+from .elsewhere import OtherNodes
 
 
 class AdminView(Protocol):
@@ -28,6 +29,11 @@ class AdminView(Protocol):
     @property
     def cluster_view(self) -> ClusterView:
         """The cluster that the node belongs to."""
+        ...
+
+    @property
+    def others(self) -> OtherNodes | None:
+        """The other nodes of the cluster; None where this node is alone."""
         ...
 
     @property

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from ..admin.cluster import ClusterView
+from ..admin.elsewhere import OtherNodes
 from ..admin.errors import ClusterNotJoinedError
 from ..core.clock import Clock
 from ..core.ids import LogId
@@ -48,10 +49,12 @@ class NodeView:
         self._cluster = cluster
         self._cluster_view = cluster_view
         self._addresses = {} if addresses is None else addresses
+        self._others: OtherNodes | None = None
 
-    def attach(self, engine: NodeEngine) -> None:
-        """The engine has started."""
+    def attach(self, engine: NodeEngine, others: OtherNodes | None = None) -> None:
+        """The engine has started, and other nodes may be asked."""
         self._attached = engine
+        self._others = others
 
     def check_started(self) -> None:
         """See `AdminView`."""
@@ -93,6 +96,11 @@ class NodeView:
                 admin=self._addresses.get("admin", ""),
             ),
         )
+
+    @property
+    def others(self) -> OtherNodes | None:
+        """The other nodes of the cluster; None where this node is alone."""
+        return self._others
 
     @property
     def logs(self) -> Logs:

@@ -10,7 +10,9 @@ from .cluster.errors import UnknownNodeError
 from .membership.view import MembershipView
 
 
-def node_row(node: NodeConfiguration, view: MembershipView | None) -> NodeRow:
+def node_row(
+    node: NodeConfiguration, view: MembershipView | None, clock_ahead_ns: int | None = None
+) -> NodeRow:
     """One node; without a view it is this one, which answers."""
     status = None if view is None else view.status(node.id)
     # A node that has joined a moment ago may not be in the view yet: nothing is held against it.
@@ -25,6 +27,7 @@ def node_row(node: NodeConfiguration, view: MembershipView | None) -> NodeRow:
         storage=node.storage,
         drained=node.drained,
         addresses=node.addresses,
+        clock_ahead_ms=None if clock_ahead_ns is None else clock_ahead_ns // 1_000_000,
     )
 
 

@@ -316,6 +316,16 @@ class ClusterRuntime:
             leader = self.membership.nodes.node(item.leader)
             self.leaders.set(partition, None if leader is None else leader.name)
 
+    def others_alive(self) -> list[str]:
+        """The names of the other nodes that are not dead, by number; once it has joined."""
+        membership = self.membership
+        alive = set(membership.alive())
+        return [
+            node.name
+            for node in membership.nodes.nodes
+            if node.id in alive and node.id != self.me.id
+        ]
+
     def _look(self) -> None:
         """See to it that partitions placed here lead, also after another node has led meanwhile."""
         self._timer = self._loop.call_later(LOOK_SECONDS, self._look)

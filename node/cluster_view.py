@@ -23,6 +23,7 @@ from .controller.controller import Controller
 from .controller.planner import plan
 from .controller.sketch import Facts
 from .controller.watch import ClusterWatch
+from .membership.clocks import clock_warnings
 from .membership.membership import Membership
 from .membership.view import MembershipView
 
@@ -102,14 +103,21 @@ class JoinedClusterView:
         running = self._joined()
         nodes, view = running.membership.nodes, running.membership.view
         placement = running.watch.placement
+        ahead_ns = {**running.membership.clocks_ahead_ns(), running.me.id: 0}
         return ClusterStatus(
             cluster=nodes.cluster,
             fingerprint=nodes.fingerprint,
             me=running.me.name,
             replicas=nodes.replicas,
-            nodes=[node_row(node, view) for node in nodes.nodes],
+            nodes=[node_row(node, view, ahead_ns.get(node.id)) for node in nodes.nodes],
             partitions=partition_rows(nodes, placement, self._statuses()),
-            warnings=[*_warnings(running, nodes, view, placement), *self._log_warnings()],
+            warnings=[
+                *_warnings(running, nodes, view, placement),
+                *clock_warnings(
+                    {node.name: ahead_ns[node.id] for node in nodes.nodes if node.id in ahead_ns}
+                ),
+                *self._log_warnings(),
+            ],
         )
 
     async def set_drained(self, name: str, drained: bool) -> NodeRow:

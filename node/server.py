@@ -6,7 +6,8 @@ from typing import Final
 
 import structlog
 
-from ..admin.http import AdminServer
+from ..admin.http import AdminServer, peer_routes
+from ..admin.peers import ADMIN_SERVICE, PeerAnswers, PeerAsker
 from ..core.clock import Clock, SystemClock
 from ..core.errors import AddressInUseError, PerdureError
 from ..core.loop_lag import LoopLag
@@ -32,6 +33,9 @@ from .identity import check_base_dir
 from .options import NodeOptions, metadata_servers
 from .ports import NodePorts
 from .replicated_logs import LOG_SERVICE
+
+CLUSTER_SERVICES: Final = (SESSION_SERVICE, LOG_SERVICE, FORWARDING_SERVICE, ADMIN_SERVICE)
+"""What a node of a cluster serves other nodes and workers, beside what the cluster itself needs."""
 
 METADATA_SERVER: Final = "metadata-server"
 """Where a node of a cluster keeps its share of the cluster's metadata."""
@@ -72,6 +76,7 @@ class NodeServer:
         self._failure: PerdureError | None = None
         self._stores: dict[str, KvStore] = {}
         self._peers: Peers | None = None
+        self._admin_peers: Peers | None = None
         self.cluster: ClusterRuntime | None = None
         self._view: NodeView | None = None
         self._doors: list[HttpIngress | GrpcIngress | AdminServer] = []
@@ -133,17 +138,8 @@ class NodeServer:
         leaders = peers = None
         if self.cluster is not None and parts is not None:
             leaders = self.cluster.leaders
-            peers = Peers(
-                transport=parts.transport,
-                service=FORWARDING_SERVICE,
-                cluster=parts.fingerprint,
-                node=parts.me.name,
-                generation=parts.life,
-                address_of=parts.address_of,
-                loop=asyncio.get_running_loop(),
-                random=self._random,
-            )
-            self._peers = peers
+            peers = self._peers = self._peers_for(FORWARDING_SERVICE, parts)
+            self._admin_peers = self._peers_for(ADMIN_SERVICE, parts)
         return NodeEngine(
             self._options,
             open_store=self._open_store,
@@ -156,6 +152,18 @@ class NodeServer:
             leaders=leaders,
             peers=peers,
             cluster=parts,
+        )
+
+    def _peers_for(self, service: str, parts: ClusterParts) -> Peers:
+        return Peers(
+            transport=parts.transport,
+            service=service,
+            cluster=parts.fingerprint,
+            node=parts.me.name,
+            generation=parts.life,
+            address_of=parts.address_of,
+            loop=asyncio.get_running_loop(),
+            random=self._random,
         )
 
     async def _join_cluster(self) -> ClusterParts | None:
@@ -179,7 +187,7 @@ class NodeServer:
             random=self._random,
             on_failure=self._fail,
         )
-        await self._listen(cluster.handlers((SESSION_SERVICE, LOG_SERVICE, FORWARDING_SERVICE)))
+        await self._listen(cluster.handlers(CLUSTER_SERVICES))
         if self._ports.doors:
             await self._open_admin(None)
         async with TaskScope("start") as scope:
@@ -200,6 +208,9 @@ class NodeServer:
         assert engine.forwarding is not None
         assert self._peers is not None
         cluster.provide(FORWARDING_SERVICE, introduced(self._peers.me, engine.forwarding.serve))
+        if self._view is not None:
+            answers = PeerAnswers(peer_routes(self._view))
+            cluster.provide(ADMIN_SERVICE, introduced(self._peers.me, answers.serve))
 
     def _open_store(self, name: str) -> KvStore:
         """Open a store; a node that joins has opened its log's before its engine does."""
@@ -245,7 +256,18 @@ class NodeServer:
         if self._view is None:
             await self._open_admin(engine)
         else:
-            self._view.attach(engine)
+            self._view.attach(engine, self._other_nodes())
+
+    def _other_nodes(self) -> PeerAsker:
+        assert self.cluster is not None
+        assert self._admin_peers is not None
+        return PeerAsker(
+            self._admin_peers,
+            me=self._options.node.name,
+            leader=self.cluster.leaders.leader,
+            alive=self.cluster.others_alive,
+            loop=asyncio.get_running_loop(),
+        )
 
     async def _open_admin(self, engine: NodeEngine | None) -> None:
         """Let operators look; before there is an engine, at what keeps the node from joining."""
@@ -286,8 +308,9 @@ class NodeServer:
             await door.stop()
         if self.cluster is not None:
             self.cluster.stop()
-            if self._peers is not None:
-                await self._peers.close()
+            for peers in (self._admin_peers, self._peers):
+                if peers is not None:
+                    await peers.close()
             if engine is not None and engine.replicated is not None:
                 await engine.replicated.close()
         if self._node_listener is not None:

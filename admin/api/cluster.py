@@ -10,7 +10,7 @@ from ...metadata.quorum import MembersReport
 from ..cluster import ClusterStatus, NodeRow, PartitionRow
 from ..errors import AdminRequestError, NoSuchResourceError
 from ..view import AdminView
-from .parameters import NUMBER_MAX, Parameters, decode_body, whole_number
+from .parameters import NUMBER_MAX, Parameters, decode_body, truth, whole_number
 from .routes import Request, Route
 
 KEYS_SHOWN_MAX: Final = 10_000
@@ -96,7 +96,7 @@ class ClusterApi:
     async def remove_node(self, request: Request) -> NodeRow:
         """Take a node out for good; ``?lost=true`` where the cluster cannot tell that it is."""
         (name,) = request.parts
-        lost = Parameters(request.query, ("lost",)).value("lost", _truth)
+        lost = Parameters(request.query, ("lost",)).value("lost", truth)
         return await self._view.cluster_view.remove_node(name, lost=bool(lost))
 
     async def move(self, request: Request) -> PartitionRow:
@@ -150,12 +150,6 @@ def _shown(key: str, version: int, value: bytes) -> MetadataValue:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return MetadataValue(key, version, base64=base64.b64encode(value).decode())
     return MetadataValue(key, version, value=decoded)
-
-
-def _truth(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise ValueError("true or false")
-    return text == "true"
 
 
 def _prefix(text: str) -> str:

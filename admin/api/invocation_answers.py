@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from .missing import Missing
+
 
 class FailureView(msgspec.Struct, frozen=True):
     """A terminal failure."""
@@ -55,12 +57,14 @@ class InvocationsPage(msgspec.Struct, frozen=True):
         next: where to go on with ``after``, None when all were looked at.
         looked_at: how many invocations this page has looked at.
         now: the node's wall clock.
+        missing: what could not be asked; the next page leaves out what this one had of it.
     """
 
     invocations: list[InvocationRow]
     next: str | None
     looked_at: int
     now: str
+    missing: list[Missing] = []
 
 
 class ValueView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -161,7 +165,7 @@ class RelatedView(msgspec.Struct, frozen=True):
 
     Attributes:
         how: what links the two.
-        target: None where nobody knows it any more.
+        target: None where nobody knows it any more, or the node that does has not told in time.
     """
 
     id: str
@@ -192,7 +196,7 @@ class InvocationDetail(msgspec.Struct, frozen=True):
         restarted_from: whom it repeats.
         waits_for: open or, of a suspended one, what would wake it.
         waiters: who waits for its result.
-        clients: how many clients of this node wait for it besides.
+        clients: how many clients of its leader's node wait for it besides.
         inbox: of a pending one.
         output: of a completed one that did not fail.
         entries: length of the whole journal.

@@ -2,8 +2,8 @@
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator
-from typing import Final
+from collections.abc import AsyncIterator, Sequence
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -11,12 +11,12 @@ from ...core.hashing import idempotent_invocation_id, keyed_partition_key, workf
 from ...core.ids import (
     InvocationId,
     MalformedIdError,
+    PartitionKey,
     invocation_id_text,
     parse_invocation_id,
 )
 from ...core.protocol.session import ServiceKind
 from ...partition_processor.manager import PartitionManager
-from ...partition_processor.processor import NotLeadingError
 from ...partition_processor.tables.invocations import (
     STATUS_BACKING_OFF,
     STATUS_NAMES,
@@ -24,9 +24,11 @@ from ...partition_processor.tables.invocations import (
     Invocation,
 )
 from .invocation_answers import InvocationRow, InvocationsPage
-from .invocation_scan import READY, STATUSES, Found, find, scan
+from .invocation_scan import READY, STATUSES, Found, confirm_leads, scan
+from .missing import Missing
 from .pacing import Pacer
 from .parameters import NUMBER_MAX, Parameters, whole_number
+from .reach import Led
 from .times import time_text
 from .value_view import failure_view
 
@@ -50,6 +52,9 @@ FILTERS: Final = (
     "limit",
     "after",
 )
+Position: TypeAlias = tuple[int, InvocationId]
+"""Of an invocation in the order of a list: its time of creation, 0 but for the oldest first, and
+its id."""
 
 
 class InvocationsQuery(msgspec.Struct, frozen=True):
@@ -58,7 +63,7 @@ class InvocationsQuery(msgspec.Struct, frozen=True):
     Attributes:
         statuses: names out of `STATUSES`.
         oldest_first: by creation; otherwise in the order in which they are stored.
-        after: creation time, 0 but for `oldest_first`, and id of the last one that was seen.
+        after: the last one that was seen.
     """
 
     service: str | None = None
@@ -69,7 +74,7 @@ class InvocationsQuery(msgspec.Struct, frozen=True):
     idempotency_key: str | None = None
     oldest_first: bool = False
     limit: int = LIMIT_DEFAULT
-    after: tuple[int, InvocationId] | None = None
+    after: Position | None = None
 
     def wants(self, found: Found) -> bool:
         """Whether an invocation passes the filters."""
@@ -100,24 +105,84 @@ def read_query(parameters: Parameters) -> InvocationsQuery:
     )
 
 
-async def read_page(
-    manager: PartitionManager, query: InvocationsQuery, now_ns: int
-) -> InvocationsPage:
-    """One page. Cancelling is safe."""
+class LedPage(Led, frozen=True, kw_only=True):
+    """What one node has of a page: what passes the filters in the partitions that it leads.
+
+    Attributes:
+        positions: of the invocations, as `next` has them.
+        next: whatever lies behind it has not been looked at; None when all was.
+    """
+
+    invocations: list[InvocationRow]
+    positions: list[str]
+    next: str | None
+    looked_at: int
+
+
+async def read_led_page(
+    manager: PartitionManager, query: InvocationsQuery, partitions: Sequence[int]
+) -> LedPage:
+    """What this node has of a page, of those partitions that it leads. Cancelling is safe."""
+    told = await confirm_leads(manager, partitions)
     pacer = Pacer(asyncio.get_running_loop())
     pages = _oldest if query.oldest_first else _as_stored
-    found, position, looked_at = await pages(_candidates(manager, query, pacer), query)
-    return InvocationsPage(
+    found, position, looked_at = await pages(_candidates(manager, query, pacer, told), query)
+    return LedPage(
+        told=told,
         invocations=[row_of(item) for item in found],
-        next=position,
+        positions=[_text(_position(item, query)) for item in found],
+        next=None if position is None else _text(position),
         looked_at=looked_at,
-        now=time_text(now_ns),
     )
+
+
+def merged_page(
+    pages: Sequence[LedPage], missing: list[Missing], query: InvocationsQuery, now_ns: int
+) -> InvocationsPage:
+    """One page in order from what nodes have of it.
+
+    No node has looked at everything behind its `next`: the page ends at the first of them.
+    """
+    end = min((_read_after(page.next) for page in pages if page.next is not None), default=None)
+    rows = sorted(
+        (
+            (_read_after(position), row)
+            for page in pages
+            for position, row in zip(page.positions, page.invocations, strict=True)
+        ),
+        key=lambda item: item[0],
+    )
+    if end is not None:
+        rows = [item for item in rows if item[0] <= end]
+    if len(rows) > query.limit:
+        rows = rows[: query.limit]
+        end = rows[-1][0]
+    return InvocationsPage(
+        invocations=[row for _, row in rows],
+        next=None if end is None else _text(end),
+        looked_at=sum(page.looked_at for page in pages),
+        now=time_text(now_ns),
+        missing=missing,
+    )
+
+
+def partitions_of(manager: PartitionManager, query: InvocationsQuery) -> list[int]:
+    """The partitions that may have something for a page."""
+    fixed = _fixed_ids(manager, query)
+    if fixed is not None:
+        return sorted({manager.processor_of(item).partition for item in fixed})
+    if query.key is not None:
+        key = PartitionKey(keyed_partition_key(query.key))
+        return [manager.processor_for(key).partition]
+    first = 0
+    if query.after is not None and not query.oldest_first:
+        first = manager.processor_of(query.after[1]).partition
+    return list(range(first, len(manager.processors)))
 
 
 async def _as_stored(
     candidates: AsyncIterator[Found], query: InvocationsQuery
-) -> tuple[list[Found], str | None, int]:
+) -> tuple[list[Found], Position | None, int]:
     wanted: list[Found] = []
     looked_at = 0
     async for found in candidates:
@@ -125,13 +190,13 @@ async def _as_stored(
         if query.wants(found):
             wanted.append(found)
         if len(wanted) == query.limit or looked_at == SCANNED_MAX:
-            return wanted, _position(0, found.invocation_id), looked_at
+            return wanted, _position(found, query), looked_at
     return wanted, None, looked_at
 
 
 async def _oldest(
     candidates: AsyncIterator[Found], query: InvocationsQuery
-) -> tuple[list[Found], str | None, int]:
+) -> tuple[list[Found], Position | None, int]:
     after = query.after or (0, InvocationId(b""))
     # The newest of those that are kept is the first to go: its place is its negated time.
     kept: list[tuple[int, bytes, Found]] = []
@@ -149,10 +214,7 @@ async def _oldest(
             more = True
             heapq.heappushpop(kept, place)
     wanted = [found for _, _, found in sorted(kept, key=lambda item: item[:2], reverse=True)]
-    position = None
-    if more:
-        position = _position(wanted[-1].invocation.created_ns, wanted[-1].invocation_id)
-    return wanted, position, looked_at
+    return wanted, _position(wanted[-1], query) if more else None, looked_at
 
 
 def _inverted(invocation_id: InvocationId) -> bytes:
@@ -161,18 +223,21 @@ def _inverted(invocation_id: InvocationId) -> bytes:
 
 
 async def _candidates(
-    manager: PartitionManager, query: InvocationsQuery, pacer: Pacer
+    manager: PartitionManager,
+    query: InvocationsQuery,
+    pacer: Pacer,
+    partitions: Sequence[int],
 ) -> AsyncIterator[Found]:
     """What may pass the filters: as little as the filters allow."""
     fixed = _fixed_ids(manager, query)
     if fixed is not None:
         for invocation_id in sorted(fixed):
-            try:
-                found = find(manager, invocation_id)
-            except NotLeadingError:
-                continue  # As in a scan.
-            if found is not None and (query.after is None or invocation_id > query.after[1]):
-                yield found
+            processor = manager.processor_of(invocation_id)
+            if processor.partition not in partitions:
+                continue
+            invocation = processor.transaction.invocation(invocation_id)
+            if invocation is not None and (query.after is None or invocation_id > query.after[1]):
+                yield Found(processor, invocation_id, invocation)
         return
     after = None if query.after is None or query.oldest_first else query.after[1]
     partition_key = None
@@ -181,6 +246,7 @@ async def _candidates(
     async for found in scan(
         manager,
         pacer,
+        partitions=partitions,
         after=after,
         partition_key=partition_key,
         active_only=query.statuses <= _ACTIVE,
@@ -231,11 +297,16 @@ def target_of(invocation: Invocation) -> str:
     return "/".join(part for part in parts if part is not None)
 
 
-def _position(created_ns: int, invocation_id: InvocationId) -> str:
+def _position(found: Found, query: InvocationsQuery) -> Position:
+    return found.invocation.created_ns if query.oldest_first else 0, found.invocation_id
+
+
+def _text(position: Position) -> str:
+    created_ns, invocation_id = position
     return f"{created_ns}-{invocation_id_text(invocation_id)}"
 
 
-def _read_after(text: str) -> tuple[int, InvocationId]:
+def _read_after(text: str) -> Position:
     wanted = "what an earlier page gave as next"
     time, dash, invocation = text.partition("-")
     created_ns = whole_number(time)

@@ -1,11 +1,13 @@
 """Going through the stored invocations of a node, a slice at a time."""
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Final
 
 import msgspec
 
 from ...core.ids import InvocationId
+from ...core.tasks import TaskScope
 from ...partition_processor.manager import PartitionManager
 from ...partition_processor.processor import NotLeadingError, PartitionProcessor
 from ...partition_processor.tables import keys
@@ -21,6 +23,8 @@ READY: Final = "ready"
 """It has an attempt, which no worker has taken yet."""
 STATUSES: Final = (*STATUS_NAMES, READY)
 
+CONFIRM_SECONDS: Final = 3.0
+"""So long it may take to make sure that nobody else leads; where log-servers are lost, for ever."""
 _ROWS_PER_READ: Final = 50
 
 
@@ -68,27 +72,64 @@ def find(manager: PartitionManager, invocation_id: InvocationId) -> Found | None
     return None if invocation is None else Found(processor, invocation_id, invocation)
 
 
+async def confirm_lead(processor: PartitionProcessor) -> None:
+    """Return once what this node has of a partition is not older than this call.
+
+    One that stopped is shown as it is. Raises NotLeadingError. Cancelling is safe.
+    """
+    if processor.role == "stopped":
+        return
+    try:
+        async with asyncio.timeout(CONFIRM_SECONDS):
+            await processor.confirm_lead()
+    except TimeoutError:
+        raise NotLeadingError(
+            f"this node cannot make sure that it still leads partition {processor.partition}, as "
+            "too few log-servers answer: perdure logs list and perdure doctor tell which"
+        ) from None
+
+
+async def confirm_leads(manager: PartitionManager, partitions: Iterable[int]) -> list[int]:
+    """Those of the partitions of which this node can tell now, and nothing that is out of date.
+
+    Cancelling is safe.
+    """
+
+    async def tells(partition: int) -> bool:
+        processor = manager.processors[partition]
+        try:
+            await confirm_lead(processor)
+        except NotLeadingError:
+            return False
+        return _tells(processor)
+
+    chosen = [partition for partition in partitions if _tells(manager.processors[partition])]
+    async with TaskScope("confirm leads") as scope:
+        tasks = [scope.spawn(tells(partition), name=str(partition)) for partition in chosen]
+    return [partition for partition, task in zip(chosen, tasks, strict=True) if task.result()]
+
+
 async def scan(
     manager: PartitionManager,
     pacer: Pacer,
     *,
+    partitions: Iterable[int],
     after: InvocationId | None = None,
     partition_key: bytes | None = None,
     active_only: bool = False,
 ) -> AsyncIterator[Found]:
     """Stored invocations in order of their ids, each as it is when its turn comes.
 
-    Those of the partitions that this node leads: what a follower has may be out of date.
-
     Args:
+        partitions: where to look, in order; what a follower has may be out of date, so that only
+            those are for it that `confirm_leads` gives.
         after: only those behind this one.
         partition_key: only those of this one, 8 bytes.
         active_only: only those that have an attempt or wait for the next.
     """
     table = keys.ACTIVE if active_only else keys.INVOCATIONS
-    for processor in manager.processors:
-        if not _tells(processor):
-            continue
+    for partition in partitions:
+        processor = manager.processors[partition]
         own = processor.own
         start, last = own.first, own.last
         if partition_key is not None:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 import msgspec
 
 from ...log.upkeep import Health
+from .missing import Missing
 
 
 class LogRow(msgspec.Struct, frozen=True):
@@ -37,9 +38,10 @@ class LogRow(msgspec.Struct, frozen=True):
 
 
 class LogList(msgspec.Struct, frozen=True):
-    """All logs of a node, by number."""
+    """All logs, by number; `missing` has those of which no leader could be asked."""
 
     logs: list[LogRow]
+    missing: list[Missing] = []
 
 
 class SegmentRow(msgspec.Struct, frozen=True):
@@ -78,7 +80,7 @@ class LogDetail(msgspec.Struct, frozen=True):
     """One log in full, as ``perdure logs describe`` shows it.
 
     Attributes:
-        durable_lsn: how far the log may be trimmed: what this node has applied durably.
+        durable_lsn: how far the log may be trimmed: what the node has applied durably that tells.
         archived_lsn: how far it may be trimmed besides: what a snapshot has; None where none are
             taken, and nothing waits for them.
     """

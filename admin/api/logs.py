@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from typing import Final, Literal
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -15,6 +16,7 @@ from ...log.types import KEY_BYTES
 from ...log.upkeep import HEALTHS, SegmentHealth
 from ...log.virtual_log import VirtualLog
 from ...partition_processor.records import KIND_NAMES
+from ..elsewhere import Question
 from ..errors import AdminRequestError, TrimRefusedError, VolatileProviderError
 from ..view import AdminView
 from .log_answers import (
@@ -29,11 +31,21 @@ from .log_answers import (
     TailAnswer,
     TrimAnswer,
 )
-from .parameters import NUMBER_MAX, Parameters, decode_body, whole_number
+from .parameters import (
+    NUMBER_MAX,
+    Parameters,
+    decode_body,
+    partitions_text,
+    truth,
+    whole_number,
+)
+from .reach import Led, Reach, asked_partitions
 from .record_pages import PageReader, RecordsQuery, TailWaits
 from .routes import Request, Route
 from .times import TIME_FORM, parse_time_ns, time_text
 
+LED_PATH: Final = "/led/logs"
+"""Where another node asks for those of the partitions that this one leads."""
 LIMIT_DEFAULT: Final = 100
 LIMIT_MAX: Final = 1000
 WAIT_MS_MAX: Final = 10_000
@@ -71,12 +83,19 @@ class TrimBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lsn: int
 
 
+class LedLogs(Led, frozen=True, kw_only=True):
+    """The logs of one node's partitions."""
+
+    logs: list[LogRow]
+
+
 class LogsApi:
     """``/logs`` and what lies below it. Everything raises what the log raises."""
 
-    def __init__(self, view: AdminView) -> None:
-        """Take the node."""
+    def __init__(self, view: AdminView, reach: Reach) -> None:
+        """Take the node, and how it answers for the whole cluster."""
         self._view = view
+        self._reach = reach
         self._waits = TailWaits()
 
     def routes(self) -> list[Route]:
@@ -97,15 +116,68 @@ class LogsApi:
 
     # Looking -------------------------------------------------------------------------------------
 
-    async def list_logs(self, request: Request) -> LogList:
-        """Every log that this node has opened."""
-        Parameters(request.query, ())
-        health = self._view.segment_health
-        return LogList([await _row(log, health) for log in self._view.logs.opened()])
+    def peer_routes(self) -> list[Route]:
+        """What other nodes ask."""
+        return [
+            Route("GET", LED_PATH, self._tell_led),
+            Route("GET", "/logs/{log}", self.describe),
+        ]
 
-    async def describe(self, request: Request) -> LogDetail:
-        """One log with its segments."""
+    async def list_logs(self, request: Request) -> LogList:
+        """Every log, each as the node tells of it that leads its partition.
+
+        A log of which no leader tells is shown as this node has it, if it has opened it. With
+        ``here=true`` those that this node has opened are shown, as it has them.
+        """
+        here = Parameters(request.query, ("here",)).value("here", truth)
+        opened = self._view.logs.opened()
+        if here or self._reach.others is None:
+            return LogList([await self._row(log) for log in opened])
+        gathered = await self._reach.of_partitions(
+            range(len(self._view.manager.processors)),
+            lambda partitions: Question(
+                "GET", LED_PATH, urlencode({"partitions": partitions_text(partitions)})
+            ),
+            LedLogs,
+            self._led,
+        )
+        rows = {row.log: row for answer in gathered.answers for row in answer.logs}
+        for log in opened:
+            if log.log not in rows:
+                rows[log.log] = await self._row(log)
+        return LogList([rows[number] for number in sorted(rows)], gathered.missing)
+
+    async def _row(self, log: VirtualLog) -> LogRow:
+        return await _row(log, self._view.segment_health)
+
+    async def _tell_led(self, request: Request) -> LedLogs:
+        parameters = Parameters(request.query, ("partitions",))
+        return await self._led(asked_partitions(self._view, parameters))
+
+    async def _led(self, partitions: list[int]) -> LedLogs:
+        """The logs of those partitions that this node leads."""
+        manager = self._view.manager
+        led = [partition for partition in partitions if not manager.is_elsewhere(partition)]
+        opened = {int(log.log): log for log in self._view.logs.opened()}
+        told = [partition for partition in led if partition in opened]
+        return LedLogs(told=told, logs=[await self._row(opened[number]) for number in told])
+
+    async def describe(self, request: Request) -> object:
+        """One log with its segments, as the node has it that leads its partition."""
         Parameters(request.query, ())
+        (text,) = request.parts
+        number = whole_number(text)
+
+        async def here() -> LogDetail:
+            return await self._describe(request)
+
+        if number is None or number >= len(self._view.manager.processors):
+            return await here()  # It is refused, or no partition's.
+        return await self._reach.at_leader(
+            number, Question("GET", f"/logs/{number}", request.query), here
+        )
+
+    async def _describe(self, request: Request) -> LogDetail:
         log = await self._log(request)
         tail = await log.find_tail()
         chain = log.chain

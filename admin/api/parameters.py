@@ -9,6 +9,8 @@ import msgspec
 from ..errors import AdminRequestError
 
 NUMBER_MAX: Final = (1 << 64) - 1
+PARTITIONS_TEXT_MAX: Final = 512 * 1024
+"""Longer than the numbers of all partitions that a cluster may have."""
 _DIGITS_MAX: Final = 20
 _TEXT_SHOWN: Final = 64
 _Read = TypeVar("_Read")
@@ -70,6 +72,13 @@ def whole_number(text: str) -> int | None:
     return number if number <= NUMBER_MAX else None
 
 
+def truth(text: str) -> bool:
+    """``true`` or ``false``. Raises ValueError."""
+    if text not in ("true", "false"):
+        raise ValueError("true or false")
+    return text == "true"
+
+
 def decode_body(body: bytes, kind: type[_Body], form: str) -> _Body:
     """The JSON body of a request; an empty one counts as an empty object.
 
@@ -82,3 +91,19 @@ def decode_body(body: bytes, kind: type[_Body], form: str) -> _Body:
         return msgspec.json.decode(body or b"{}", type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise AdminRequestError(f"the body is not taken ({error}); send {form}") from None
+
+
+def read_partitions(text: str) -> list[int]:
+    """Numbers of partitions with commas between. Raises ValueError."""
+    wanted = "numbers of partitions with commas between"
+    if len(text) > PARTITIONS_TEXT_MAX:
+        raise ValueError(wanted)
+    numbers = [whole_number(part) for part in text.split(",")]
+    if None in numbers:
+        raise ValueError(wanted)
+    return [number for number in numbers if number is not None]
+
+
+def partitions_text(partitions: Sequence[int]) -> str:
+    """What `read_partitions` reads."""
+    return ",".join(map(str, partitions))

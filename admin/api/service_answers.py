@@ -4,6 +4,8 @@ from typing import Literal
 
 import msgspec
 
+from .missing import Missing
+
 
 class ServiceRow(msgspec.Struct, frozen=True):
     """One service, as ``perdure services list`` shows it.
@@ -12,7 +14,7 @@ class ServiceRow(msgspec.Struct, frozen=True):
         kind: ``service``, ``virtual object`` or ``workflow``.
         public: whether the front doors take calls of it.
         deployment: what new invocations run on.
-        workers: connected workers of that deployment.
+        workers: of that deployment, connected to any node.
     """
 
     name: str
@@ -24,9 +26,10 @@ class ServiceRow(msgspec.Struct, frozen=True):
 
 
 class ServiceList(msgspec.Struct, frozen=True):
-    """All services, by name."""
+    """All services, by name; `missing` has the nodes that did not tell of their workers."""
 
     services: list[ServiceRow]
+    missing: list[Missing] = []
 
 
 class HandlerOptions(msgspec.Struct, frozen=True):
@@ -85,6 +88,7 @@ class ServiceDetail(msgspec.Struct, frozen=True):
     documentation: str | None
     metadata: dict[str, str]
     handlers: list[HandlerView]
+    missing: list[Missing] = []
 
 
 class DeploymentRow(msgspec.Struct, frozen=True):
@@ -93,10 +97,10 @@ class DeploymentRow(msgspec.Struct, frozen=True):
     Attributes:
         status: ``active`` while new invocations run on it, ``draining`` while only old ones do,
             ``drained`` when none does.
-        workers: connected and taking work.
+        workers: connected to any node and taking work.
         leaving_workers: connected, finishing what they have.
         pinned: invocations that have not completed and can go on here only.
-        pinned_all_counted: whether every invocation of the node was looked at for that.
+        pinned_all_counted: whether every invocation of the cluster was looked at for that.
         registered: ISO 8601.
     """
 
@@ -112,13 +116,14 @@ class DeploymentRow(msgspec.Struct, frozen=True):
 
 
 class DeploymentList(msgspec.Struct, frozen=True):
-    """All deployments, oldest first."""
+    """All deployments, oldest first; `missing` has what could not be asked."""
 
     deployments: list[DeploymentRow]
+    missing: list[Missing] = []
 
 
 class WorkerView(msgspec.Struct, frozen=True):
-    """A connected worker; `attempts` are those that it runs."""
+    """A connected worker; `attempts` are those that it runs for all nodes."""
 
     name: str
     attempts: int
@@ -140,3 +145,4 @@ class DeploymentDetail(msgspec.Struct, frozen=True):
     deployment: DeploymentRow
     workers: list[WorkerView]
     services: list[OfferedService]
+    missing: list[Missing] = []

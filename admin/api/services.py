@@ -19,6 +19,7 @@ from ..view import AdminView
 from .parameters import Parameters
 from .routes import Request, Route
 from .service_answers import HandlerOptions, HandlerView, ServiceDetail, ServiceList, ServiceRow
+from .workers import WorkersApi
 
 KIND_TEXTS: Final = {
     ServiceKind.SERVICE: "service",
@@ -38,9 +39,10 @@ _TEXT_SHOWN: Final = 64
 class ServicesApi:
     """``/services`` and what lies below it."""
 
-    def __init__(self, view: AdminView) -> None:
-        """Take the node."""
+    def __init__(self, view: AdminView, workers: WorkersApi) -> None:
+        """Take the node, and where the workers of the cluster are found."""
         self._view = view
+        self._workers = workers
 
     def routes(self) -> list[Route]:
         """All of them."""
@@ -53,6 +55,7 @@ class ServicesApi:
         """Every service that some deployment offers, as its newest one does."""
         Parameters(request.query, ())
         manager = self._view.manager
+        workers = await self._workers.everywhere()
         rows = []
         for name in manager.targets.service_names():
             deployment, manifest = _offer(manager, name)
@@ -62,11 +65,11 @@ class ServicesApi:
                     kind=KIND_TEXTS[manifest.ty],
                     public=not manifest.options.ingress_private,
                     deployment=deployment.name,
-                    workers=workers_of(manager, deployment.name),
+                    workers=workers.taking(deployment.name),
                     handlers=[handler.name for handler in manifest.handlers],
                 )
             )
-        return ServiceList(rows)
+        return ServiceList(rows, workers.missing)
 
     async def describe(self, request: Request) -> ServiceDetail:
         """One service with its handlers. Raises NoSuchResourceError."""
@@ -80,23 +83,20 @@ class ServicesApi:
                 f"no deployment offers a service {name[:_TEXT_SHOWN]!r}; there are: {known}"
             )
         deployment, manifest = _offer(manager, name)
+        workers = await self._workers.everywhere()
         return ServiceDetail(
             name=name,
             kind=KIND_TEXTS[manifest.ty],
             public=not manifest.options.ingress_private,
             deployment=deployment.name,
-            workers=workers_of(manager, deployment.name),
+            workers=workers.taking(deployment.name),
             documentation=manifest.documentation,
             metadata=manifest.metadata or {},
             handlers=[
                 _handler_view(handler, handlers[handler.name]) for handler in manifest.handlers
             ],
+            missing=workers.missing,
         )
-
-
-def workers_of(manager: PartitionManager, deployment: str) -> int:
-    """How many connected workers of a deployment take work."""
-    return sum(1 for session in manager.invoker.sessions if session.deployment == deployment)
 
 
 def _offer(manager: PartitionManager, service: str) -> tuple[Deployment, ServiceManifest]:

@@ -5,6 +5,7 @@ import base64
 import binascii
 from asyncio import Future
 from typing import Final, Literal
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -20,11 +21,15 @@ from ...partition_processor.processor import NotLeadingError, PartitionProcessor
 from ...partition_processor.records import PatchState
 from ...partition_processor.state_changes import state_version
 from ...partition_processor.tables import keys
+from ..elsewhere import Forwarded, Question
 from ..errors import AdminRequestError, NoSuchResourceError, StateVersionError
 from ..view import AdminView
 from .invocation_answers import RelatedView
 from .invocation_detail import related
+from .invocation_scan import confirm_lead
 from .parameters import Parameters, decode_body
+from .reach import Reach, decoded
+from .related import RelatedApi
 from .routes import BODY_BYTES_MAX, Request, Route
 from .state_answers import StateAnswer, StateEntry, StateView
 from .value_view import VALUE_BYTES_SHOWN, is_json, key_text, value_view
@@ -87,9 +92,11 @@ class _Place(msgspec.Struct, frozen=True):
 class StateApi:
     """``/state``."""
 
-    def __init__(self, view: AdminView) -> None:
-        """Take the node."""
+    def __init__(self, view: AdminView, reach: Reach) -> None:
+        """Take the node, and how it answers for the whole cluster."""
         self._view = view
+        self._reach = reach
+        self._related = RelatedApi(view, Reach(view))
 
     def routes(self) -> list[Route]:
         """All of them."""
@@ -98,24 +105,43 @@ class StateApi:
             Route("POST", "/state", self.change, _STATE_BODY_BYTES_MAX),
         ]
 
-    async def show(self, request: Request) -> StateView:
-        """The state of one key. Raises AdminRequestError, NoSuchResourceError, NotLeadingError."""
+    def peer_routes(self) -> list[Route]:
+        """What other nodes ask."""
+        return [Route("GET", "/state", self.show)]
+
+    async def show(self, request: Request) -> object:
+        """The state of one key, as the node that leads its partition has it.
+
+        Raises AdminRequestError, NoSuchResourceError, NotLeadingError, TransportError.
+        """
         parameters = Parameters(request.query, ("service", "key", "name"))
         service, key = parameters.value("service", str), parameters.value("key", str)
         if service is None or key is None:
             raise AdminRequestError("say whose state: service and key")
         place = self._place(service, key)
-        if self._view.manager.is_elsewhere(place.processor.partition):
-            raise NotLeadingError(
-                f"partition {place.processor.partition}, which has {service}/{key}, is not led by "
-                "this node, and only the node that leads it can show its state: ask that one"
-            )
-        state = place.state()
         name = parameters.value("name", str)
+
+        async def here() -> StateView:
+            return await self._show(place, name)
+
+        return await self._reach.at_leader(
+            place.processor.partition, Question("GET", "/state", request.query), here
+        )
+
+    async def _show(self, place: _Place, name: str | None) -> StateView:
+        """Raises NotLeadingError."""
+        processor = place.processor
+        if self._view.manager.is_elsewhere(processor.partition):
+            raise NotLeadingError(
+                f"partition {processor.partition}, which has {place.service}/{place.key}, is not "
+                "led by this node, and only the node that leads it can show its state"
+            )
+        await confirm_lead(processor)
+        state = place.state()
         shown_max = VALUE_BYTES_SHOWN if name is None else ENTRY_BYTES_MAX
-        return StateView(
-            service=service,
-            key=key,
+        shown = StateView(
+            service=place.service,
+            key=place.key,
             version=state_version(state).hex(),
             entries=[
                 StateEntry(key_text(entry), value_view(state[entry], shown_max))
@@ -124,6 +150,8 @@ class StateApi:
             ],
             holder=self._holder(place),
         )
+        holder = await self._related.related(shown.holder)
+        return msgspec.structs.replace(shown, holder=holder)
 
     async def change(self, request: Request) -> StateAnswer:
         """Change it now, or in its turn among the object's invocations.
@@ -148,8 +176,8 @@ class StateApi:
         manager = self._view.manager
         partition = manager.partition_for(PartitionKey(int.from_bytes(place.partition_key, "big")))
         outcome = await _operate(partition, command, body.wait_ms / 1000)
-        elsewhere = manager.is_elsewhere(partition.partition)
-        version = "" if elsewhere else state_version(place.state()).hex()
+        seen = await self._seen(place)
+        version = "" if seen is None else seen.version
         if outcome == outcomes.VERSION_MISMATCH:
             raise StateVersionError(
                 f"the state of {body.service}/{body.key} is not of version {body.version}; it has "
@@ -157,8 +185,31 @@ class StateApi:
             )
         queued = outcome == outcomes.QUEUED
         word: Literal["done", "queued"] = "queued" if queued else "done"
-        holder = self._holder(place) if queued and not elsewhere else None
+        holder = seen.holder if queued and seen is not None else None
         return StateAnswer(word, version, holder)
+
+    async def _seen(self, place: _Place) -> StateView | None:
+        """How the state is after a change, without its entries; None where its leader is lost."""
+        processor = place.processor
+        if not self._view.manager.is_elsewhere(processor.partition):
+            return StateView(
+                place.service,
+                place.key,
+                state_version(place.state()).hex(),
+                [],
+                await self._related.related(self._holder(place)),
+            )
+        query = urlencode({"service": place.service, "key": place.key, "name": ""})
+        try:
+            answer = await self._reach.at_leader(
+                processor.partition, Question("GET", "/state", query), lambda: self._show(place, "")
+            )
+        except PerdureError:
+            return None  # The change was made all the same.
+        if isinstance(answer, Forwarded):
+            return decoded(answer, StateView)
+        assert isinstance(answer, StateView)
+        return answer
 
     def _place(self, service: str, key: str) -> _Place:
         """Where an object lives. Raises AdminRequestError or NoSuchResourceError."""

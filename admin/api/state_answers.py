@@ -35,9 +35,9 @@ class StateAnswer(msgspec.Struct, frozen=True):
 
     Attributes:
         outcome: ``queued`` when it waits for the object's invocations and is made in its turn.
-        version: of the state now, which is not changed yet when it is queued; empty where another
-            node leads the object's partition, which alone can tell.
-        holder: of the lock, when it is queued; None where another node leads.
+        version: of the state now, which is not changed yet when it is queued; empty where the node
+            that leads the object's partition was lost since.
+        holder: of the lock, when it is queued; None as above.
     """
 
     outcome: Literal["done", "queued"]

@@ -18,7 +18,8 @@ HELP: Final = """Look at the cluster.
 """
 STATUS_HELP: Final = """Show the nodes, where the partitions are, and what needs attention.
 
-Any node can be asked; it tells how it sees the others. Warnings go to stderr. What to do about
+Any node can be asked; it tells how it sees the others; CLOCK is how far a node's clock is ahead of
+its own, at least. Warnings go to stderr. What to do about
 them is told by: perdure doctor
 
   perdure cluster status
@@ -27,7 +28,8 @@ them is told by: perdure doctor
 """
 
 NODE_COLUMNS: Final = (
-    "NODE", "ID", "STATE", "ROLES", "ZONE", "STORAGE", "LEADS", "KEEPS", "ADDRESS", "ADMIN",
+    "NODE", "ID", "STATE", "ROLES", "ZONE", "STORAGE", "LEADS", "KEEPS", "CLOCK", "ADDRESS",
+    "ADMIN",
 )  # fmt: skip
 
 
@@ -108,6 +110,7 @@ def _cells(found: "ClusterStatus", node: "NodeRow") -> list[str]:
         node.storage,
         str(sum(row.leader == node.name for row in found.partitions)),
         str(sum(node.name in row.replicas for row in found.partitions)),
+        "-" if node.clock_ahead_ms is None else f"{node.clock_ahead_ms / 1000:+.1f}s",
         node.addresses.node or "-",
         node.addresses.admin or "-",
     ]

@@ -1,16 +1,17 @@
-"""``perdure deployments``: which code a node knows and what still needs it, over admin REST."""
+"""``perdure deployments``: which code there is and what still needs it, over admin REST."""
 
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from .admin_client import ADMIN_DEFAULT, AdminOption, get, quoted
+from .missing import tell_missing
 from .output import Format, Output, print_fields, print_json, print_table
 
 if TYPE_CHECKING:
     from ..api.service_answers import DeploymentRow
 
-HELP: Final = """See which code a node knows, who runs it, and what still needs it.
+HELP: Final = """See which code there is, who runs it, and what still needs it.
 
   perdure deployments list
 
@@ -50,6 +51,7 @@ def list_deployments(admin: AdminOption = ADMIN_DEFAULT, output: Output = Format
     answer = get(admin, "/deployments", DeploymentList, timeout_seconds=60)
     if output is Format.JSON:
         print_json(answer)
+        tell_missing(answer.missing)
         return
     print_table(
         ["DEPLOYMENT", "STATUS", "WORKERS", "PINNED", "SERVICES", "REGISTERED"],
@@ -65,6 +67,7 @@ def list_deployments(admin: AdminOption = ADMIN_DEFAULT, output: Output = Format
             for row in answer.deployments
         ],
     )
+    tell_missing(answer.missing)
 
 
 def describe(
@@ -79,6 +82,7 @@ def describe(
     detail = get(admin, path, DeploymentDetail, timeout_seconds=60)
     if output is Format.JSON:
         print_json(detail)
+        tell_missing(detail.missing)
         return
     row = detail.deployment
     print_fields(
@@ -112,6 +116,7 @@ def describe(
             for service in detail.services
         ],
     )
+    tell_missing(detail.missing)
 
 
 def _workers(row: "DeploymentRow") -> str:

@@ -73,14 +73,15 @@ def _ask(admin: str) -> "NodeReport":
     partitions = get(
         admin, "/partitions", dict[str, list[PartitionStatus]], timeout_seconds=seconds
     )
+    # As this node has them: each is asked itself.
+    here = {"here": "true"}
+    logs = _told(lambda: get(admin, "/logs", LogList, query=here, timeout_seconds=seconds))
     return NodeReport(
         version["node"],
         version=version["version"],
         view=_told(lambda: get(admin, "/cluster", ClusterStatus, timeout_seconds=seconds)),
         partitions=partitions["partitions"],
-        logs=logs.logs
-        if (logs := _told(lambda: get(admin, "/logs", LogList, timeout_seconds=seconds)))
-        else [],
+        logs=[] if logs is None else logs.logs,
         snapshots_on=_takes_snapshots(admin),
     )
 

@@ -1,10 +1,11 @@
-"""``perdure services``: what can be called on a node, over admin REST."""
+"""``perdure services``: what can be called, over admin REST."""
 
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from .admin_client import ADMIN_DEFAULT, AdminOption, get, quoted
+from .missing import tell_missing
 from .output import Format, Output, print_fields, print_json, print_table
 
 if TYPE_CHECKING:
@@ -16,9 +17,10 @@ HELP: Final = """See which services can be called, and how their calls are handl
 
   perdure services describe Counter -o json
 """
-LIST_HELP: Final = """List the services of a node.
+LIST_HELP: Final = """List the services.
 
-DEPLOYMENT is the code that new invocations run on, WORKERS how many connected workers run it.
+DEPLOYMENT is the code that new invocations run on, WORKERS how many workers run it that are
+connected to any node.
 
   perdure services list
 
@@ -49,6 +51,7 @@ def list_services(admin: AdminOption = ADMIN_DEFAULT, output: Output = Format.TA
     answer = get(admin, "/services", ServiceList)
     if output is Format.JSON:
         print_json(answer)
+        tell_missing(answer.missing)
         return
     print_table(
         ["SERVICE", "KIND", "ACCESS", "DEPLOYMENT", "WORKERS", "HANDLERS"],
@@ -64,6 +67,7 @@ def list_services(admin: AdminOption = ADMIN_DEFAULT, output: Output = Format.TA
             for row in answer.services
         ],
     )
+    tell_missing(answer.missing)
 
 
 def describe(
@@ -77,6 +81,7 @@ def describe(
     detail = get(admin, f"/services/{quoted(service)}", ServiceDetail)
     if output is Format.JSON:
         print_json(detail)
+        tell_missing(detail.missing)
         return
     print_fields(
         {
@@ -119,6 +124,7 @@ def describe(
             for handler in detail.handlers
         ],
     )
+    tell_missing(detail.missing)
 
 
 def _access(public: bool) -> str:

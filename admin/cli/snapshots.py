@@ -19,9 +19,9 @@ A node takes them by itself when snapshots.directory is set.
 
   perdure snapshots list
 """
-CREATE_HELP: Final = """Take a snapshot of one partition, or of all that the node has.
+CREATE_HELP: Final = """Take a snapshot of one partition, or of all, where each is led.
 
-Ends when the snapshot is durable; the node goes on serving meanwhile. Nothing is written when
+Ends when the snapshot is durable; nodes go on serving meanwhile. Nothing is written when
 nothing was applied since the newest one. Exits with 1 when one of them failed.
 
   perdure snapshots create --partition 3
@@ -54,9 +54,7 @@ def build_snapshots() -> typer.Typer:
 
 def create(
     partition: PartitionOption = None,
-    all_partitions: Annotated[
-        bool, typer.Option("--all", help="Every partition of the node.")
-    ] = False,
+    all_partitions: Annotated[bool, typer.Option("--all", help="Every partition.")] = False,
     admin: AdminOption = ADMIN_DEFAULT,
     output: Output = Format.TABLE,
 ) -> None:

@@ -24,6 +24,7 @@ from ...core.random import Random
 from ...core.tasks import TaskScope
 from ...metadata.nodes import NodeConfiguration, NodesConfiguration
 from ..cluster.errors import FingerprintError, NodeRemovedError, SupersededError
+from .clocks import ClockOffsets
 from .detector import FailureDetector
 from .events import (
     Changed,
@@ -131,6 +132,7 @@ class Membership:
         self.own_applied: Callable[[], tuple[tuple[int, int], ...]] = tuple
         # By node: the generation that told it, and by partition the last applied LSN.
         self._applied: dict[int, tuple[int, dict[int, int]]] = {}
+        self._clocks = ClockOffsets()
         self._links: dict[int, _Link] = {}
         self._accepted: dict[int, Connection] = {}
         self._listeners: list[Callable[[MembershipView], None]] = []
@@ -171,6 +173,10 @@ class Membership:
             if (told := self._applied.get(node.id)) is not None and told[0] == node.generation
             for partition, lsn in told[1].items()
         }
+
+    def clocks_ahead_ns(self) -> dict[int, int]:
+        """By how much the clocks of other nodes are ahead of this one's, of those that tell."""
+        return self._clocks.ahead_ns({node.id: node.generation for node in self.nodes.nodes})
 
     # Life ----------------------------------------------------------------------------------------
 
@@ -284,6 +290,8 @@ class Membership:
             gossip,
             schema_version=self.schema_version(),
             applied=self.own_applied() if tells else (),
+            # A clock that is set to before 1970 tells nothing; it could not be sent either.
+            time_ns=max(0, self._clock.time_ns()),
         )
         try:
             link.connection.send(encode_message(gossip))
@@ -408,6 +416,7 @@ class Membership:
 
     def _hear_news(self, hello: Hello, gossip: Gossip) -> None:
         """What has nothing to do with who lives."""
+        self._clocks.heard(hello.node_id, hello.generation, gossip.time_ns, self._clock.time_ns())
         if gossip.schema_version > self.schema_version():
             self._on_newer(0, 0)
         before = self._applied.get(hello.node_id)

@@ -81,6 +81,8 @@ class Gossip(msgspec.Struct, frozen=True, tag="gossip", array_like=True):
         schema_version: of the known deployments.
         applied: how far the sender is: partition and last applied LSN of each that it keeps. Told
             to admin nodes only.
+        time_ns: the sender's wall clock, nanoseconds since 1970; 0 where it is not told. For
+            operators only.
     """
 
     nodes_version: int
@@ -88,6 +90,7 @@ class Gossip(msgspec.Struct, frozen=True, tag="gossip", array_like=True):
     entries: tuple[Entry, ...]
     schema_version: int = 0
     applied: tuple[tuple[int, int], ...] = ()
+    time_ns: int = 0
 
 
 Message: TypeAlias = Hello | Welcome | Turned | Gossip
@@ -110,8 +113,8 @@ def decode_message(data: bytes) -> Message:
     except msgspec.MsgspecError as error:
         raise _malformed(str(error)) from None
     match message:
-        case Gossip(nodes_version, placement_version, entries, schema_version, applied):
-            numbers = [nodes_version, placement_version, schema_version]
+        case Gossip(nodes_version, placement_version, entries, schema_version, applied, time_ns):
+            numbers = [nodes_version, placement_version, schema_version, time_ns]
             if len(applied) > APPLIED_MAX:
                 raise _malformed(f"it tells of {len(applied)} partitions, more than {APPLIED_MAX}")
             numbers += [number for pair in applied for number in pair]

@@ -1,6 +1,7 @@
 """A node with two partitions, as admin REST sees it."""
 
 from perdure.admin.cluster import ClusterView
+from perdure.admin.elsewhere import OtherNodes
 from perdure.core.ids import LogId
 from perdure.log.chain import Segment
 from perdure.log.logs import Logs
@@ -34,6 +35,11 @@ class FakeView:
             cluster=self.cluster,
             addresses=Addresses("127.0.0.1:5122"),
         )
+
+    @property
+    def others(self) -> OtherNodes | None:
+        """There are none."""
+        return None
 
     @property
     def logs(self) -> Logs:

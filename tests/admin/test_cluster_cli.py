@@ -87,6 +87,7 @@ def test_the_shape_of_the_answer(serve: Serve) -> None:
         assert set(body["nodes"][0]) == {
             "id", "name", "generation", "state", "leaving", "roles", "zone", "storage", "drained",
             "addresses",
+            "clock_ahead_ms",
         }  # fmt: skip
         assert set(body["nodes"][0]["addresses"]) == {
             "node", "ingress_http", "ingress_grpc", "admin",

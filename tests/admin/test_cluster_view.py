@@ -79,6 +79,19 @@ def doubtful(cluster: SmallCluster, flag: str, **view: Any) -> MembershipView:
     return MembershipView(seen.me, seen.nodes, **flags)
 
 
+def test_a_clock_that_is_off_is_told_with_how_far() -> None:
+    async def scenario(cluster: SmallCluster) -> None:
+        before = await cluster.view().status()
+        assert [node.clock_ahead_ms for node in before.nodes] == [0, None, None]
+        cluster.seen.ahead_ns = {2: 7_200_000_000_000, 3: -4_000_000}
+        status = await cluster.view().status()
+        assert [node.clock_ahead_ms for node in status.nodes] == [0, 7_200_000, -4]
+        [warning] = set(status.warnings) - set(before.warnings)
+        assert "the clock of node-2 is 2h ahead of the others'" in warning
+
+    on_cluster(scenario)
+
+
 def test_nothing_is_told_before_the_node_has_joined() -> None:
     async def scenario(cluster: SmallCluster) -> None:
         cluster.joined = False

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import pytest
 
 from perdure.admin.api import invocation_pages, pacing
-from perdure.admin.api.invocation_pages import InvocationsQuery, read_page
+from perdure.admin.api.invocation_pages import InvocationsQuery, read_led_page
 from perdure.core.ids import InvocationId, invocation_id_text
 from perdure.partition_processor.tables.invocations import encode_invocation
 
@@ -403,7 +403,7 @@ def test_many_invocations_are_scanned_without_holding_the_loop_up(
             loop.call_soon(count)
 
         loop.call_soon(count)
-        page = await read_page(manager, InvocationsQuery(limit=1000), 0)
+        page = await read_led_page(manager, InvocationsQuery(limit=1000), [0])
 
         assert page.looked_at == 20_001
         assert turns >= 400

@@ -5,8 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from perdure.admin.api.invocation_scan import find, scan
-from perdure.admin.api.pacing import Pacer
+from perdure.admin.api.invocation_scan import confirm_leads, find
 from perdure.core.errors import TransportError
 from perdure.core.ids import InvocationId, LogId, PartitionId
 from perdure.core.protocol import messages
@@ -96,8 +95,7 @@ def test_who_hands_over_answers_everybody_at_once_and_leads_again_without_a_loss
                 find(manager, invocation_id)
             with pytest.raises(NotLeadingError):
                 await first(node).confirm_lead()
-            pacer = Pacer(asyncio.get_running_loop())
-            assert [found async for found in scan(manager, pacer)] == []
+            assert await confirm_leads(manager, [0]) == []
             before = await kinds_of(node)
 
             manager.apply_placement({0: "leader"})

@@ -9,6 +9,7 @@ import typer
 
 from ..admin_client import ADMIN_DEFAULT, AdminOption, post
 from ..confirm import YesOption, confirm
+from ..missing import tell_missing
 from ..output import Format, Output, print_json, printable
 from .filters import (
     DeploymentOption,
@@ -25,6 +26,7 @@ from .list_invocations import print_rows
 
 if TYPE_CHECKING:
     from ...api.invocation_answers import InvocationRow, OperationResult
+    from ...api.missing import Missing
 
 BATCH: Final = 200
 LIMIT_DEFAULT: Final = 500
@@ -54,7 +56,8 @@ BULK_HELP: Final = """
 Name invocations by their ids, or find them by filters; --dry-run shows which those are. Found by
 filters, or with several ids, it asks before it does anything, unless --yes is given.
 
-Prints a line for each. Exit code 1 when it could not be done to one of them.
+Prints a line for each. Exit code 1 when it could not be done to one of them, or when a part of the
+cluster could not be asked which there are.
 """
 
 
@@ -115,12 +118,14 @@ def bulk_command(action: Action) -> Callable[..., None]:
 
 def act(action: Action, run: Run) -> None:
     """Do it. Raises typer.Exit with 1 when it could not be done to one of them."""
-    ids, rows = _chosen(action, run)
+    ids, rows, missing = _chosen(action, run)
     if run.dry_run:
         _show_dry_run(action, run, ids, rows)
+        tell_missing(missing)
         return
     if not ids:
         _nothing(run)
+        tell_missing(missing)
         return
     if rows is not None or len(ids) > 1:
         count = "1 invocation" if len(ids) == 1 else f"{len(ids)} invocations"
@@ -129,16 +134,22 @@ def act(action: Action, run: Run) -> None:
     results = _carry_out(action, run, ids)
     if run.output is Format.JSON:
         print_json({"results": results})
+    tell_missing(missing)
     if not all(result.ok for result in results):
         raise typer.Exit(1)
 
 
-def _chosen(action: Action, run: Run) -> "tuple[list[str], list[InvocationRow] | None]":
-    """The ids, and their rows where filters found them. Raises typer.BadParameter."""
+def _chosen(
+    action: Action, run: Run
+) -> "tuple[list[str], list[InvocationRow] | None, list[Missing]]":
+    """The ids, and where filters found them their rows, and what could not be asked.
+
+    Raises typer.BadParameter.
+    """
     if run.ids:
         if run.filters.given:
             raise typer.BadParameter("give ids or filters, not both")
-        return list(dict.fromkeys(run.ids)), None
+        return list(dict.fromkeys(run.ids)), None, []
     if not run.filters.given:
         raise typer.BadParameter(
             "say which invocations: give their ids, or a filter such as --service"
@@ -149,7 +160,7 @@ def _chosen(action: Action, run: Run) -> "tuple[list[str], list[InvocationRow] |
     selected = select(run.admin, filters, run.limit)
     if selected.more:
         print(f"there may be more than {run.limit}: run it again, or give --limit", file=sys.stderr)
-    return [row.id for row in selected.rows], selected.rows
+    return [row.id for row in selected.rows], selected.rows, selected.missing
 
 
 def _show_dry_run(

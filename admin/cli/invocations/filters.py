@@ -9,6 +9,7 @@ from ..admin_client import get
 
 if TYPE_CHECKING:
     from ...api.invocation_answers import InvocationRow
+    from ...api.missing import Missing
 
 PAGE_MAX: Final = 1000
 PAGE_TIMEOUT_SECONDS: Final = 120.0
@@ -86,11 +87,17 @@ class Filters(msgspec.Struct, frozen=True):
 
 
 class Selected(msgspec.Struct, frozen=True):
-    """What passes the filters; `more` when there may be others beyond the limit."""
+    """What passes the filters.
+
+    Attributes:
+        more: there may be others beyond the limit.
+        missing: what could not be asked, of any page.
+    """
 
     rows: "list[InvocationRow]"
     more: bool
     now: str
+    missing: "list[Missing]"
 
 
 def select(admin: str, filters: Filters, limit: int) -> Selected:
@@ -99,6 +106,7 @@ def select(admin: str, filters: Filters, limit: int) -> Selected:
 
     query = filters.query()
     rows: list[InvocationRow] = []
+    missing: list[Missing] = []
     while True:
         query["limit"] = str(min(limit - len(rows), PAGE_MAX))
         page = get(
@@ -109,6 +117,7 @@ def select(admin: str, filters: Filters, limit: int) -> Selected:
             timeout_seconds=PAGE_TIMEOUT_SECONDS,
         )
         rows += page.invocations
+        missing += [item for item in page.missing if item not in missing]
         if page.next is None or len(rows) >= limit:
-            return Selected(rows, page.next is not None, page.now)
+            return Selected(rows, page.next is not None, page.now, missing)
         query["after"] = page.next

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from ..admin_client import ADMIN_DEFAULT, AdminOption
+from ..missing import tell_missing
 from ..output import Format, Output, print_json, print_table, short_time
 from .filters import (
     DeploymentOption,
@@ -33,7 +34,8 @@ HELP: Final = """List invocations; those that have completed are left out unless
   perdure invocations list --service Mailer --handler deliver --idempotency-key first -o json
 
 A key, or service, handler and idempotency key together, are looked up directly; any other filter
-goes through all invocations of the node, a little at a time, which takes seconds for millions.
+goes through all invocations, a little at a time, which takes seconds for millions. Any node of a
+cluster answers for all of it. Exit code 1 when a part of it could not be asked; which, is told.
 """
 HEADINGS: Final = ["INVOCATION", "TARGET", "STATUS", "CREATED", "ATTEMPT", "DETAIL"]
 LIMIT_DEFAULT: Final = 100
@@ -64,11 +66,19 @@ def list_invocations(
     filters = Filters(service, handler, key, statuses, deployment, idempotency_key, oldest_first)
     selected = select(admin, filters, limit)
     if output is Format.JSON:
-        print_json({"invocations": selected.rows, "more": selected.more, "now": selected.now})
-        return
-    print_rows(selected.rows)
-    if selected.more:
-        print(f"there may be more: --limit {2 * limit}", file=sys.stderr)
+        print_json(
+            {
+                "invocations": selected.rows,
+                "more": selected.more,
+                "now": selected.now,
+                "missing": selected.missing,
+            }
+        )
+    else:
+        print_rows(selected.rows)
+        if selected.more:
+            print(f"there may be more: --limit {2 * limit}", file=sys.stderr)
+    tell_missing(selected.missing)
 
 
 def print_rows(rows: "list[InvocationRow]") -> None:

@@ -1,12 +1,13 @@
-"""``perdure logs list``: every log of a node in a line."""
+"""``perdure logs list``: every log in a line."""
 
 from typing import Final
 
 from ..admin_client import ADMIN_DEFAULT, AdminOption, get
+from ..missing import tell_missing
 from ..output import Format, Output, print_json, print_table
 from .common import state_of
 
-HELP: Final = """List the logs of a node.
+HELP: Final = """List the logs, each as the node sees it that leads its partition.
 
 TRIMMED is the last LSN that is gone, TAIL the first one that is not written.
 
@@ -23,6 +24,7 @@ def list_logs(admin: AdminOption = ADMIN_DEFAULT, output: Output = Format.TABLE)
     answer = get(admin, "/logs", LogList)
     if output is Format.JSON:
         print_json(answer)
+        tell_missing(answer.missing)
         return
     print_table(
         [
@@ -46,3 +48,4 @@ def list_logs(admin: AdminOption = ADMIN_DEFAULT, output: Output = Format.TABLE)
             for row in answer.logs
         ],
     )  # fmt: skip
+    tell_missing(answer.missing)

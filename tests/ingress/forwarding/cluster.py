@@ -9,6 +9,9 @@ from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any, Final, cast
 
+from perdure.admin.http import peer_routes
+from perdure.admin.peers import ADMIN_SERVICE, PeerAnswers, PeerAsker
+from perdure.admin.view import AdminView
 from perdure.core.clock import Clock
 from perdure.core.errors import PerdureError
 from perdure.core.hashing import keyed_partition_key
@@ -59,6 +62,8 @@ class Node:
     Attributes:
         table: who leads, as this node knows.
         leads: the partitions that it leads.
+        alive: whether the others hold it to be alive.
+        view: the node as admin REST looks at it, as far as is needed here.
     """
 
     def __init__(self, cluster: "Cluster", name: str, limits: dict[str, int]) -> None:
@@ -118,6 +123,26 @@ class Node:
             active_max_per_partition=limits.get("active_max_per_partition", 250_000),
         )
         self.manager.elsewhere = self.forwarding
+        self.admin_peers = Peers(
+            transport=cluster.network.transport(name),
+            service=ADMIN_SERVICE,
+            cluster=CLUSTER,
+            node=name,
+            generation=1,
+            address_of=cluster.addresses.get,
+            loop=loop,
+            random=random,
+        )
+        self.view = cast("AdminView", self)
+        self.node_name = name
+        self.others = PeerAsker(
+            self.admin_peers,
+            me=name,
+            leader=self.table.leader,
+            alive=lambda: [node.name for node in cluster.nodes if node.alive and node is not self],
+            loop=loop,
+        )
+        self.alive = True
         self.dispatcher = self._make_dispatcher(clock, random, limits)
         self.reception = WorkerReception(
             invoker=self.manager.invoker,
@@ -146,6 +171,9 @@ class Node:
             {
                 SESSION_SERVICE: self.reception.serve,
                 FORWARDING_SERVICE: introduced(self.peers.me, self.forwarding.serve),
+                ADMIN_SERVICE: introduced(
+                    self.admin_peers.me, PeerAnswers(peer_routes(self.view)).serve
+                ),
             },
         )
         placement: dict[int, Placement] = dict.fromkeys(
@@ -167,6 +195,10 @@ class Node:
         self.leads.discard(partition)
         self.manager.apply_placement({partition: "follower"})
 
+    def time_ns(self) -> int:
+        """The node's clock, as admin REST shows it."""
+        return self.cluster.loop.now_ns
+
     def processor(self, partition: int) -> PartitionProcessor:
         """This node's processor of a partition."""
         return self.manager.processors[partition]
@@ -186,6 +218,7 @@ class Node:
         self.forwarding.close(NotLeaderError("over"))
         self.manager.stop(NotLeaderError("over"))
         await self.peers.close()
+        await self.admin_peers.close()
         await self.scope.close()
 
     # Clients -------------------------------------------------------------------------------------

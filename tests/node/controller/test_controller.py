@@ -30,6 +30,10 @@ class Seen:
         self.nodes = nodes
         self.view = view
         self.listeners: list[Callable[[MembershipView], None]] = []
+        self.ahead_ns: dict[int, int] = {}
+
+    def clocks_ahead_ns(self) -> dict[int, int]:
+        return self.ahead_ns
 
     def on_change(self, listener: Callable[[MembershipView], None]) -> Callable[[], None]:
         self.listeners.append(listener)

@@ -1,0 +1,57 @@
+"""OtherNodes: the admin REST of the other nodes of a cluster, as this node asks it."""
+
+from typing import Protocol
+
+import msgspec
+
+
+class Question(msgspec.Struct, frozen=True):
+    """What one node asks of another's admin REST.
+
+    Attributes:
+        query: the text behind the question mark.
+        body: JSON; empty for GET.
+    """
+
+    method: str
+    path: str
+    query: str = ""
+    body: bytes = b""
+
+
+class Forwarded(msgspec.Struct, frozen=True):
+    """What another node answered, passed on as it is.
+
+    Attributes:
+        status: as of HTTP.
+        body: JSON.
+    """
+
+    status: int
+    body: bytes
+
+
+class OtherNodes(Protocol):
+    """The other nodes; everything on the event loop's thread."""
+
+    @property
+    def me(self) -> str:
+        """Name of this node."""
+        ...
+
+    def leader(self, partition: int) -> str | None:
+        """The node that is to lead a partition, None while nobody is known to."""
+        ...
+
+    def alive(self) -> list[str]:
+        """The other nodes that are not dead, as this node sees them, by number."""
+        ...
+
+    async def ask(self, node: str, question: Question) -> Forwarded:
+        """Ask one node; waits for as long as that is not dead.
+
+        Raises TransportError when it cannot be reached, is dead, or is lost before it has
+        answered; whether something was done there is unknown then. Cancelling is safe, and tells
+        the other node that nobody waits.
+        """
+        ...

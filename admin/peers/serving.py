@@ -1,0 +1,109 @@
+"""The answering end: questions of other nodes, answered with what this node has itself."""
+
+import asyncio
+from functools import partial
+from typing import Final
+
+import structlog
+
+from ...core.errors import (
+    MalformedMessageError,
+    MessageTooLargeError,
+    PerdureError,
+    TransportError,
+)
+from ...core.net.peers import Introduction
+from ...core.net.transport import Connection
+from ...core.tasks import TaskScope
+from ...core.waiters import Waiters
+from ...partition_processor.partition import PeerOverloadedError
+from ..api.answering import answer_error, answer_of
+from ..api.routes import Request, Routes
+from ..elsewhere import Forwarded
+from . import frames
+
+AT_ONCE_MAX: Final = 64
+"""So many questions of one node are answered at the same time."""
+QUEUED_BYTES_MAX: Final = 4 * 1024 * 1024
+"""With so much unsent, no more questions are read."""
+_ROOM_SECONDS: Final = 0.02
+
+_log = structlog.get_logger("admin")
+
+
+class PeerAnswers:
+    """Serves the connections that other nodes make."""
+
+    def __init__(self, routes: Routes) -> None:
+        """Take what is answered; none of it may ask other nodes for the whole of its answer."""
+        self._routes = routes
+
+    async def serve(self, them: Introduction, connection: Connection) -> None:
+        """Serve one connection until its end; a `PeerHandler`. Cancelling ends what is asked."""
+        answering: dict[int, asyncio.Task[None]] = {}
+
+        def failed(failure: BaseException) -> None:
+            _log.error("a question of another node failed", node=them.node, reason=repr(failure))
+
+        scope = TaskScope(f"asked by {them.node}", on_failure=failed)
+        try:
+            while (message := await connection.receive()) is not None:
+                frame = frames.decode_asked(message)
+                if isinstance(frame, frames.Forget):
+                    task = answering.get(frame.number)
+                    if task is not None:
+                        task.cancel()
+                elif len(answering) >= AT_ONCE_MAX:
+                    error = PeerOverloadedError(
+                        f"node {them.node} has {AT_ONCE_MAX} questions unanswered here: try again "
+                        "shortly"
+                    )
+                    _send(connection, frame.number, answer_error(error))
+                elif frame.number in answering:
+                    raise MalformedMessageError(f"question {frame.number} is asked twice")
+                else:
+                    task = scope.spawn(self._answer(connection, frame), name="question")
+                    answering[frame.number] = task
+                    task.add_done_callback(partial(_ended, answering, frame.number))
+                while connection.queued_bytes > QUEUED_BYTES_MAX:
+                    await Waiters().wait(_ROOM_SECONDS)
+        except MalformedMessageError as error:
+            _log.error(
+                "a node breaks the rules and is let go",
+                node=them.node,
+                code=error.code,
+                reason=str(error),
+            )
+        except TransportError:
+            pass  # It is lost, and whoever made it hears of that.
+        finally:
+            await scope.close()
+
+    async def _answer(self, connection: Connection, ask: frames.Ask) -> None:
+        try:
+            route, parts = self._routes.find(ask.method, ask.path)
+            answer = answer_of(await route.answer(Request(parts, ask.query, ask.body)))
+        except PerdureError as error:
+            answer = answer_error(error)
+        except Exception as error:
+            _log.error("a question of another node failed", path=ask.path, reason=repr(error))
+            answer = answer_error(
+                PerdureError(f"the question failed: {error!r}; please report this")
+            )
+        _send(connection, ask.number, answer)
+
+
+def _ended(
+    answering: dict[int, asyncio.Task[None]], number: int, _task: asyncio.Task[None]
+) -> None:
+    del answering[number]
+
+
+def _send(connection: Connection, number: int, answer: Forwarded) -> None:
+    try:
+        connection.send(frames.encode_frame(frames.Answer(number, answer.status, answer.body)))
+    except MessageTooLargeError as error:
+        answer = answer_error(error)
+        connection.send(frames.encode_frame(frames.Answer(number, answer.status, answer.body)))
+    except TransportError:
+        pass  # Its end is about to be received.
