@@ -19,6 +19,13 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from .server_metrics import (
+    LogServerFigures,
+    MetadataServerFigures,
+    log_server_families,
+    metadata_server_families,
+)
+
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 """The content type of `Metrics.render`."""
 
@@ -145,6 +152,8 @@ class Metrics(Collector):
         self._logs: Callable[[], Sequence[LogFigures]] = list
         self._snapshots: Callable[[], Sequence[SnapshotFigures]] = list
         self._snapshot_failures: Callable[[], int] = int
+        self._log_server: Callable[[], LogServerFigures] | None = None
+        self._metadata_server: Callable[[], MetadataServerFigures] | None = None
         self.registry.register(self)
 
     def log_appended(self, records: int, duration_seconds: float) -> None:
@@ -175,6 +184,14 @@ class Metrics(Collector):
         self._snapshots = source
         self._snapshot_failures = failures
 
+    def set_log_server_source(self, source: Callable[[], LogServerFigures]) -> None:
+        """Ask `source` for the figures of this node's log-server at every scrape, as above."""
+        self._log_server = source
+
+    def set_metadata_server_source(self, source: Callable[[], MetadataServerFigures]) -> None:
+        """Ask `source` for the figures of this node's metadata server at every scrape, as above."""
+        self._metadata_server = source
+
     def render(self) -> bytes:
         """Everything in the text format that scrapers read, of type `CONTENT_TYPE`."""
         return generate_latest(self.registry)
@@ -192,6 +209,10 @@ class Metrics(Collector):
         yield from self._partition_families()
         yield from self._log_families()
         yield from self._snapshot_families()
+        if self._log_server is not None:
+            yield from log_server_families(self._log_server())
+        if self._metadata_server is not None:
+            yield from metadata_server_families(self._metadata_server())
 
     def _partition_families(self) -> Iterator[Metric]:
         lag = GaugeMetricFamily(

@@ -63,6 +63,7 @@ class ClusterRuntime:
     Attributes:
         metadata: the store of the cluster.
         servers: its servers, for operators.
+        metadata_server: this node's own; None where it is none of them.
         registry: the nodes configuration in it.
         leaders: who is to lead which partition.
         waits_for: what keeps it from joining, as it was last seen; empty while nothing does.
@@ -103,16 +104,17 @@ class ClusterRuntime:
         self._services: dict[str, ConnectionHandler] = {}
         if "metadata-server" in roles_of(options.cluster) and self._serves_metadata():
             acceptor = Acceptor(metadata_disk(), name=name, random=random)
-            self._server: MetadataServer | None = MetadataServer(acceptor, name=name)
-            self._services[SERVICE] = self._server.handle
+            self.metadata_server: MetadataServer | None = MetadataServer(acceptor, name=name)
+            self._services[SERVICE] = self.metadata_server.handle
         else:
-            self._server = None
+            self.metadata_server = None
         self._proposer = Proposer(transport, self._addresses, random=random, sender=name)
         self.servers = MetadataServers(self._proposer)
         self.metadata = QuorumMetadataStore(self._proposer)
         self.registry = NodeRegistry(self.metadata, random)
         self.leaders = LeaderTable()
         self.joined = False
+        self._joined_at = 0.0
         self.waits_for = ""
         self._manager: PartitionManager | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -186,6 +188,7 @@ class ClusterRuntime:
             applied=self._applied,
         )
         self.joined = True
+        self._joined_at = self._loop.time()
         self.provide(MEMBERSHIP_SERVICE, self.membership.serve)
         membership = self.membership
         return ClusterParts(
@@ -196,6 +199,11 @@ class ClusterRuntime:
             leaders=self.leaders,
             transport=self._transport,
         )
+
+    @property
+    def joined_seconds(self) -> float:
+        """How long ago this node has joined."""
+        return self._loop.time() - self._joined_at
 
     async def _patiently(self, what: str, work: Callable[[], Awaitable[T]]) -> T:
         """Do it again until it succeeds or somebody has to change something."""
@@ -371,8 +379,8 @@ class ClusterRuntime:
             self.controller.stop()
             self.watch.stop()
             self.membership.stop()
-        if self._server is not None:
-            self._server.stop()
+        if self.metadata_server is not None:
+            self.metadata_server.stop()
 
     async def close(self) -> None:
         """End all connections. Cancelling is safe."""

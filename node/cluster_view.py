@@ -30,6 +30,9 @@ from .membership.view import MembershipView
 _CHAIN_PREFIX: Final = "log/"
 _CHAIN_SUFFIX: Final = "/chain"
 
+UNPLACED_SECONDS: Final = 10.0
+"""A cluster that is new has places for its partitions long before."""
+
 Statuses = Callable[[], list[PartitionStatus]]
 """The partitions of this node, by number."""
 
@@ -70,6 +73,11 @@ class RunningCluster(Protocol):
     @property
     def metadata(self) -> MetadataStore:
         """The store that all nodes share."""
+        ...
+
+    @property
+    def joined_seconds(self) -> float:
+        """How long ago this node has joined."""
         ...
 
 
@@ -241,7 +249,12 @@ def _warnings(
     if running.controller.decides():
         found += running.controller.warnings
     elif placement is None:
-        found.append("partitions have no place yet: no admin node has looked so far")
+        # Whoever decides waits until it can tell who lives; before that, nothing is wrong.
+        if running.joined_seconds > UNPLACED_SECONDS:
+            found.append(
+                "partitions have no place yet, as no admin node has decided so far; look for a "
+                "node with the role admin that hears the others, or start one"
+            )
     else:
         # Who decides knows more, as how long somebody has been dead; what all can see is told too.
         found += plan(Facts(nodes, view), placement).warnings

@@ -1,7 +1,7 @@
 """The replicated log on one node: its log-server, and the provider that reaches all of them."""
 
 from asyncio import AbstractEventLoop
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from ..core.clock import Clock
@@ -10,6 +10,7 @@ from ..core.net.transport import ConnectionHandler
 from ..core.random import Random
 from ..core.storage.kv import KvStore
 from ..log.local.writer import LogWriter
+from ..log.placement import LogServer as ServerToPlace
 from ..log.replicated.messages import SERVICE
 from ..log.replicated.provider import ReplicatedProvider, Replication
 from ..log.replicated.server import LogServer
@@ -24,6 +25,7 @@ class ReplicatedLogs:
 
     Attributes:
         provider: of loglets of the kind ``replicated``.
+        server: this node's log-server; None without that role.
         serve: handles connections of other nodes to this one's log-server; None without that role.
     """
 
@@ -63,7 +65,10 @@ class ReplicatedLogs:
             random=random,
             on_turn=on_turn,
         )
+        self._parts = parts
+        self._log_copies = log_copies
         self.serve: ConnectionHandler | None = None
+        self.server: LogServer | None = None
         if "log-server" in me.roles:
             server_store = ServerStore(
                 store,
@@ -72,14 +77,31 @@ class ReplicatedLogs:
                 random=random,
                 storage=disk_name(me.id),
             )
-            server = LogServer(server_store, writer, loop=loop)
-            self.serve = introduced(self._peers.me, server.serve)
+            self.server = LogServer(server_store, writer, loop=loop)
+            self.serve = introduced(self._peers.me, self.server.serve)
 
     def fail(self, reason: str) -> None:
         """Nothing more is taken or acknowledged."""
         self.provider.fail(reason)
 
+    def warnings(self) -> list[str]:
+        """What an operator should know of the log-servers as a whole."""
+        return copies_warnings(self._parts.log_servers(), self._log_copies)
+
     async def close(self) -> None:
         """End all connections. Cancelling is safe."""
         await self.provider.close()
         await self._peers.close()
+
+
+def copies_warnings(servers: Iterable[ServerToPlace], log_copies: int) -> list[str]:
+    """That too few log-servers can take records, where that is so: no log can go on then."""
+    usable = sorted(server.node for server in servers if server.writable and server.alive)
+    if len(usable) >= log_copies:
+        return []
+    return [
+        f"each record is to be on {log_copies} log-servers before it counts (cluster.log_copies), "
+        f"but only {len(usable)} can take any ({', '.join(usable) or 'none'}), so that logs cannot "
+        "begin new segments and partitions get no leader; start more log-servers, or set "
+        "cluster.log_copies lower on every node and restart them"
+    ]

@@ -106,11 +106,7 @@ class NodeServer:
             if self.cluster is not None:
                 self._provide(engine, self.cluster)
                 self.cluster.start(engine.manager)
-            self.metrics.set_partition_source(engine.manager.partitions)
-            self.metrics.set_log_source(engine.logs.opened)
-            self.metrics.set_snapshot_source(
-                engine.snapshots.figures, lambda: engine.snapshots.failures
-            )
+            self._set_metrics(engine)
             if self._ports.doors:
                 await self._open_doors(engine)
             lag.start()
@@ -133,6 +129,17 @@ class NodeServer:
         failure = engine.failure or self._failure
         if failure is not None:
             raise failure
+
+    def _set_metrics(self, engine: NodeEngine) -> None:
+        """Have scrapes be told how everything is."""
+        metrics = self.metrics
+        metrics.set_partition_source(engine.manager.partitions)
+        metrics.set_log_source(engine.logs.opened)
+        metrics.set_snapshot_source(engine.snapshots.figures, lambda: engine.snapshots.failures)
+        if engine.replicated is not None and engine.replicated.server is not None:
+            metrics.set_log_server_source(engine.replicated.server.figures)
+        if self.cluster is not None and self.cluster.metadata_server is not None:
+            metrics.set_metadata_server_source(self.cluster.metadata_server.acceptor.figures)
 
     def _make_engine(self, parts: ClusterParts | None) -> NodeEngine:
         leaders = peers = None
@@ -285,8 +292,10 @@ class NodeServer:
         self.addresses["admin"] = await admin.start(self._options.listen.admin)
 
     def _log_warnings(self) -> list[str]:
-        keeper = None if self._engine is None else self._engine.keeper
-        return [] if keeper is None else keeper.warnings()
+        engine = self._engine
+        if engine is None or engine.replicated is None or engine.keeper is None:
+            return []
+        return [*engine.replicated.warnings(), *engine.keeper.warnings()]
 
     def _cluster_view(self) -> JoinedClusterView | None:
         cluster = self.cluster

@@ -52,6 +52,21 @@ SUPERSEDED: Final = 9
 TRIMMED: Final = 10
 """What was to be read was trimmed."""
 
+STATUS_NAMES: Final = (
+    "ok",
+    "sealed",
+    "lost",
+    "gone",
+    "overloaded",
+    "hole",
+    "wrong-sequencer",
+    "malformed",
+    "failed",
+    "superseded",
+    "trimmed",
+)
+"""The statuses for people, by number."""
+
 
 class _Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The layout of all of them."""

@@ -25,8 +25,10 @@ from .messages import (
     GONE,
     LOST,
     MALFORMED,
+    NO_BALLOT,
     OK,
     OVERLOADED,
+    STATUS_NAMES,
     TRIMMED,
     Accept,
     Ballot,
@@ -50,6 +52,7 @@ from .messages import (
     Wait,
     decode_requests,
 )
+from .server_figures import LogServerFigures
 from .server_loglet import ServerLoglet
 from .server_store import Mark, ServerStore
 
@@ -114,12 +117,14 @@ class LogServer:
         self._dirty: dict[int, ServerLoglet] = {}
         self._after: list[Callable[[], None]] = []
         self._acks: dict[tuple[Channel[Reply], int], ServerLoglet] = {}
-        self._bytes = 0
+        self._bytes = self._batches = 0
         # What the writer has taken and not yet made durable.
         self._taken: list[tuple[ServerLoglet, tuple[int, Mark, int]]] = []
         self._taken_after: list[Callable[[], None]] = []
         self._taken_acks: dict[tuple[Channel[Reply], int], ServerLoglet] = {}
-        self._taken_bytes = 0
+        self._taken_bytes = self._taken_batches = 0
+        self._stored_bytes = self._stored_batches = 0
+        self._refused: dict[int, int] = {}
         self._removals: list[Callable[[], None]] = []
         self._scheduled = False
         self._waiting: dict[int, dict[_Waiting, None]] = {}
@@ -130,6 +135,18 @@ class LogServer:
     def storage(self) -> str:
         """What segments name this server's disk by."""
         return self._store.identity.storage
+
+    def figures(self) -> LogServerFigures:
+        """What it has done since it was opened, and has now."""
+        sealed = sum(1 for item in self._loglets.values() if item.durable[1].promised > NO_BALLOT)
+        return LogServerFigures(
+            batches=self._stored_batches,
+            bytes=self._stored_bytes,
+            refused={STATUS_NAMES[status]: count for status, count in self._refused.items()},
+            loglets={"open": len(self._loglets) - sealed, "sealed": sealed},
+            staged_bytes=self._bytes + self._taken_bytes,
+            waits=self._waits,
+        )
 
     async def serve(self, _them: Introduction, connection: Connection) -> None:
         """Serve one connection to its end.
@@ -161,6 +178,8 @@ class LogServer:
             return
         loglet, status = self._find(request.storage, request.loglet)
         if loglet is None:
+            if isinstance(request, Store | Fill):
+                self._count_refused(status)
             if (reply := _refusal(request, status)) is not None:
                 channel.send(reply)
             return
@@ -225,9 +244,11 @@ class LogServer:
         status = OVERLOADED if self._overloaded else self._take(request, loglet)
         if status == OK:
             self._bytes += len(request.value)
+            self._batches += 1
             self._acks[channel, loglet.loglet] = loglet
             self._change(loglet, None)
             return
+        self._count_refused(status)
         if status == OVERLOADED:
             channel.send(_refused(request, status))
             return
@@ -243,8 +264,14 @@ class LogServer:
             if status != OK:
                 break
             self._bytes += len(value)
+            self._batches += 1
+        if status != OK:
+            self._count_refused(status)
         result = StoreResult(request.number, request.storage, request.loglet, status, 0)
         self._change(loglet, lambda: channel.send(result))
+
+    def _count_refused(self, status: int) -> None:
+        self._refused[status] = self._refused.get(status, 0) + 1
 
     @property
     def _overloaded(self) -> bool:
@@ -403,6 +430,7 @@ class LogServer:
         self._taken_after, self._after = self._after, []
         self._taken_acks, self._acks = self._acks, {}
         self._taken_bytes, self._bytes = self._bytes, 0
+        self._taken_batches, self._batches = self._batches, 0
         return []
 
     def written(self, batches: list[Batch]) -> None:
@@ -410,7 +438,9 @@ class LogServer:
         taken, self._taken = self._taken, []
         after, self._taken_after = self._taken_after, []
         acks, self._taken_acks = self._taken_acks, {}
-        self._taken_bytes = 0
+        self._stored_bytes += self._taken_bytes
+        self._stored_batches += self._taken_batches
+        self._taken_bytes = self._taken_batches = 0
         for loglet, durable in taken:
             loglet.durable = durable
             if loglet.loglet in self._waiting:

@@ -4,8 +4,11 @@ One register per key, agreed on as in "CASPaxos: Replicated State Machines witho
 Rystsov, 2018), with lists of servers that follow each other by epochs (see `configuration`).
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final, assert_never
+
+import msgspec
 
 from ...core.errors import MalformedMessageError, StorageError
 from ...core.random import Random
@@ -47,6 +50,18 @@ USER_KEYS: Final = b"u"
 _UNTOUCHED: Final = encode_register(UNTOUCHED)
 
 
+class AcceptorFigures(msgspec.Struct, frozen=True):
+    """What a metadata server has done and has; see `core.server_metrics`."""
+
+    keys: int
+    keys_max: int
+    epoch: int
+    is_member: bool
+    syncs: int
+    requests: dict[str, int]
+    replies: dict[str, int]
+
+
 class Acceptor:
     """Answers batches of requests; a batch is one write and one sync.
 
@@ -69,6 +84,9 @@ class Acceptor:
         self._registers = sum(1 for _ in scan_keys(store, b"", b""))
         # Rows that the batch at hand is to write; reads of the batch see them.
         self._changed: dict[bytes, bytes | None] = {}
+        self._syncs = 0
+        self._requests: Counter[type[m.Request]] = Counter()
+        self._replies: Counter[type[m.Reply]] = Counter()
 
     @property
     def server_id(self) -> bytes:
@@ -85,18 +103,34 @@ class Acceptor:
         """The newest list of servers that it was told of."""
         return self._server.configuration
 
+    def figures(self) -> AcceptorFigures:
+        """What it has done since it was opened, and has now."""
+        configuration = self._server.configuration
+        return AcceptorFigures(
+            keys=self._registers,
+            keys_max=REGISTERS_MAX,
+            epoch=0 if configuration is None else configuration.epoch,
+            is_member=configuration is not None and configuration.has(self._server.id),
+            syncs=self._syncs,
+            requests={kind.__name__.lower(): count for kind, count in self._requests.items()},
+            replies={kind.__name__.lower(): count for kind, count in self._replies.items()},
+        )
+
     def answer(self, batch: Sequence[m.Request]) -> list[m.Reply]:
         """Answer requests in their order, after everything that they change is durable.
 
         Never raises StorageError: then every answer is `Failed`, refusals too, as they may rest on
         what is not durable. Holds the event loop for one sync when anything changes.
         """
+        self._requests.update(map(type, batch))
+        replies: list[m.Reply] = []
         if self._failure is None:
             replies = [self._answer_one(request) for request in batch]
             self._make_durable()
         if self._failure is not None:
             failed = m.Failed(f"its storage failed ({self._failure}): mend the disk and restart it")
-            return [failed] * len(batch)
+            replies = [failed] * len(batch)
+        self._replies.update(map(type, replies))
         return replies
 
     def _make_durable(self) -> None:
@@ -108,6 +142,7 @@ class Acceptor:
         try:
             self._store.write(operations)
             self._store.sync()
+            self._syncs += 1
         except StorageError as error:
             self._failure = error.message
         else:

@@ -62,6 +62,7 @@ class SmallCluster:
         self.metadata = MemoryMetadataStore()
         self.placement: Placement | None = None
         self.joined = True
+        self.joined_seconds = 60.0
         self.hosts = GrowingServers(1)
 
     async def begin(self) -> None:

@@ -79,6 +79,21 @@ def doubtful(cluster: SmallCluster, flag: str, **view: Any) -> MembershipView:
     return MembershipView(seen.me, seen.nodes, **flags)
 
 
+def test_a_cluster_that_is_new_is_not_warned_of() -> None:
+    async def scenario(cluster: SmallCluster) -> None:
+        cluster.seen.change(view_of(cluster.seen.nodes, me=2))
+        cluster.placement = None
+        assert not cluster.controller.decides()
+        cluster.joined_seconds = 9.0
+        assert (await cluster.view().status()).warnings == []
+        cluster.joined_seconds = 11.0
+        [warning] = (await cluster.view().status()).warnings
+        assert warning.startswith("partitions have no place yet")
+        assert "role admin" in warning.rpartition("; ")[2]
+
+    on_cluster(scenario)
+
+
 def test_a_clock_that_is_off_is_told_with_how_far() -> None:
     async def scenario(cluster: SmallCluster) -> None:
         before = await cluster.view().status()

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import logging
+import re
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -16,6 +17,8 @@ from perdure.core.metrics import Metrics
 from perdure.core.sections import LoggingSection
 from perdure.core.telemetry import configure_logging
 from perdure.partition_processor.status import PartitionStatus
+
+from ..tree import TREE
 
 
 def scrape(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -112,6 +115,73 @@ def test_logs_are_asked_at_scrape_time() -> None:
     assert samples["perdure_log_trim_point_lsn", (("log", "0"),)] == 10
     assert samples["perdure_log_segments", (("log", "0"),)] == 2
     assert samples["perdure_log_refused_appends_total", (("answer", "conflict"),)] == 6
+
+
+LOG_SERVER = SimpleNamespace(
+    batches=7,
+    bytes=700,
+    refused={"sealed": 2, "hole": 1},
+    loglets={"open": 3, "sealed": 4},
+    staged_bytes=50,
+    waits=6,
+)
+METADATA_SERVER = SimpleNamespace(
+    keys=9,
+    keys_max=100,
+    epoch=3,
+    is_member=True,
+    syncs=5,
+    requests={"read": 11},
+    replies={"held": 10, "failed": 1},
+)
+
+
+def test_servers_are_asked_at_scrape_time_where_there_are_any() -> None:
+    metrics = Metrics()
+    assert not any("_server_" in name for name, _ in scrape(metrics))
+    metrics.set_log_server_source(lambda: LOG_SERVER)
+    metrics.set_metadata_server_source(lambda: METADATA_SERVER)
+    samples = scrape(metrics)
+
+    log = {
+        (name.removeprefix("perdure_log_server_"), dict(labels).get("reason", "")): value
+        for (name, labels), value in samples.items()
+        if name.startswith("perdure_log_server_") and not name.endswith("loglets")
+    }
+    assert log == {
+        ("batches_total", ""): 7,
+        ("bytes_total", ""): 700,
+        ("refused_batches_total", "hole"): 1,
+        ("refused_batches_total", "sealed"): 2,
+        ("staged_bytes", ""): 50,
+        ("waits", ""): 6,
+    }
+    assert samples["perdure_log_server_loglets", (("state", "sealed"),)] == 4
+    prefix = "perdure_metadata_server_"
+    assert samples[prefix + "keys", ()] == 9
+    assert samples[prefix + "keys_max", ()] == 100
+    assert samples[prefix + "epoch", ()] == 3
+    assert samples[prefix + "member", ()] == 1
+    assert samples[prefix + "syncs_total", ()] == 5
+    assert samples[prefix + "requests_total", (("request", "read"),)] == 11
+    assert samples[prefix + "replies_total", (("reply", "failed"),)] == 1
+
+
+def test_every_metric_has_its_row_in_the_documentation() -> None:
+    metrics = Metrics()
+    metrics.set_log_server_source(lambda: LOG_SERVER)
+    metrics.set_metadata_server_source(lambda: METADATA_SERVER)
+    rows = dict(
+        re.findall(
+            r"^\| `(perdure_\w+)` \| (\w+) \|", (TREE / "docs/metrics.md").read_text(), re.MULTILINE
+        )
+    )
+    told = {
+        family.name + ("_total" if family.type == "counter" else ""): family.type
+        for family in text_string_to_metric_families(metrics.render().decode())
+    }
+
+    assert rows == told
 
 
 def test_two_nodes_in_one_process_do_not_share_counts() -> None:

@@ -7,6 +7,7 @@ from perdure.ingress.forwarding.leaders import LeaderTable
 from perdure.metadata.memory import MemoryMetadataStore
 from perdure.metadata.nodes import Addresses, NodeConfiguration, NodeId, NodesConfiguration
 from perdure.node.cluster.parts import ClusterParts, disk_name
+from perdure.node.replicated_logs import copies_warnings
 
 
 def node(node_id: int, name: str, **more: object) -> NodeConfiguration:
@@ -64,3 +65,11 @@ def test_segments_go_to_log_servers_that_live_and_take_records() -> None:
     }
     assert cluster.address_of("n3") == "n3:5122"
     assert cluster.address_of("n7") is None
+
+
+def test_too_few_log_servers_for_the_copies_of_a_record_are_told_of() -> None:
+    cluster = parts(node(1, "n1"), node(2, "n2"), node(3, "n3", drained=True), node(9, "n9"))
+    assert copies_warnings(cluster.log_servers(), 2) == []
+    [warning] = copies_warnings(cluster.log_servers(), 3)
+    assert "cluster.log_copies), but only 2 can take any (n1, n2)" in warning
+    assert "cluster.log_copies lower" in warning.rpartition("; ")[2]

@@ -97,16 +97,7 @@ class Node:
             on_failure=cluster.failures.append,
             on_parked=lambda _processor, error: cluster.failures.append(error),
         )
-        self.peers = Peers(
-            transport=cluster.network.transport(name),
-            service=FORWARDING_SERVICE,
-            cluster=CLUSTER,
-            node=name,
-            generation=1,
-            address_of=cluster.addresses.get,
-            loop=loop,
-            random=random,
-        )
+        self.peers = self._peers_for(FORWARDING_SERVICE, random)
         self.forwarding = Forwarding(
             self.manager,
             node=name,
@@ -123,16 +114,7 @@ class Node:
             active_max_per_partition=limits.get("active_max_per_partition", 250_000),
         )
         self.manager.elsewhere = self.forwarding
-        self.admin_peers = Peers(
-            transport=cluster.network.transport(name),
-            service=ADMIN_SERVICE,
-            cluster=CLUSTER,
-            node=name,
-            generation=1,
-            address_of=cluster.addresses.get,
-            loop=loop,
-            random=random,
-        )
+        self.admin_peers = self._peers_for(ADMIN_SERVICE, random)
         self.view = cast("AdminView", self)
         self.node_name = name
         self.others = PeerAsker(
@@ -153,6 +135,18 @@ class Node:
             clock=clock,
         )
         self._listener: SimulationListener | None = None
+
+    def _peers_for(self, service: str, random: Random) -> Peers:
+        return Peers(
+            transport=self.cluster.network.transport(self.name),
+            service=service,
+            cluster=CLUSTER,
+            node=self.name,
+            generation=1,
+            address_of=self.cluster.addresses.get,
+            loop=cast("asyncio.AbstractEventLoop", self.cluster.loop),
+            random=random,
+        )
 
     def _make_dispatcher(self, clock: Clock, random: Random, limits: dict[str, int]) -> Dispatcher:
         return Dispatcher(

@@ -288,6 +288,37 @@ def test_who_takes_no_replies_gets_no_more_of_them(queued: int, received: int) -
     run(story)
 
 
+def test_it_counts_what_is_durable_and_what_it_refuses() -> None:
+    async def story() -> None:
+        scene = Scene(held=True)
+        first = scene.batch(1, 2)
+        scene.ask(first)
+        scene.ask(scene.batch(9))
+        await turns(8)
+        figures = scene.server.figures()
+        # Nothing counts before it is on the disk.
+        assert (figures.batches, figures.bytes, figures.staged_bytes) == (0, 0, len(first.value))
+        assert figures.loglets == {"open": 1, "sealed": 0}
+        scene.syncs.release()
+        scene.ask(Seal(5, scene.storage, LOGLET, (1, "n2")))
+        scene.ask(scene.fill(3, ballot=(1, "n2")))
+        scene.ask(scene.batch(4))
+        scene.ask(Wait(6, scene.storage, LOGLET + 1, 9, 0))
+        scene.ask(Store("another disk", LOGLET, SEQUENCER, 1, 1, first.value))
+        await turns(8)
+        while scene.syncs.waiting is not None:
+            scene.syncs.release()
+            await turns(8)
+        figures = scene.server.figures()
+        assert figures.batches == 2
+        assert figures.bytes == len(first.value) + len(stored(3)[1])
+        assert figures.refused == {"hole": 1, "sealed": 1, "lost": 1}
+        assert figures.loglets == {"open": 1, "sealed": 1}
+        assert (figures.staged_bytes, figures.waits) == (0, 1)
+
+    run(story)
+
+
 def test_loglets_that_were_forgotten_are_read_again() -> None:
     async def story() -> None:
         scene = Scene(limits=LogServerLimits(loglets_max=1))

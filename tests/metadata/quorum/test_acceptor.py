@@ -118,6 +118,22 @@ def test_a_batch_is_one_write_and_one_sync_and_sees_itself() -> None:
     assert (disk.writes - writes, disk.syncs - syncs) == (1, 1)
 
 
+def test_it_counts_what_it_is_asked_and_answers() -> None:
+    disk = MemoryStore()
+    acceptor = opened(disk)
+    assert acceptor.figures().is_member is False
+    acceptor = member(disk)
+    before = acceptor.figures().syncs
+    acceptor.answer([m.Prepare(1, b"ua", ballot(2)), m.Accept(1, b"ub", ballot(1), FIRST)])
+    acceptor.answer([m.Prepare(1, b"ua", ballot(1)), m.Read(0, b"ua")])
+    figures = acceptor.figures()
+
+    assert (figures.keys, figures.epoch, figures.is_member) == (2, 1, True)
+    assert figures.syncs == before + 1
+    assert figures.requests == {"install": 1, "prepare": 2, "accept": 1, "read": 1}
+    assert figures.replies == {"done": 2, "held": 1, "beaten": 1, "superseded": 1}
+
+
 @pytest.mark.parametrize("process_alone", [True, False])
 def test_what_was_answered_is_there_after_a_crash(process_alone: bool) -> None:
     disk = MemoryStore()
