@@ -37,6 +37,23 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_ip_address(host: str) -> bool:
+    """Whether `host` is an address in digits, IPv4 or IPv6 without brackets."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def is_wildcard(host: str) -> bool:
+    """Whether `host` stands for every address of the machine, and so for none to connect to."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
 def reserve_port(address: str, option: str) -> tuple[str, int]:
     """Check that `address` can be bound and give its host and port, a free port in place of 0.
 

@@ -37,6 +37,14 @@ class ListenSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     )
     admin: Annotated[str, Meta(description="Admin REST and `/metrics`.")] = "127.0.0.1:9070"
     node: Annotated[str, Meta(description="Workers and other nodes.")] = "127.0.0.1:5122"
+    advertise: Annotated[
+        str,
+        Meta(
+            description="The host, without a port, that others are told to reach this node at; for "
+            "listeners at `0.0.0.0`, as in containers. Empty: the host that each listens on or, "
+            "where that is a wildcard, the one of `listen.node`."
+        ),
+    ] = ""
     node_transport: Annotated[
         Literal["tcp", "grpc"],
         Meta(

@@ -6,7 +6,7 @@ configuration, then who lives and where partitions are. The engine gets what it 
 
 import asyncio
 from asyncio import AbstractEventLoop
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Final, TypeVar, cast
 
 import structlog
@@ -39,7 +39,7 @@ from .controller.controller import Controller
 from .controller.watch import ClusterWatch
 from .membership.membership import Membership, answers_as
 from .membership.messages import MEMBERSHIP_SERVICE
-from .options import NodeOptions, metadata_servers, roles_of
+from .options import NodeOptions, advertised, metadata_servers, roles_of
 
 RETRY: Final = RetryPolicy(100_000_000, interval_max_ns=1_000_000_000, attempts_max=None)
 """Between tries to reach a metadata store that is not there yet."""
@@ -63,6 +63,7 @@ class ClusterRuntime:
     Attributes:
         metadata: the store of the cluster.
         servers: its servers, for operators.
+        roles: what this node does.
         metadata_server: this node's own; None where it is none of them.
         registry: the nodes configuration in it.
         leaders: who is to lead which partition.
@@ -102,7 +103,8 @@ class ClusterRuntime:
         name = options.node.name
         self._addresses = metadata_servers(options.cluster)
         self._services: dict[str, ConnectionHandler] = {}
-        if "metadata-server" in roles_of(options.cluster) and self._serves_metadata():
+        self.roles = _roles_of(options, self._addresses)
+        if "metadata-server" in self.roles:
             acceptor = Acceptor(metadata_disk(), name=name, random=random)
             self.metadata_server: MetadataServer | None = MetadataServer(acceptor, name=name)
             self._services[SERVICE] = self.metadata_server.handle
@@ -120,9 +122,6 @@ class ClusterRuntime:
         self._timer: asyncio.TimerHandle | None = None
         self._idle_leads: set[int] = set()
         self._placed = Waiters()
-
-    def _serves_metadata(self) -> bool:
-        return self._options.listen.node in self._addresses
 
     # Doors ---------------------------------------------------------------------------------------
 
@@ -247,9 +246,12 @@ class ClusterRuntime:
             cluster=options.node.cluster,
             name=options.node.name,
             addresses=Addresses(
-                listen.node, listen.ingress_http, listen.ingress_grpc, listen.admin
+                node=advertised(listen, "node"),
+                ingress_http=advertised(listen, "ingress_http"),
+                ingress_grpc=advertised(listen, "ingress_grpc"),
+                admin=advertised(listen, "admin"),
             ),
-            roles=cast("tuple[Role, ...]", roles_of(options.cluster)),
+            roles=self.roles,
             zone=options.cluster.zone,
             accept_loss=options.cluster.accept_storage_loss,
             ask_holder=self._answers,
@@ -393,3 +395,13 @@ class ClusterRuntime:
                 f"a task of the cluster failed: {failure!r}; restart the node and report this"
             )
         self._on_failure(failure)
+
+
+def _roles_of(options: NodeOptions, metadata_addresses: Collection[str]) -> tuple[Role, ...]:
+    """What this node does: it keeps metadata only where others would look for it."""
+    serves = advertised(options.listen, "node") in metadata_addresses
+    return tuple(
+        cast("Role", role)
+        for role in roles_of(options.cluster)
+        if serves or role != "metadata-server"
+    )

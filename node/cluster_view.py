@@ -202,7 +202,9 @@ class JoinedClusterView:
         if "metadata-server" not in node.roles:
             raise NodeChangeError(
                 "name",
-                f"node {name!r} has not the role metadata-server: start it with that role first",
+                f"node {name!r} keeps no metadata: start it with the role metadata-server "
+                f"(cluster.roles) and with its own address {node.addresses.node} among its "
+                "cluster.metadata_servers first",
             )
         await running.servers.add(node.addresses.node)
         return await running.servers.report()

@@ -1,12 +1,19 @@
 """Everything that can be set about a node: the sections, and the rules that span them."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from ..core.addresses import is_loopback, parse_address
+from ..core.addresses import (
+    format_address,
+    is_ip_address,
+    is_loopback,
+    is_wildcard,
+    parse_address,
+)
 from ..core.errors import OptionsError
 from ..core.options import Assignment, Origins, load_options
 from ..core.sections import (
@@ -25,6 +32,12 @@ from ..core.sections import (
 
 ROLES: Final = ("admin", "ingress", "log-server", "metadata-server", "worker")
 METADATA_SERVER_COUNTS: Final = (1, 3, 5)
+
+
+Door: TypeAlias = Literal["node", "ingress_http", "ingress_grpc", "admin"]
+"""What a node listens for."""
+
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
 
 
 class NodeOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,6 +73,7 @@ def load_node_options(
 
 
 def _check_listen(listen: ListenSection, origins: Origins) -> None:
+    _check_advertised(listen, origins)
     taken: dict[tuple[str, int], str] = {}
     for name in ("ingress_http", "ingress_grpc", "admin", "node"):
         key = f"listen.{name}"
@@ -79,6 +93,18 @@ def _check_listen(listen: ListenSection, origins: Origins) -> None:
                 f'{key} = "{text}" ({origins.of(key)}) is the address of {other} as well; give '
                 "each listener its own port"
             )
+
+
+def _check_advertised(listen: ListenSection, origins: Origins) -> None:
+    host = listen.advertise
+    if not host:
+        return
+    if is_wildcard(host) or not (_NAME.fullmatch(host) or is_ip_address(host)):
+        key = "listen.advertise"
+        raise OptionsError(
+            f'{key} = "{host}" ({origins.of(key)}) is no host that others could use: give a name '
+            "or an address of this machine, without a port"
+        )
 
 
 def check_cluster(options: NodeOptions, origins: Origins) -> None:
@@ -102,7 +128,14 @@ def check_cluster(options: NodeOptions, origins: Origins) -> None:
             f'{key} = "{options.cluster.roles}" ({origins.of(key)}): there is no role '
             f"{unknown[0]!r}; there are {', '.join(ROLES)}"
         )
-    if servers and not parse_address(options.listen.node)[1]:
+    host, port = parse_address(options.listen.node)
+    if servers and is_wildcard(host) and not options.listen.advertise:
+        key = "listen.node"
+        raise OptionsError(
+            f'{key} = "{options.listen.node}" ({origins.of(key)}) is no address that other nodes '
+            "could use: say which host they find this one at with listen.advertise"
+        )
+    if servers and not port:
         key = "listen.node"
         raise OptionsError(
             f'{key} = "{options.listen.node}" ({origins.of(key)}): other nodes must find this one, '
@@ -119,6 +152,20 @@ def metadata_servers(cluster: ClusterSection) -> tuple[str, ...]:
 def roles_of(cluster: ClusterSection) -> tuple[str, ...]:
     """The names of the roles, as given."""
     return tuple(item.strip() for item in cluster.roles.split(",") if item.strip())
+
+
+def advertised(listen: ListenSection, door: Door) -> str:
+    """What others are told to reach a door at, as host:port.
+
+    The host is `listen.advertise`; without that the one that the door listens on or, where that is
+    a wildcard, the one of `listen.node`.
+    """
+    host, port = parse_address(getattr(listen, door))
+    if listen.advertise:
+        host = listen.advertise
+    elif is_wildcard(host):
+        host, _ = parse_address(listen.node)
+    return format_address(host, port)
 
 
 def _check_retry(retry: RetrySection, origins: Origins) -> None:

@@ -14,7 +14,13 @@ from perdure.admin.errors import ClusterNotJoinedError, PartitionsUnplacedError
 from perdure.admin.view import AdminView
 from perdure.core.metrics import Metrics
 from perdure.core.quantities import parse_duration
-from perdure.node.options import NodeOptions, load_node_options, metadata_servers
+from perdure.node.options import (
+    Door,
+    NodeOptions,
+    advertised,
+    load_node_options,
+    metadata_servers,
+)
 
 from .tree import TREE
 
@@ -177,8 +183,12 @@ def test_compose_starts_nodes_of_one_cluster() -> None:
     assert len({options.cluster.metadata_servers for options in starts.values()}) == 1
     assert len({options.node.cluster for options in starts.values()}) == 1
     assert sum(options.cluster.provision for options in starts.values()) == 1
-    addresses = [options.listen.node for options in starts.values()]
-    assert metadata_servers(starts["n1"].cluster) == tuple(addresses)
+    told = [advertised(options.listen, "node") for options in starts.values()]
+    assert metadata_servers(starts["n1"].cluster) == tuple(told)
+    for name, options in starts.items():
+        doors: tuple[Door, ...] = ("ingress_http", "ingress_grpc", "admin")
+        hosts = {advertised(options.listen, door).rpartition(":")[0] for door in doors}
+        assert hosts == {name}
 
 
 def test_compose_keeps_data_and_gives_time_to_stop() -> None:
@@ -205,8 +215,11 @@ def test_compose_runs_a_worker_of_an_app_that_is_there() -> None:
     [mount] = worker["volumes"]
     folder, inside, _ = mount.split(":")
     assert (DEPLOY / folder / Path(app).relative_to(inside)).is_file()
-    nodes = compose_nodes().values()
-    assert addresses.split(",") == [it["environment"]["PERDURE__LISTEN__NODE"] for it in nodes]
+    starts = [
+        load_node_options(environment=image_environment() | it["environment"])
+        for it in compose_nodes().values()
+    ]
+    assert addresses.split(",") == [advertised(options.listen, "node") for options in starts]
 
 
 def test_kubernetes_starts_nodes_of_one_cluster() -> None:
@@ -219,13 +232,14 @@ def test_kubernetes_starts_nodes_of_one_cluster() -> None:
         options = load_node_options(environment=image_environment() | variables)
         assert options.node.name == f"perdure-{ordinal}"
         host = f"perdure-{ordinal}.{service}.{NAMESPACE}.svc.cluster.local"
-        assert options.listen.node == f"{host}:5122"
-        assert options.listen.admin == f"{host}:9070"
+        assert advertised(options.listen, "node") == f"{host}:5122"
+        assert advertised(options.listen, "admin") == f"{host}:9070"
+        assert advertised(options.listen, "ingress_http") == f"{host}:8080"
         assert {it["containerPort"] for it in container["ports"]} == ports_of(options)
         mounts = {it["mountPath"]: it["name"] for it in container["volumeMounts"]}
         assert mounts[options.node.base_dir] == "data"
         assert mounts[options.snapshots.directory] == "snapshots"
-        servers.append(options.listen.node)
+        servers.append(advertised(options.listen, "node"))
         named = metadata_servers(options.cluster)
     assert tuple(servers) == named
 
@@ -295,18 +309,32 @@ def test_kubernetes_objects_agree_with_each_other() -> None:
     assert pod["securityContext"]["runAsUser"] == pod["securityContext"]["fsGroup"] == USER
 
 
-def test_unit_gives_time_to_stop() -> None:
-    unit = (DEPLOY / "perdure.service").read_text()
-    [seconds] = re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
+UNITS = ("perdure.service", "perdure-node.service")
+
+
+def unit_of(name: str) -> dict[str, list[str]]:
+    """What a unit sets, by key."""
+    found: dict[str, list[str]] = {}
+    for line in (DEPLOY / name).read_text().splitlines():
+        key, equals, value = line.partition("=")
+        if equals and not line.startswith("#"):
+            found.setdefault(key, []).append(value)
+    return found
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_unit_gives_time_to_stop(name: str) -> None:
+    [seconds] = unit_of(name)["TimeoutStopSec"]
 
     assert int(seconds) >= 2 * GRACE_SECONDS
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
-def test_unit_is_one_for_systemd(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", UNITS)
+def test_unit_is_one_for_systemd(tmp_path: Path, name: str) -> None:
     """All but its program, which need not be installed where this is tested."""
-    unit = (DEPLOY / "perdure.service").read_text()
-    copy = tmp_path / "perdure.service"
+    unit = (DEPLOY / name).read_text()
+    copy = tmp_path / name
     copy.write_text(unit.replace("ExecStart=/opt/perdure/bin/perdure", "ExecStart=/bin/true"))
 
     done = subprocess.run(
@@ -318,3 +346,39 @@ def test_unit_is_one_for_systemd(tmp_path: Path) -> None:
     )
 
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_unit_of_a_cluster_node_can_do_what_a_node_does_and_no_more() -> None:
+    unit = unit_of("perdure-node.service")
+    [file] = unit["EnvironmentFile"]
+    options = load_node_options(environment=service_environment())
+
+    assert Path(file).name == "node.environment"
+    assert Path(file).is_absolute(), "a node without its options would be another one"
+    # It is a privilege that neither a bug nor a worker's bytes may use.
+    assert unit["CapabilityBoundingSet"] == [""]
+    assert unit["NoNewPrivileges"] == unit["RestrictNamespaces"] == ["yes"]
+    assert unit["ProtectSystem"] == ["strict"]
+    assert "-" + options.snapshots.directory in unit["ReadWritePaths"]
+    assert "time-sync.target" in unit["After"][0]
+    # Of what the filter takes away nothing is used: io_uring, clocks, namespaces, limits.
+    assert unit["SystemCallFilter"] == ["@system-service", "~@privileged @resources"]
+    assert {"AF_INET", "AF_INET6", "AF_UNIX"} == set(unit["RestrictAddressFamilies"][0].split())
+
+
+def service_environment() -> dict[str, str]:
+    """The options that come with the unit of a cluster's node."""
+    lines = (DEPLOY / "node.environment").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def test_options_of_a_cluster_node_are_such_as_others_reach_it_by() -> None:
+    text = (DEPLOY / "node.environment").read_text()
+    # What is off by default is still an option that exists.
+    for line in re.findall(r"^#(PERDURE__\w+=.*)$", text, re.MULTILINE):
+        load_node_options(environment=service_environment() | dict([line.split("=", 1)]))
+    options = load_node_options(environment=service_environment())
+
+    assert advertised(options.listen, "node") == metadata_servers(options.cluster)[0]
+    assert len(metadata_servers(options.cluster)) == 3
+    assert options.cluster.provision is False

@@ -24,6 +24,8 @@ from .parameters import Parameters, read_partitions
 HOLD_SECONDS: Final = 4.0
 """So long it is tried to find the leader of a partition: more than a death takes to be noticed and
 another node to take the lead."""
+ANSWER_SECONDS: Final = 5.0
+"""So long every node is waited for that is asked for something small."""
 PAUSE_SECONDS: Final = 0.1
 """Between two tries."""
 _MOVED: Final = frozenset((NotLeadingError.code, ClusterNotJoinedError.code))
@@ -204,7 +206,10 @@ class Reach:
         if others is None:
             return Gathered(found, [])
         answers = await _all(
-            {node: _decoded(others, node, question, kind) for node in others.alive()}
+            {
+                node: _quickly(_decoded(others, node, question, kind), node)
+                for node in others.alive()
+            }
         )
         missing: list[Missing] = []
         for node, answer in answers.items():
@@ -232,6 +237,17 @@ async def _all(
     async with TaskScope("ask") as scope:
         tasks = {node: scope.spawn(one(answer), name=node) for node, answer in asked.items()}
     return {node: task.result() for node, task in tasks.items()}
+
+
+async def _quickly(answer: Awaitable[_Told], node: str) -> _Told:
+    """What costs a node nothing to tell. Raises TransportError when it does not in time."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await answer
+    except TimeoutError:
+        raise TransportError(
+            f"node {node} has not answered within {ANSWER_SECONDS:g} seconds"
+        ) from None
 
 
 async def _decoded(others: OtherNodes, node: str, question: Question, kind: type[_Told]) -> _Told:

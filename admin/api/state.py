@@ -204,10 +204,10 @@ class StateApi:
             answer = await self._reach.at_leader(
                 processor.partition, Question("GET", "/state", query), lambda: self._show(place, "")
             )
+            if isinstance(answer, Forwarded):
+                return decoded(answer, StateView)
         except PerdureError:
             return None  # The change was made all the same.
-        if isinstance(answer, Forwarded):
-            return decoded(answer, StateView)
         assert isinstance(answer, StateView)
         return answer
 

@@ -22,10 +22,10 @@ from ..api.routes import Request, Routes
 from ..elsewhere import Forwarded
 from . import frames
 
-AT_ONCE_MAX: Final = 64
+AT_ONCE_MAX: Final = 32
 """So many questions of one node are answered at the same time."""
 QUEUED_BYTES_MAX: Final = 4 * 1024 * 1024
-"""With so much unsent, no more questions are read."""
+"""With so much unsent, no more questions are read, nor answers begun."""
 _ROOM_SECONDS: Final = 0.02
 
 _log = structlog.get_logger("admin")
@@ -65,8 +65,7 @@ class PeerAnswers:
                     task = scope.spawn(self._answer(connection, frame), name="question")
                     answering[frame.number] = task
                     task.add_done_callback(partial(_ended, answering, frame.number))
-                while connection.queued_bytes > QUEUED_BYTES_MAX:
-                    await Waiters().wait(_ROOM_SECONDS)
+                await _until_room(connection)
         except MalformedMessageError as error:
             _log.error(
                 "a node breaks the rules and is let go",
@@ -80,6 +79,7 @@ class PeerAnswers:
             await scope.close()
 
     async def _answer(self, connection: Connection, ask: frames.Ask) -> None:
+        await _until_room(connection)
         try:
             route, parts = self._routes.find(ask.method, ask.path)
             answer = answer_of(await route.answer(Request(parts, ask.query, ask.body)))
@@ -91,6 +91,11 @@ class PeerAnswers:
                 PerdureError(f"the question failed: {error!r}; please report this")
             )
         _send(connection, ask.number, answer)
+
+
+async def _until_room(connection: Connection) -> None:
+    while connection.queued_bytes > QUEUED_BYTES_MAX:
+        await Waiters().wait(_ROOM_SECONDS)
 
 
 def _ended(

@@ -447,7 +447,8 @@ def test_metadata_servers_are_shown_added_and_removed() -> None:
             "n1"
         ]
         error = await unchanged(cluster, cluster.view().add_metadata_member("node-2"))
-        assert "has not the role metadata-server" in error.message
+        assert "role metadata-server (cluster.roles)" in error.message
+        assert "own address h2:1 among its cluster.metadata_servers" in error.message
         error = await unchanged(cluster, cluster.view().remove_metadata_member("n1"))
         assert isinstance(error, MemberChangeError)
         assert "add another one first" in error.message

@@ -17,6 +17,8 @@ from perdure.admin.cluster import ClusterStatus, NodeRow, PartitionRow
 from perdure.metadata.nodes import Addresses
 from perdure.metadata.quorum import MemberReport, MembersReport
 from perdure.metadata.quorum.members import IN_ORDER, NOT_TOLD
+from perdure.node.membership.clocks import clock_warnings
+from perdure.node.replicated_logs import copies_warnings
 from perdure.partition_processor.status import PartitionStatus
 
 NAMES = ("a", "b", "c")
@@ -219,6 +221,22 @@ def test_releases_that_differ() -> None:
 def test_what_nodes_warn_of_is_told_once_with_its_fix() -> None:
     cluster = replace(well(), warnings=["n hears too few: look at its network"])
     only(diagnose(cluster, reports(cluster), members()), "warning", "cluster", "n hears too few")
+
+
+@pytest.mark.parametrize(
+    ("warnings", "what", "fix"),
+    [
+        (clock_warnings({"a": 0, "b": 7_200_000_000_000, "c": 0}), "clock of b is 2h", "NTP"),
+        (copies_warnings([], 2), "only 0 can take any", "start more log-servers"),
+    ],
+)
+def test_what_the_parts_of_a_node_warn_of_has_its_fix(
+    warnings: list[str], what: str, fix: str
+) -> None:
+    cluster = replace(well(), warnings=warnings)
+    problems = diagnose(cluster, reports(cluster), members())
+    only(problems, "warning", "cluster", what)
+    assert fix in problems[0].fix
 
 
 def test_errors_come_first() -> None:

@@ -1,6 +1,7 @@
 """Each of three processes answers operators for the whole cluster, one of them dead or not."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,12 @@ def test_any_node_answers_for_all_also_while_one_is_dead(tmp_path: Path) -> None
             assert records == [records[0]] * 3
             details = [asked(group, name, f"/logs/{log}") for name in group.ports]
             assert len({item["archived_lsn"] for item in details}) == 1, details
+
+        for name in group.ports:
+            with HttpClient(group.ports[name]["admin"]) as client:
+                told = client.request("GET", "/metrics").body.decode()
+            assert re.search(r"^perdure_log_server_batches_total [1-9]", told, re.MULTILINE)
+            assert re.search(r"^perdure_metadata_server_member 1\.0$", told, re.MULTILINE)
 
         lost = group.leader(0)
         assert lost is not None
