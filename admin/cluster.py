@@ -3,6 +3,7 @@
 The command line reads the same types.
 """
 
+from collections.abc import Mapping
 from typing import Literal, Protocol
 
 import msgspec
@@ -110,6 +111,11 @@ class ClusterView(Protocol):
 
     async def move(self, partition: int, name: str) -> PartitionRow:
         """Have a node that keeps a partition lead it, until need takes the lead away."""
+        ...
+
+    def applied_elsewhere(self, partition: int) -> Mapping[str, int]:
+        """How far other nodes are with a partition, by name, as far as they told; none is waited
+        for."""
         ...
 
     async def metadata_members(self) -> MembersReport:

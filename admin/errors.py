@@ -25,6 +25,7 @@ from ..metadata.quorum import (
 from ..metadata.quorum import OutcomeUnknownError as ChangeOutcomeUnknownError
 from ..partition_processor.partition import OutcomeUnknownError, PeerOverloadedError
 from ..partition_processor.processor import NotLeadingError
+from ..partition_processor.skipping import SkipRefusedError
 from ..partition_processor.snapshots.errors import (
     ForeignSnapshotError,
     SnapshotCorruptError,
@@ -149,6 +150,7 @@ HTTP_STATUS: Final[dict[type[PerdureError], int]] = {
     StateVersionError: 409,
     RecordTooLargeError: 413,
     NotLeadingError: 503,
+    SkipRefusedError: 409,
     PeerOverloadedError: 429,
     OutcomeUnknownError: 504,
     UnknownLogError: 404,

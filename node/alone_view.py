@@ -1,6 +1,6 @@
 """A node that is alone, as admin REST shows it: a cluster with itself as the only node."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ..admin.cluster import ClusterStatus, NodeRow, PartitionRow
 from ..admin.errors import ClusterAloneError
@@ -55,6 +55,10 @@ class SingleNodeView:
     async def move(self, partition: int, name: str) -> PartitionRow:
         """Refused."""
         raise self._alone(name)
+
+    def applied_elsewhere(self, partition: int) -> Mapping[str, int]:
+        """There is no other node."""
+        return {}
 
     async def metadata_members(self) -> MembersReport:
         """Refused: there are none."""

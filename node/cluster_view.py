@@ -1,6 +1,6 @@
 """The cluster that a node has joined, as admin REST looks at it and acts on it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 import msgspec
@@ -190,6 +190,16 @@ class JoinedClusterView:
         node = named_node(running.membership.nodes, name)
         placement = await running.controller.move(partition, node.id, only_keepers=True)
         return partition_rows(running.membership.nodes, placement, self._statuses())[partition]
+
+    def applied_elsewhere(self, partition: int) -> Mapping[str, int]:
+        """See `ClusterView`."""
+        membership = self._joined().membership
+        found: dict[str, int] = {}
+        for (number, node_id), lsn in membership.applied().items():
+            node = membership.nodes.node(node_id)
+            if number == partition and node is not None and node.name != self._name:
+                found[node.name] = lsn
+        return found
 
     async def metadata_members(self) -> MembersReport:
         """See `ClusterView`. Raises what `MetadataServers` raises, as the next two do."""

@@ -18,6 +18,10 @@ LOCAL_DELIVERIES_MAX: Final = 1_000
 """So many commands are delivered within one record; the rest takes records of its own."""
 
 
+NOTHING_FOLLOWS: Final = 1 << 62
+"""Of the leader that has this as the number of its last record, no further one counts."""
+
+
 class PartitionRange(msgspec.Struct, frozen=True):
     """Which part of the key space a partition has; fixed when the cluster is set up.
 

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from .skips import skipped
 from .status import PartitionDetail, PartitionStatus
 from .tables.invocations import STATUS_NAMES
 from .tables.progress import Progress
@@ -28,6 +29,7 @@ def partition_status(
         invocations=dict(zip(STATUS_NAMES, progress.counts, strict=True)),
         error=processor.error,
         durable_lsn=processor.durable_lsn,
+        parked_lsn=0 if processor.parked is None else processor.parked.lsn,
     )
 
 
@@ -42,4 +44,5 @@ def partition_detail(
         digest=progress.digest.hex(),
         running=len(processor.keeper.attempts) - waiting,
         waiting_for_worker=waiting,
+        skipped=skipped(processor.transaction, processor.own.first),
     )

@@ -4,7 +4,7 @@ No clock, chance, disk, network or configuration in here; nothing iterates a set
 ``hash()``, computes with floats or serialises a stored message again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -28,7 +28,13 @@ from .commands.resume import apply_resume
 from .commands.signal import apply_signal
 from .commands.timers_fired import apply_timers_fired
 from .commands.truncate_outbox import apply_truncate_outbox
-from .context import LOCAL_DELIVERIES_MAX, WHOLE, ApplyContext, PartitionRange
+from .context import (
+    LOCAL_DELIVERIES_MAX,
+    NOTHING_FOLLOWS,
+    WHOLE,
+    ApplyContext,
+    PartitionRange,
+)
 from .effects import Effect
 from .records import (
     ANNOUNCE_LEADER,
@@ -50,7 +56,10 @@ from .records import (
     TIMERS_FIRED,
     TRUNCATE_OUTBOX,
 )
+from .skips import check_skips
+from .tables import keys
 from .tables.progress import Progress
+from .tables.skipped import Skip, encode_skip
 from .transaction import Transaction
 
 _DISPATCH: Final[dict[int, tuple[Callable[[bytes], Any], Callable[..., None]]]] = {
@@ -105,10 +114,18 @@ class Machine:
     ) -> None:
         """Go on after the last record that `progress` counts as applied."""
         self.context = ApplyContext(transaction, progress, own)
+        self._skips: Mapping[int, Skip] = {}
         self._digest = progress.digest
 
+    def know_skips(self, skips: Sequence[Skip]) -> None:
+        """Before anything is applied: the records that are not, as was decided for all replicas.
+
+        Raises SkipMissedError.
+        """
+        self._skips = check_skips(skips, self.context)
+
     def apply_batch(self, batch: Batch, base_lsn: int) -> None:
-        """Apply a batch's records in order, skipping those applied before.
+        """Apply a batch's records in order, but for those applied before and those skipped.
 
         Raises RecordFailedError at the first record that cannot be applied; those before it stay.
         MemoryError, RecursionError and storage errors pass through: they are no facts about the
@@ -120,8 +137,24 @@ class Machine:
         for record in batch.records:
             if lsn > context.lsn:
                 assert lsn == context.lsn + 1, (lsn, context.lsn)
-                self._apply(record, lsn)
+                if self._skips and lsn in self._skips:
+                    self._skip(record, self._skips[lsn])
+                else:
+                    self._apply(record, lsn)
             lsn += 1
+
+    def _skip(self, record: Record, skip: Skip) -> None:
+        """Go on as if the record's leader had been lost before it.
+
+        What it had numbered behind it rests on the record, as the next frames of an attempt do.
+        """
+        context = self.context
+        context.lsn = skip.lsn
+        context.epoch = max(context.epoch, record.epoch)
+        if record.sequence > 0 and record.producer is None:
+            context.sequence = NOTHING_FOLLOWS
+        context.transaction.put(keys.skipped_row(context.range.first, skip.lsn), encode_skip(skip))
+        self._digest = context.transaction.commit_record(self._digest)
 
     def _apply(self, record: Record, lsn: int) -> None:
         context = self.context

@@ -35,9 +35,11 @@ from .read_barrier import barrier_for
 from .records import Deliver
 from .role_changes import Placement, RoleChanges
 from .schema_value import decode_schema, encode_schema
+from .skipping import KnownElsewhere, skip_record
 from .snapshots.service import Snapshots
 from .status import PartitionDetail, PartitionStatus
 from .tables import keys
+from .tables.skipped import Skip
 from .timers import Timers
 
 _log = structlog.get_logger("partitions")
@@ -82,6 +84,7 @@ class PartitionManager:
         self._metadata = metadata
         self._loop = loop
         self._on_failure = on_failure
+        self._on_parked = on_parked
         self._scope = scope
         self.elsewhere: Elsewhere | None = None
         self._dirty: list[PartitionProcessor] = []
@@ -118,7 +121,7 @@ class PartitionManager:
 
         listener = ProcessorListener(
             dirty=self._dirty.append,
-            parked=on_parked,
+            parked=self._parked,
             log_sealed=roles.log_sealed,
             leads=self._leads,
             superseded=roles.superseded,
@@ -166,12 +169,13 @@ class PartitionManager:
             return
         self._roles.wants_all_to_lead()
         for processor in self.processors:
-            epoch = await claim_leadership(self._metadata, processor.partition, self._node)
+            claim = await claim_leadership(self._metadata, processor.partition, self._node)
             log = await logs.open(LogId(processor.partition), create=True)
             await self.prepare(processor, log)
-            if processor.role == "stopped":
-                continue
-            await self._roles.take_lead(processor, log, epoch)
+            if processor.role != "stopped":
+                self._roles.know_skips(processor, claim)
+            if processor.role != "stopped":
+                await self._roles.take_lead(processor, log, claim.epoch)
         while any(processor.role == "candidate" for processor in self.processors):
             if self._failed:
                 raise StorageError("the disk failed while the partitions started")
@@ -257,6 +261,10 @@ class PartitionManager:
             self._on_failure(error)
 
     # Between partitions --------------------------------------------------------------------------
+
+    def _parked(self, processor: PartitionProcessor, error: RecordFailedError) -> None:
+        self._on_parked(processor, error)
+        self._roles.parked()
 
     def _leads(self, leader: PartitionProcessor) -> None:
         """A partition takes messages again: have the others send what it may have lost."""
@@ -350,6 +358,31 @@ class PartitionManager:
             raise
         assert stored is not None, "there is a schema once something is registered"
         self._use_schema(stored.version, schema)
+
+    # Parked --------------------------------------------------------------------------------------
+
+    async def skip(
+        self,
+        skip: Skip,
+        partition: int,
+        elsewhere: KnownElsewhere,
+        *,
+        accept_loss: bool,
+        dry_run: bool,
+    ) -> tuple[Skip, bool]:
+        """Have a partition that is parked here go on without its record; see `skip_record`."""
+        processor = self.processors[partition]
+        decided = await skip_record(
+            self._metadata,
+            processor,
+            skip,
+            elsewhere=elsewhere,
+            accept_loss=accept_loss,
+            dry_run=dry_run,
+        )
+        if not dry_run:
+            await self._roles.look_at_decision(processor)
+        return decided
 
     # Looking in ----------------------------------------------------------------------------------
 

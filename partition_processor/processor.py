@@ -7,7 +7,7 @@ alone. Everything here runs on the event loop and nothing waits; the log's write
 commits, and who follows feeds what it reads (`role_changes`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -54,10 +54,12 @@ from .records import (
 )
 from .same_time import check_same_time
 from .shipments import Carrier
+from .skips import skipped_lsns
 from .status import PartitionDetail, PartitionStatus
 from .tables import keys
 from .tables.invocations import STATUS_COMPLETED
 from .tables.progress import Progress, decode_progress, encode_progress
+from .tables.skipped import Skip
 from .timers import Timers
 from .transaction import Transaction
 
@@ -76,6 +78,7 @@ class PartitionProcessor:
         keeper: the attempts of its invocations.
         drivers: what moves its timers, messages and purges.
         barrier: where reads wait whose answers leave the node.
+        parked: the record that cannot be applied, where that is why it stopped.
     """
 
     def __init__(
@@ -108,6 +111,7 @@ class PartitionProcessor:
         self.partition = PartitionId(own.number)
         self.role = "absent"
         self.error = ""
+        self.parked: RecordFailedError | None = None
         self.epoch = 0
         self._node = node
         self._targets = targets
@@ -192,7 +196,8 @@ class PartitionProcessor:
             on_sealed=lambda: self._listener.log_sealed(self),
             on_closed=self._log_closed,
         )
-        self._propose(ANNOUNCE_LEADER, AnnounceLeader(self._node, self.epoch), None)
+        skipped = skipped_lsns(self.transaction, self.own.first)
+        self._propose(ANNOUNCE_LEADER, AnnounceLeader(self._node, self.epoch, skipped), None)
 
     def _log_opened(self) -> None:
         """The log takes records again after a reconfiguration."""
@@ -224,6 +229,10 @@ class PartitionProcessor:
         self.role = "follower"
         self.log = log
 
+    def know_skips(self, skips: Sequence[Skip]) -> None:
+        """Before anything is applied: what it goes on without. Raises SkipMissedError."""
+        self._machine.know_skips(skips)
+
     def step_down(self, reason: str) -> None:
         """Lead no more, nor try to: from here on nothing is taken, answered or told.
 
@@ -253,6 +262,7 @@ class PartitionProcessor:
         try:
             self._machine.apply_batch(item.batch, item.base_lsn)
         except RecordFailedError as error:
+            self.parked = error
             self._stop_for(error)
             self._listener.parked(self, error)
         except PerdureError as error:
@@ -342,16 +352,9 @@ class PartitionProcessor:
     ) -> int | None:
         """The record's number; None while the log is being reconfigured."""
         assert self._proposals is not None
+        body, attempt = encode_command(command), 0 if guard is None else guard.attempt
         return self._proposals.propose(
-            Proposal(
-                kind,
-                encode_command(command),
-                record_keys,
-                0 if guard is None else guard.attempt,
-                traceparent,
-                guard,
-                admitted,
-            )
+            Proposal(kind, body, record_keys, attempt, traceparent, guard, admitted)
         )
 
     def propose_guarded(
@@ -476,6 +479,7 @@ class PartitionProcessor:
     def stop(self) -> None:
         """Take and do nothing more."""
         self._close_timers()
+        self.parked = None
         if self.role != "stopped":
             self.role = "stopped"
             self.error = "the node is shutting down"

@@ -127,10 +127,15 @@ class AttemptStarted(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class AnnounceLeader(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The record's epoch leads from here on; whatever a lower one still writes has no effect."""
+    """The record's epoch leads from here on; whatever a lower one still writes has no effect.
+
+    Attributes:
+        skipped: the LSNs that this leader has skipped; a replica that has applied one stops here.
+    """
 
     node: str
     generation: int
+    skipped: tuple[int, ...] = ()
 
 
 class Timer(msgspec.Struct, frozen=True, array_like=True, gc=False):

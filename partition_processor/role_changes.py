@@ -29,10 +29,11 @@ from ..log.logs import Logs
 from ..log.virtual_log import VirtualLog
 from ..metadata.api import MetadataStore
 from .following import LostTrackError, catch_up, follow
-from .leadership import claim_leadership, read_claim
+from .leadership import LeaderClaim, claim_leadership, read_claim
 from .pauses import next_turn, pause
 from .processor import PartitionProcessor
 from .same_time import trim_point_for
+from .skips import SkipMissedError
 
 _log = structlog.get_logger("partitions")
 
@@ -40,6 +41,9 @@ Placement: TypeAlias = Literal["absent", "follower", "leader"]
 
 RETRY: Final = RetryPolicy(50_000_000, interval_max_ns=1_000_000_000, attempts_max=None)
 """Between tries of whatever fails for reasons that pass."""
+
+PARKED_CHECK_SECONDS: Final = 1.0
+"""How often it is looked whether a parked partition is to go on without the record it stands at."""
 
 LEAD_CHECK_SECONDS: Final = 1.0
 """How often a leader looks whether another node has sealed its segment: an idle one would not see.
@@ -114,6 +118,7 @@ class RoleChanges:
         self._scope = scope
         self._seats = [_Seat(number, "absent") for number in range(partition_count)]
         self._watching = False
+        self._watching_parked = False
         self.logs: Logs | None = None
 
     # Placement -----------------------------------------------------------------------------------
@@ -236,11 +241,27 @@ class RoleChanges:
         assert self.logs is not None, "no placement before the start"
         return await self.logs.open(LogId(partition), create=True)
 
+    async def _begin(self, processor: PartitionProcessor, log: VirtualLog) -> None:
+        """Have a partition begin where the log goes on, knowing what it is to go on without."""
+        await self._host.prepare(processor, log)
+        if processor.role != "stopped":
+            self.know_skips(processor, await read_claim(self._metadata, processor.partition))
+
+    @staticmethod
+    def know_skips(processor: PartitionProcessor, claim: LeaderClaim | None) -> bool:
+        """Tell a partition what to skip; False when it stops, as it has not done so before."""
+        try:
+            processor.know_skips(() if claim is None else claim.skips)
+        except SkipMissedError as error:
+            processor.lose(error)
+            return False
+        return True
+
     async def _follow(self, seat: _Seat) -> None:
         log = await self._open(seat.partition)
         processor = self._host.processors[seat.partition]
         if processor.role == "absent":
-            await self._host.prepare(processor, log)
+            await self._begin(processor, log)
         if processor.role == "stopped":
             return  # Nothing leads to the log's end, or the node stops.
         processor.follow(log)
@@ -283,7 +304,7 @@ class RoleChanges:
         log = await self._open(seat.partition)
         processor = self._host.processors[seat.partition]
         if processor.role == "absent":
-            await self._host.prepare(processor, log)
+            await self._begin(processor, log)
         if processor.role == "stopped":
             return  # Nothing leads to the log's end, or the node stops.
         processor.follow(log)
@@ -293,7 +314,10 @@ class RoleChanges:
         if processor.role == "stopped":
             return
         if seat.epoch == 0:
-            seat.epoch = await claim_leadership(self._metadata, processor.partition, self._node)
+            claim = await claim_leadership(self._metadata, processor.partition, self._node)
+            seat.epoch = claim.epoch
+            if not self.know_skips(processor, claim):
+                return
         await self.take_lead(processor, log, seat.epoch)
         seat.epoch = 0
 
@@ -384,6 +408,41 @@ class RoleChanges:
         # Where another segment is the last one by now, the chain was changed from here.
         if deposed and log.chain.tail == segment and not log.sealed:
             await self._recover(processor, epoch)
+
+    # Parked --------------------------------------------------------------------------------------
+
+    def parked(self) -> None:
+        """A record cannot be applied: look from now on whether somebody decides to skip it."""
+        if not self._watching_parked:
+            self._watching_parked = True
+            self._scope.spawn(self._watch_parked(), name="watch-parked")
+
+    async def _watch_parked(self) -> None:
+        try:
+            while parked := [item for item in self._host.processors if item.parked is not None]:
+                await pause(self._loop, PARKED_CHECK_SECONDS)
+                for processor in parked:
+                    with suppress(PerdureError):  # The next look tries again.
+                        await self.look_at_decision(processor)
+        finally:
+            self._watching_parked = False
+
+    async def look_at_decision(self, processor: PartitionProcessor) -> None:
+        """Have a parked partition go on if its record is to be skipped. Raises what metadata do."""
+        claim = await read_claim(self._metadata, processor.partition)
+        parked = processor.parked
+        there = processor is self._host.processors[processor.partition]
+        if claim is None or parked is None or not there:
+            return
+        if any(skip.lsn == parked.lsn for skip in claim.skips):
+            _log.warning(
+                "partition goes on without a record", partition=processor.partition, lsn=parked.lsn
+            )
+            if processor.log is not None:
+                processor.log.resign()
+            self._host.finish_turn()
+            self._host.read_anew(processor.partition)
+            self._set_out(self._seats[processor.partition], "")
 
     # The rest ------------------------------------------------------------------------------------
 

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from .tables.skipped import Skip
+
 
 class PartitionStatus(msgspec.Struct, frozen=True):
     """One partition on this node, as ``perdure partitions list`` shows it.
@@ -15,6 +17,7 @@ class PartitionStatus(msgspec.Struct, frozen=True):
         invocations: live and completed invocations by status name.
         error: why it stopped, empty otherwise.
         durable_lsn: last position whose effect on the store is known to survive a crash.
+        parked_lsn: of the record that cannot be applied, where that is why it stopped; else 0.
     """
 
     partition: int
@@ -27,6 +30,7 @@ class PartitionStatus(msgspec.Struct, frozen=True):
     invocations: dict[str, int]
     error: str = ""
     durable_lsn: int = 0
+    parked_lsn: int = 0
 
 
 class SnapshotStatus(msgspec.Struct, frozen=True):
@@ -58,6 +62,7 @@ class PartitionDetail(msgspec.Struct, frozen=True):
         running: attempts open on workers now.
         waiting_for_worker: invocations that no connected worker can take.
         snapshot: the newest one; None when there is none, or none are taken.
+        skipped: the records that it has gone on without, by LSN.
     """
 
     status: PartitionStatus
@@ -67,3 +72,4 @@ class PartitionDetail(msgspec.Struct, frozen=True):
     running: int
     waiting_for_worker: int
     snapshot: SnapshotStatus | None = None
+    skipped: list[Skip] = []

@@ -155,7 +155,16 @@ def _of_copies(
 ) -> Iterable[Problem]:
     """The partitions as one node has them."""
     for status in statuses:
-        if status.error:
+        if status.parked_lsn:
+            yield Problem(
+                "error",
+                f"partition {status.partition} on {name}",
+                f"it is parked at LSN {status.parked_lsn}: {status.error}",
+                "start a release that can apply the record, and report it with what the node keeps "
+                "in its directory bundles; or go on without it: perdure partitions skip "
+                f"{status.partition} --lsn {status.parked_lsn}",
+            )
+        elif status.error:
             yield Problem(
                 "error",
                 f"partition {status.partition} on {name}",

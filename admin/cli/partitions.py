@@ -8,12 +8,16 @@ import typer
 from .admin_client import ADMIN_DEFAULT, AdminOption, get, post
 from .everybody import NODE_TIMEOUT_SECONDS, admin_of, ask_everybody, cluster_status
 from .output import Format, Output, print_json, print_table, printable, report, short_time
+from .skip import HELP as SKIP_HELP
+from .skip import skip
 
 if TYPE_CHECKING:
     from ...partition_processor.status import PartitionDetail, PartitionStatus
     from ..cluster import ClusterStatus, PartitionRow
 
-HELP: Final = """Look at the partitions, and have another node lead one."""
+HELP: Final = (
+    """Look at the partitions, have another node lead one, or one go on without a record."""
+)
 LIST_HELP: Final = """List the partitions, each as the node that leads it sees it.
 
 With --here: as the node that is asked sees them, those included that it only follows.
@@ -52,6 +56,7 @@ def build_partitions() -> typer.Typer:
     group.command("list", help=LIST_HELP)(list_partitions)
     group.command("inspect", help=INSPECT_HELP)(inspect_partition)
     group.command("move", help=MOVE_HELP)(move)
+    group.command("skip", help=SKIP_HELP)(skip)
     return group
 
 
@@ -226,6 +231,10 @@ def _print_detail(detail: "PartitionDetail", output: Format) -> None:
     if (last := detail.snapshot) is not None:
         rows["snapshot"] = f"lsn {last.lsn}, {short_time(time_text(last.created_ns))}"
         rows["snapshot digest"] = last.digest
+    for skipped in detail.skipped:
+        who = f"{skipped.by or 'somebody'} on {skipped.node}"
+        when = short_time(time_text(skipped.at_ns))
+        rows[f"skipped lsn {skipped.lsn}"] = f"{skipped.what}; by {who}, {when}: {skipped.error}"
     print_table(["FIELD", "VALUE"], [[name, value] for name, value in rows.items()])
 
 

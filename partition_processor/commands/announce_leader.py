@@ -4,9 +4,17 @@ from ...log.types import Record
 from ..context import ApplyContext
 from ..effects import LeaderAnnounced
 from ..records import AnnounceLeader
+from ..skips import missed, was_skipped
 
 
-def apply_announce_leader(context: ApplyContext, _command: AnnounceLeader, record: Record) -> None:
-    """Raise the epoch; the record's own was compared with it before."""
+def apply_announce_leader(context: ApplyContext, command: AnnounceLeader, record: Record) -> None:
+    """Raise the epoch; the record's own was compared with it before.
+
+    Raises AssertionError where what the leader has skipped was applied: from here on the two would
+    tell different things.
+    """
+    for lsn in command.skipped:
+        if not was_skipped(context, lsn):
+            raise AssertionError(str(missed(context.range.number, lsn)))
     context.epoch = record.epoch
     context.effects.append(LeaderAnnounced(record.epoch))

@@ -24,6 +24,7 @@ letter table          after the partition key              lifetime; what absenc
 ``r``  received       + source u16                        for ever; absent: nothing ever came
 ``w``  restoring      nothing (first key of the range)     while a snapshot is being restored
 ``d``  operations     + operation's id                    some time after it was applied `Once`
+``k``  skipped        + LSN u64                            for ever; absent: it was not skipped
 ====== ============== ==================================== =======================================
 
 Rows marked with + belong to the partition as a whole and lie under the first key of its range:
@@ -55,6 +56,7 @@ OUTBOX_TAILS: Final = b"u"
 RECEIVED: Final = b"r"
 RESTORING: Final = b"w"
 OPERATIONS: Final = b"d"
+SKIPPED: Final = b"k"
 
 TABLES: Final = (
     INVOCATIONS,
@@ -72,6 +74,7 @@ TABLES: Final = (
     OUTBOX_TAILS,
     RECEIVED,
     OPERATIONS,
+    SKIPPED,
 )
 """All tables that make up a partition's state: what a snapshot holds, beside the progress row."""
 
@@ -159,6 +162,11 @@ def received_row(first: bytes, source: int) -> bytes:
 def operation_row(first: bytes, operation_id: bytes) -> bytes:
     """The row with the outcome of an operation; the ids begin with the time of asking."""
     return OPERATIONS + first + operation_id
+
+
+def skipped_row(first: bytes, lsn: int) -> bytes:
+    """The row that tells that a record was skipped."""
+    return SKIPPED + first + _NUMBER.pack(lsn)
 
 
 def pack_number(number: int) -> bytes:

@@ -171,7 +171,13 @@ def test_a_partition_without_a_leader() -> None:
     ("fields", "severity", "where", "what"),
     [
         ({"role": "candidate"}, "error", "partition 0 on a", "does not yet"),
-        ({"role": "stopped", "error": "PD0902: x"}, "error", "partition 0 on a", "PD0902: x"),
+        ({"role": "stopped", "error": "PD0924: x"}, "error", "partition 0 on a", "PD0924: x"),
+        (
+            {"role": "stopped", "error": "PD0902: x", "parked_lsn": 7},
+            "error",
+            "partition 0 on a",
+            "parked at LSN 7: PD0902",
+        ),
         ({"lag": LAG_RECORDS_MAX + 1}, "warning", "partition 0 on a", "10001 records"),
     ],
 )

@@ -178,7 +178,8 @@ def test_a_leader_that_was_outclaimed_does_not_open_its_log_again() -> None:
             log = processor.log
             assert log is not None
             # Another node is about to lead: it has claimed, and sealed, and is slow from there on.
-            epoch = await claim_leadership(node.engine._metadata, PartitionId(0), "other")
+            claim = await claim_leadership(node.engine._metadata, PartitionId(0), "other")
+            epoch = claim.epoch
             await log._loglet(log.chain.tail).seal()
             chain = log.chain
             reply = await asyncio.wait_for(node.submit(GREET), 5)
@@ -335,7 +336,8 @@ def test_a_follower_that_nobody_wakes_looks_at_the_chain(monkeypatch: pytest.Mon
                 providers=log._providers,
                 loop=asyncio.get_running_loop(),
             )
-            epoch = await claim_leadership(node.engine._metadata, PartitionId(0), "other")
+            claim = await claim_leadership(node.engine._metadata, PartitionId(0), "other")
+            epoch = claim.epoch
             await other.lead(epoch)
             await until(lambda: log.chain == other.chain)
             announced = AnnounceLeader("other", epoch)

@@ -78,11 +78,11 @@ def read_without_barrier(patch: pytest.MonkeyPatch) -> NodesOptions:
 def epoch_taken_twice(patch: pytest.MonkeyPatch) -> NodesOptions:
     """Who wants to lead takes the epoch that was claimed last, not the next one."""
 
-    async def claim(store: Any, partition: Any, node: str) -> int:
+    async def claim(store: Any, partition: Any, node: str) -> Any:
         known = await role_changes.read_claim(store, partition)
         if known is None:
             return await original(store, partition, node)
-        return known.epoch
+        return known
 
     original = role_changes.claim_leadership
     patch.setattr(role_changes, "claim_leadership", claim)

@@ -31,9 +31,13 @@ class Seen:
         self.view = view
         self.listeners: list[Callable[[MembershipView], None]] = []
         self.ahead_ns: dict[int, int] = {}
+        self.told: dict[tuple[int, int], int] = {}
 
     def clocks_ahead_ns(self) -> dict[int, int]:
         return self.ahead_ns
+
+    def applied(self) -> dict[tuple[int, int], int]:
+        return self.told
 
     def on_change(self, listener: Callable[[MembershipView], None]) -> Callable[[], None]:
         self.listeners.append(listener)

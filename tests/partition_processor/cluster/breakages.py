@@ -29,9 +29,9 @@ def lost_records_are_ignored(patch: pytest.MonkeyPatch) -> None:
 def an_epoch_is_claimed_twice(patch: pytest.MonkeyPatch) -> None:
     """Who claims takes the epoch that is there."""
 
-    async def claim(store: MetadataStore, partition: PartitionId, node: str) -> int:
+    async def claim(store: MetadataStore, partition: PartitionId, node: str) -> LeaderClaim:
         known: LeaderClaim | None = await read_claim(store, partition)
-        return await claim_leadership(store, partition, node) if known is None else known.epoch
+        return await claim_leadership(store, partition, node) if known is None else known
 
     patch.setattr(role_changes, "claim_leadership", claim)
 

@@ -10,6 +10,7 @@ from perdure.core.ids import InvocationId, LogId
 from perdure.log.types import LogTail
 from perdure.log.virtual_log import VirtualLog
 from perdure.partition_processor import role_changes
+from perdure.partition_processor.leadership import LeaderClaim
 from perdure.partition_processor.processor import PartitionProcessor
 from perdure.partition_processor.records import KILL, Kill, Once, encode_command
 from perdure.partition_processor.tables import keys
@@ -125,9 +126,9 @@ def test_a_log_that_is_trimmed_while_the_lead_is_claimed_has_the_partition_resto
             await busy(node, 6)
             manifest = await snapshot(node)
             claim = role_changes.claim_leadership
-            claims: list[int] = []
+            claims: list[LeaderClaim] = []
 
-            async def claimed(*arguments: Any) -> int:
+            async def claimed(*arguments: Any) -> LeaderClaim:
                 claims.append(await claim(*arguments))
                 await trim(node, manifest.lsn)
                 return claims[-1]
@@ -149,7 +150,7 @@ def test_a_log_that_is_trimmed_while_the_lead_is_claimed_has_the_partition_resto
             await become(node, "leader")
             assert prepared == [0, manifest.lsn]
             # The epoch that was claimed is used by the next try.
-            assert claims == [first(node).epoch]
+            assert [claim.epoch for claim in claims] == [first(node).epoch]
             counted = await node.call("Counter", "add", b"1", key="k")
             assert counted.value == b"7"
 
