@@ -8,7 +8,7 @@ import typer
 from .admin_client import ADMIN_DEFAULT, AdminOption, get, post
 from .confirm import YesOption, confirm
 from .everybody import NODE_TIMEOUT_SECONDS, admin_of, ask_everybody, cluster_status
-from .output import Format, Output, print_json, print_table, printable
+from .output import Format, Output, RemoteError, print_json, print_table, printable
 
 if TYPE_CHECKING:
     from ..api.partition_answers import SkipAnswer
@@ -49,9 +49,8 @@ def skip(
     output: Output = Format.TABLE,
 ) -> None:
     """Run the command."""
-    asked = _parked_at(partition, lsn, admin)
     body = {"lsn": lsn, "by": _who(), "accept_loss": accept_loss}
-    plan = _ask(asked, partition, {**body, "dry_run": True})
+    asked, plan = _plan(_parked_at(partition, lsn, admin), partition, {**body, "dry_run": True})
     if dry_run or plan.already:
         _print(plan, output)
         return
@@ -66,22 +65,32 @@ def _ask(admin: str, partition: int, body: dict[str, object]) -> "SkipAnswer":
     return post(admin, f"/partitions/{partition}/skip", body, SkipAnswer)
 
 
-def _parked_at(partition: int, lsn: int, admin: str) -> str:
-    """Where to ask: a node that is parked there, best the one that is to lead."""
+def _plan(places: list[str], partition: int, body: dict[str, object]) -> "tuple[str, SkipAnswer]":
+    """Who takes it, and what would be done: the one that led last knows what others cannot tell."""
+    from ...partition_processor.skipping import SkipRefusedError
+
+    for place in places[:-1]:
+        try:
+            return place, _ask(place, partition, body)
+        except RemoteError as error:
+            if error.remote_code != SkipRefusedError.code:
+                raise
+    return places[-1], _ask(places[-1], partition, body)
+
+
+def _parked_at(partition: int, lsn: int, admin: str) -> list[str]:
+    """Where to ask: the nodes that are parked there, first the one that is to lead."""
     cluster = cluster_status(admin)
     if len(cluster.nodes) == 1:
-        return admin
+        return [admin]
     row = next((row for row in cluster.partitions if row.partition == partition), None)
     answers = ask_everybody(cluster, admin, lambda node: _parked_lsn(node, partition))
-    parked = sorted(name for name, answer in answers.items() if answer.told == lsn)
-    if row is not None and row.leader in parked:
-        parked.insert(0, row.leader)
-    for name in parked:
-        if (found := admin_of(cluster, name, admin)) is not None:
-            if name != cluster.me:
-                _note(f"partition {partition} is parked on {name}, which was asked at {found}")
-            return found
-    return admin  # It refuses, and says how the partition is there.
+    parked = [name for name, answer in answers.items() if answer.told == lsn]
+    parked.sort(key=lambda name: (row is None or row.leader != name, name))
+    found = [place for name in parked if (place := admin_of(cluster, name, admin)) is not None]
+    if found:
+        _note(f"partition {partition} is parked there on {', '.join(parked)}")
+    return found or [admin]  # Which refuses, and says how the partition is there.
 
 
 def _parked_lsn(admin: str, partition: int) -> int:
