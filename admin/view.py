@@ -5,6 +5,7 @@ from typing import Protocol
 from ..core.ids import LogId
 from ..log.chain import Segment
 from ..log.logs import Logs
+from ..log.replicated.holdings import SegmentHoldings
 from ..log.upkeep import SegmentHealth
 from ..partition_processor.manager import PartitionManager
 from ..partition_processor.snapshots.service import Snapshots
@@ -78,9 +79,18 @@ class AdminView(Protocol):
         """How well a segment of a log is kept; None for one that is kept on one node."""
         ...
 
+    async def segment_holdings(
+        self, segment: Segment, first_offset: int, end_offset: int, known_tail: int
+    ) -> SegmentHoldings | None:
+        """What each log-server holds of a segment, asked now; None for one kept on one node.
+
+        `known_tail`: everything below is known to be committed. Cancelling is safe.
+        """
+        ...
+
     def archived_lsn(self, log: LogId) -> int | None:
         """The last LSN of a log whose effect is in a snapshot, 0 when none is.
 
-        None where no snapshots are taken, and nothing waits for them.
+        None where no snapshots are taken, and nothing waits for them: of a node that is alone.
         """
         ...

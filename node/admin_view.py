@@ -11,6 +11,7 @@ from ..core.clock import Clock
 from ..core.ids import LogId
 from ..log.chain import Segment
 from ..log.logs import Logs
+from ..log.replicated.holdings import SegmentHoldings
 from ..log.upkeep import SegmentHealth
 from ..metadata.nodes import Addresses
 from ..partition_processor.manager import PartitionManager
@@ -144,6 +145,15 @@ class NodeView:
         replicated = self._started().replicated
         return None if replicated is None else replicated.provider.health(segment)
 
+    async def segment_holdings(
+        self, segment: Segment, first_offset: int, end_offset: int, known_tail: int
+    ) -> SegmentHoldings | None:
+        """See `AdminView`."""
+        replicated = self._started().replicated
+        if replicated is None:
+            return None
+        return await replicated.provider.holdings(segment, first_offset, end_offset, known_tail)
+
     def archived_lsn(self, log: LogId) -> int | None:
-        """The last LSN whose effect is in a snapshot; None where none are taken."""
-        return self._started().snapshots.archived_lsn(log)
+        """See `AdminView`."""
+        return self._started().archived_lsn(log)

@@ -285,12 +285,13 @@ class NodeEngine:
             scope=self._scope,
             interval_ns=int(self._options.log.trim_interval),
             keep_records=self._options.log.keep_records,
-            archived_lsn=self._archived_lsn,
+            archived_lsn=self.archived_lsn,
             on_failure=self._fail,
             reclaim=lambda: log_store.reclaim(b"", b"\xff"),
         )
 
-    def _archived_lsn(self, partition: int) -> int | None:
+    def archived_lsn(self, partition: int) -> int | None:
+        """The last LSN that snapshots have; None where nothing waits for any."""
         archived_lsn = self.snapshots.archived_lsn(partition)
         if archived_lsn is None and self._cluster is not None:
             # What another node has not applied is nowhere else: without snapshots nothing goes.

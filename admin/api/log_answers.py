@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from ...log.replicated.holdings import Verdict
 from ...log.upkeep import Health
 from .missing import Missing
 
@@ -93,6 +94,64 @@ class LogDetail(msgspec.Struct, frozen=True):
     durable_lsn: int
     archived_lsn: int | None
     segments: list[SegmentRow]
+
+
+class ServerDigest(msgspec.Struct, frozen=True):
+    """What one log-server holds of a segment.
+
+    Attributes:
+        status: ``ok``; ``no answer``; ``lost``, it has another disk than the segment was placed on;
+            ``gone``, it has deleted the segment; ``failed`` or ``refused``.
+        problem: why it did not answer, where that is known.
+        tail_lsn: behind the last record that is there.
+        trim_point: the last LSN that is trimmed there; None while nothing is.
+        sealed: it takes nothing more.
+        final_tail_lsn: where the segment ends for ever, if the server has heard of that.
+        batches: how many of those compared are there, each matching its checksum.
+        missing: first and last LSN of ranges that are not there, or are damaged.
+        digest: over the borders of the batches there: the same where the same is.
+    """
+
+    server: str
+    status: str
+    problem: str = ""
+    tail_lsn: int = 0
+    trim_point: int | None = None
+    sealed: bool = False
+    final_tail_lsn: int | None = None
+    batches: int = 0
+    missing: list[tuple[int, int]] = []
+    digest: str = ""
+
+
+class SegmentDigest(msgspec.Struct, frozen=True):
+    """What the log-servers of one segment hold, as they tell now.
+
+    Attributes:
+        verdict: see `holdings.Verdict`; empty for a segment that is kept on one node.
+        from_lsn: the first LSN compared.
+        to_lsn: the last one; below `from_lsn` where nothing was.
+        copies: how many servers are to have each record.
+        fewest: on how many of those that answered the record is that is on the fewest.
+        complete: false where so much was asked for that only a part was compared.
+    """
+
+    index: int
+    state: Literal["open", "sealed"]
+    verdict: Verdict | Literal[""]
+    from_lsn: int
+    to_lsn: int
+    copies: int = 1
+    fewest: int = 1
+    complete: bool = True
+    servers: list[ServerDigest] = []
+
+
+class LogDigest(msgspec.Struct, frozen=True):
+    """What the log-servers hold of a log."""
+
+    log: int
+    segments: list[SegmentDigest]
 
 
 class TailAnswer(msgspec.Struct, frozen=True):

@@ -21,6 +21,7 @@ from ..errors import AdminRequestError, TrimRefusedError, VolatileProviderError
 from ..view import AdminView
 from .log_answers import (
     LogDetail,
+    LogDigest,
     LogList,
     LogRow,
     ReconfigureAnswer,
@@ -31,6 +32,7 @@ from .log_answers import (
     TailAnswer,
     TrimAnswer,
 )
+from .log_digest import digest_of
 from .parameters import (
     NUMBER_MAX,
     Parameters,
@@ -105,6 +107,7 @@ class LogsApi:
             Route("GET", "/logs/{log}", self.describe),
             Route("GET", "/logs/{log}/tail", self.find_tail),
             Route("GET", "/logs/{log}/records", self.records),
+            Route("GET", "/logs/{log}/digest", self.digest),
             Route("POST", "/logs/{log}/seal", self.seal),
             Route("POST", "/logs/{log}/reconfigure", self.reconfigure),
             Route("POST", "/logs/{log}/trim", self.trim),
@@ -218,6 +221,15 @@ class LogsApi:
         loop = asyncio.get_running_loop()
         return await PageReader(log, query, loop=loop, waits=self._waits).read()
 
+    async def digest(self, request: Request) -> LogDigest:
+        """What the log-servers of each segment hold."""
+        parameters = Parameters(request.query, ("from", "to"))
+        from_lsn = parameters.number("from", 1, NUMBER_MAX) or 1
+        to_lsn = parameters.number("to", 1, NUMBER_MAX) or NUMBER_MAX
+        if to_lsn < from_lsn:
+            raise AdminRequestError(f"to={to_lsn} is below from={from_lsn}: from comes first")
+        return await digest_of(self._view, await self._log(request), from_lsn, to_lsn)
+
     async def _log(self, request: Request) -> VirtualLog:
         """The log that the path names. Raises AdminRequestError or UnknownLogError."""
         (text,) = request.parts
@@ -281,17 +293,27 @@ class LogsApi:
             raise TrimRefusedError(
                 f"log {log.log} may be trimmed up to LSN {durable}, not {body.lsn}: this node has "
                 "not stored durably what the records behind it did; give a lower LSN, or try "
-                "again after the next sync (option log.trim_interval)"
+                f"again after the next sync (option log.trim_interval){await self._hint(log)}"
             )
         archived = self._view.archived_lsn(log.log)
         if archived is not None and body.lsn > archived:
             raise TrimRefusedError(
                 f"log {log.log} may be trimmed up to LSN {archived}, not {body.lsn}: no snapshot "
-                "has what the records behind it did; give a lower LSN, or take a snapshot first "
-                f"(perdure snapshots create --partition {log.log})"
+                "that this node knows has what the records behind it did, and other nodes may "
+                "need them; give a lower LSN, or take a snapshot first "
+                f"(perdure snapshots create --partition {log.log}){await self._hint(log)}"
             )
         before = log.trim_point_lsn
         return TrimAnswer(log.log, body.lsn, before, await log.trim(body.lsn))
+
+    async def _hint(self, log: VirtualLog) -> str:
+        """Who knows more of a log's partition, at the end of a refusal."""
+        status = await self._view.cluster_view.status()
+        rows = {row.partition: row for row in status.partitions}
+        row = rows.get(log.log)
+        if row is None or row.leader in (None, status.me):
+            return ""
+        return f"; or ask {row.leader}, which leads its partition"
 
 
 async def _row(log: VirtualLog, health_of: Callable[[Segment], SegmentHealth | None]) -> LogRow:

@@ -72,6 +72,7 @@ def diagnose(
     found = [
         *_of_nodes(cluster, reports),
         *_of_partitions(cluster, reports),
+        *_of_logs(reports),
         *_of_storage(cluster),
         *_of_metadata(cluster, members),
         *_of_snapshots(cluster, reports),
@@ -191,6 +192,20 @@ def _of_copies(
             f"{_partitions(behind)} on {name}",
             f"up to {most} records are not applied there",
             "look at the node's load and disk; it catches up by itself if it can",
+        )
+
+
+def _of_logs(reports: Mapping[str, NodeReport]) -> Iterable[Problem]:
+    sealed: dict[int, str] = {}
+    for _, report in sorted(reports.items()):
+        sealed |= {log.log: log.sequencer for log in report.logs if log.sealed}
+    for number, sequencer in sorted(sealed.items()):
+        asked = f", asked of {sequencer}" if sequencer in reports and len(reports) > 1 else ""
+        yield Problem(
+            "error",
+            f"log {number}",
+            "it is sealed as a whole: its partition takes no calls",
+            f"open it again: perdure logs reconfigure {number}{asked}",
         )
 
 

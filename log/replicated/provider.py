@@ -19,12 +19,17 @@ from ..placement import LogServer, Placement, place
 from ..upkeep import Review, SegmentHealth, health_of, review
 from .clients import ServerClients
 from .errands import Errands
+from .holdings import SegmentHoldings, holdings
 from .loglet import ReplicatedLoglet
 from .members import Members
 from .messages import OK, Delete, Info, Reply, Request
 from .view import LogletOptions, LogletView
 
 KIND: Final = "replicated"
+
+
+HOLDINGS_SECONDS: Final = 2.0
+"""How long a server may take to say what it holds."""
 
 
 class Replication(msgspec.Struct, frozen=True):
@@ -116,6 +121,25 @@ class ReplicatedProvider:
         if segment.kind != KIND or segment.params.placement is None:
             return None
         return health_of(segment.params.placement, self._servers())
+
+    async def holdings(
+        self, segment: Segment, first_offset: int, end_offset: int, known_tail: int
+    ) -> SegmentHoldings | None:
+        """What each log-server holds of a segment; None for one of another kind.
+
+        See `holdings`. Raises LogletLostError, as `open`. Cancelling is safe.
+        """
+        if segment.kind != KIND or segment.params.placement is None:
+            return None
+        return await holdings(
+            segment.params.loglet,
+            self.open(segment).members,
+            first_offset=first_offset,
+            end_offset=end_offset,
+            known_tail=known_tail,
+            loop=self._loop,
+            answer_seconds=HOLDINGS_SECONDS,
+        )
 
     def open(self, segment: Segment) -> LogletView:
         """The segment's loglet. Raises LogletLostError for one that was deleted here."""

@@ -5,6 +5,7 @@ from perdure.admin.elsewhere import OtherNodes
 from perdure.core.ids import LogId
 from perdure.log.chain import Segment
 from perdure.log.logs import Logs
+from perdure.log.replicated.holdings import SegmentHoldings
 from perdure.log.upkeep import SegmentHealth
 from perdure.metadata.memory import MemoryMetadataStore
 from perdure.metadata.nodes import Addresses
@@ -78,6 +79,12 @@ class FakeView:
         return 0
 
     def segment_health(self, segment: Segment) -> SegmentHealth | None:
+        """There are no segments."""
+        raise AssertionError("this view has no logs")
+
+    async def segment_holdings(
+        self, segment: Segment, first_offset: int, end_offset: int, known_tail: int
+    ) -> SegmentHoldings | None:
         """There are no segments."""
         raise AssertionError("this view has no logs")
 

@@ -217,6 +217,16 @@ def test_logs_that_grow_where_no_snapshots_are_taken() -> None:
     only(diagnose(cluster, told, members()), "warning", "b", "logs 1 grow")
 
 
+def test_logs_that_are_sealed_as_a_whole() -> None:
+    cluster = well()
+    told = reports(cluster)
+    log = LogRow(1, 2, 0, 9, 8, True, "replicated", 1, 1, "b")
+    told = {name: replace(report, logs=[log]) for name, report in told.items()}
+    found = diagnose(cluster, told, members())
+    only(found, "error", "log 1", "takes no calls")
+    assert found[0].fix == "open it again: perdure logs reconfigure 1, asked of b"
+
+
 def test_releases_that_differ() -> None:
     cluster = well()
     told = reports(cluster)

@@ -91,7 +91,7 @@ def epoch_taken_twice(patch: pytest.MonkeyPatch) -> NodesOptions:
 
 def trimmed_below_no_snapshot(patch: pytest.MonkeyPatch) -> NodesOptions:
     """The log is trimmed behind what this node has, though others have not applied it."""
-    patch.setattr(NodeEngine, "_archived_lsn", lambda _self, _partition: None)
+    patch.setattr(NodeEngine, "archived_lsn", lambda _self, _partition: None)
     return NodesOptions(kinds=("kill", "cut off", "move", "leave"), gap_ns=(200 * MS, 2 * S))
 
 
