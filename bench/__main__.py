@@ -66,7 +66,9 @@ def _measure_system(
         entry["idle"] = load.measure_idle(system)
         for workload in settings.workloads:
             for connections in settings.connections:
-                run = load.measure(system, programs, workload, connections, settings)
+                run = load.measure(
+                    system, programs, workload, (system.ingress_port,), connections, settings
+                )
                 entry["runs"].append(run)
                 progress(
                     f"{label}{workload:<8}{connections:>3} conn. "

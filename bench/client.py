@@ -30,14 +30,23 @@ def post(port: int, path: str, body: object, *, seconds: float) -> tuple[int, ob
         connection.close()
 
 
-def invocations_by_status(admin_port: int, *, seconds: float) -> dict[str, int]:
-    """How many invocations a node holds, from its metrics."""
-    connection = http.client.HTTPConnection("127.0.0.1", admin_port, timeout=seconds)
+def get(port: int, path: str, *, seconds: float) -> str:
+    """What is shown there. Raises OSError and HTTPException, also for another status than 200."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
     try:
-        connection.request("GET", "/metrics")
-        text = connection.getresponse().read().decode()
+        connection.request("GET", path)
+        response = connection.getresponse()
+        text = response.read().decode()
     finally:
         connection.close()
+    if response.status != 200:
+        raise http.client.HTTPException(f"GET {path} on port {port}: status {response.status}")
+    return text
+
+
+def invocations_by_status(admin_port: int, *, seconds: float) -> dict[str, int]:
+    """How many invocations a node holds, from its metrics."""
+    text = get(admin_port, "/metrics", seconds=seconds)
     found = re.findall(r'^perdure_invocations\{status="([^"]+)"\} (\S+)$', text, re.MULTILINE)
     return {status: int(float(count)) for status, count in found}
 

@@ -1,8 +1,9 @@
 """A node of three ends under load: how long answers take. ``python -m bench.failover``.
 
 Adds to counters are sent at a fixed rate over HTTP, to the nodes in turn, each under an idempotency
-key. A try that brings no answer is repeated at the next node; the clock runs from when the add was
-due. One node is killed, paused or told to stop, and is back after some seconds.
+key. A try that is refused, or not answered within ``--patience``, is repeated at the next node; the
+clock runs from when the add was due. The node that leads the most partitions is killed, paused or
+told to stop, and is back after some seconds.
 """
 
 import argparse
@@ -20,20 +21,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from . import summary
 from .client import post
-from .command import exit_status, progress
+from .command import exit_status, new_result, progress, save
 from .node_groups import GROUPS, NODES, NodeGroup, port
 from .paths import LOGS
 from .processes import Programs
 
 EXAMPLES = """examples:
   python -m bench.failover                          both systems, SIGKILL, 60 s each
-  python -m bench.failover --only perdure --mode pause --seconds 30 -o json
+  python -m bench.failover --mode stop              a leader is told to stop
+  python -m bench.failover --only perdure --mode pause --seconds 30 --patience 500 -o json
 """
 KEYS = 100
-VICTIM = 2
 THREADS = 400
-TRY_SECONDS = 10.0
+WARM_UP_SECONDS = 10.0
 GIVE_UP_SECONDS = 30.0
 AROUND_SECONDS = 2.0
 SIGNALS = {"kill": signal.SIGKILL, "pause": signal.SIGSTOP, "stop": signal.SIGTERM}
@@ -53,9 +55,10 @@ class Answers:
 class Client:
     """Sends adds; connections are kept per thread and node."""
 
-    def __init__(self, began: float) -> None:
+    def __init__(self, began: float, patience_seconds: float) -> None:
         self.answers = Answers()
         self._began = began
+        self._patience = patience_seconds
         self._kept: dict[tuple[int, int], http.client.HTTPConnection] = {}
         self._lock = threading.Lock()
 
@@ -81,7 +84,9 @@ class Client:
         mine = (threading.get_ident(), node)
         connection = self._kept.get(mine)
         if connection is None:
-            connection = http.client.HTTPConnection("127.0.0.1", port(node, 0), timeout=TRY_SECONDS)
+            connection = http.client.HTTPConnection(
+                "127.0.0.1", port(node, 0), timeout=self._patience
+            )
             self._kept[mine] = connection
         headers = {"content-type": "application/json", "idempotency-key": identity}
         try:
@@ -95,10 +100,11 @@ class Client:
 
 def measure(group: NodeGroup, options: argparse.Namespace) -> dict[str, Any]:
     """Load one cluster and have it lose a node; the figures."""
-    led = leads(group)
+    leads = group.settle()
+    victim = max(leads, key=lambda node: leads[node])
     began = time.monotonic()
-    client = Client(began)
-    disturber = threading.Thread(target=disturb, args=(group, began, options))
+    client = Client(began, options.patience / 1e3)
+    disturber = threading.Thread(target=disturb, args=(group, victim, began, options))
     disturber.start()
     with ThreadPoolExecutor(THREADS) as pool:
         for number in range(int(options.seconds * options.rate)):
@@ -112,7 +118,8 @@ def measure(group: NodeGroup, options: argparse.Namespace) -> dict[str, Any]:
     )
     around = [item for item in answers.waits if abs(item[0] - options.at) <= AROUND_SECONDS]
     return {
-        "leads_of_victim": led,
+        "leads": leads,
+        "victim": victim,
         "adds": int(options.seconds * options.rate),
         "answered": len(answers.waits),
         "given_up": answers.given_up,
@@ -127,31 +134,18 @@ def measure(group: NodeGroup, options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def leads(group: NodeGroup) -> int | None:
-    """How many partitions the victim leads; None where a system is not asked."""
-    if group.name != "perdure":
-        return None
-    connection = http.client.HTTPConnection("127.0.0.1", port(VICTIM, 2), timeout=TRY_SECONDS)
-    try:
-        connection.request("GET", "/partitions")
-        rows = json.loads(connection.getresponse().read())["partitions"]
-    finally:
-        connection.close()
-    return sum(1 for row in rows if row["role"] == "leader")
-
-
-def disturb(group: NodeGroup, began: float, options: argparse.Namespace) -> None:
+def disturb(group: NodeGroup, victim: int, began: float, options: argparse.Namespace) -> None:
     """End or pause the victim when it is time, and bring it back."""
     time.sleep(max(0.0, began + options.at - time.monotonic()))
-    group.signal(VICTIM, SIGNALS[options.mode])
+    group.signal(victim, SIGNALS[options.mode])
     back = time.monotonic() + options.down
     if options.mode != "pause":
-        group.forget(VICTIM)
+        group.forget(victim)
     time.sleep(max(0.0, back - time.monotonic()))
     if options.mode == "pause":
-        group.signal(VICTIM, signal.SIGCONT)
+        group.signal(victim, signal.SIGCONT)
     else:
-        group.spawn(VICTIM)
+        group.spawn(victim)
 
 
 def figures(waits: Sequence[tuple[float, float]]) -> dict[str, float]:
@@ -166,27 +160,48 @@ def figures(waits: Sequence[tuple[float, float]]) -> dict[str, float]:
     }
 
 
+def verdicts(results: dict[str, Any], mode: str) -> list[str]:
+    """What became of the aims."""
+    whole = results.get("perdure", {}).get("whole_run")
+    if not whole:
+        return []
+    return [
+        f"{what}: {whole[what]} ms, aim {goal.aim:g}: {goal.verdict(whole[what])}"
+        for what, goal in summary.FAILOVER_MS[mode].items()
+    ]
+
+
 def run(options: argparse.Namespace) -> int:
     """Measure each system in turn; 1 when an add was given up or counted wrongly."""
+    names = [options.only] if options.only else list(GROUPS)
     results: dict[str, Any] = {}
-    for name in [options.only] if options.only else list(GROUPS):
+    result = new_result(vars(options), names) | {"systems": results}
+    for name in names:
         with Programs(LOGS) as programs:
             group = GROUPS[name](programs)
             try:
                 progress(f"{name}: starting three nodes")
                 group.start()
                 for number in range(KEYS):  # Warm-up, on keys of its own.
-                    post(port(1 + number % 3, 0), f"/Counter/w{number}/add", 1, seconds=TRY_SECONDS)
+                    post(
+                        port(1 + number % 3, 0),
+                        f"/Counter/w{number}/add",
+                        1,
+                        seconds=WARM_UP_SECONDS,
+                    )
                 results[name] = measure(group, options)
             finally:
                 group.stop()
     if options.output == "json":
         print(json.dumps({"mode": options.mode, "systems": results}, indent=1))
     else:
-        for name, result in results.items():
+        for name, figures_of in results.items():
             print(f"{name}, {options.mode}")
-            for what, value in result.items():
+            for what, value in figures_of.items():
                 print(f"  {what:18} {value}")
+        for line in verdicts(results, options.mode):
+            print(line)
+    save(result, f"failover-{options.mode}-")
     failed = any(item["given_up"] or item["counters_wrong"] for item in results.values())
     return 1 if failed else 0
 
@@ -205,6 +220,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, default=200.0, help="adds per second")
     parser.add_argument("--at", type=float, default=20.0, help="seconds until the fault")
     parser.add_argument("--down", type=float, default=5.0, help="seconds until the node is back")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=1000.0,
+        metavar="MS",
+        help="how long a try waits for its answer before the next node is asked; default 1000",
+    )
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
     options = parser.parse_args(arguments)
     return exit_status(lambda: run(options))

@@ -3,14 +3,14 @@
 import json
 import resource
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from . import cpu
 from .errors import BenchError
 from .paths import ROOT
-from .processes import Programs
-from .systems import System
+from .processes import Program, Programs
 
 WORKLOADS = ("greet", "greet3", "counter")
 CONNECTIONS = (1, 64)
@@ -40,19 +40,40 @@ class Settings:
     connections: tuple[int, ...]
 
 
-def measure(
-    system: System, programs: Programs, workload: str, connections: int, settings: Settings
-) -> dict[str, Any]:
-    """One workload at one number of connections; raises when any call failed."""
-    where = f"{system.name} {workload} at {connections} connections"
-    warmup = wrk_command(system.ingress_port, workload, connections, settings.warmup)
-    if settings.warmup > 0:
-        _run_wrk(programs, warmup, settings.warmup, f"{where}, warm-up")
+class Target(Protocol):
+    """What is loaded and measured: a `System` or a `NodeGroup`."""
 
-    command = wrk_command(system.ingress_port, workload, connections, settings.seconds)
+    name: str
+
+    @property
+    def programs(self) -> Mapping[str, Program]:
+        """The programs whose use is measured, by their names in the report."""
+        ...
+
+    def require_alive(self) -> None:
+        """Raise BenchError when one of them has ended by itself."""
+        ...
+
+
+def measure(
+    system: Target,
+    programs: Programs,
+    workload: str,
+    ports: Sequence[int],
+    connections: int,
+    settings: Settings,
+) -> dict[str, Any]:
+    """One workload at one number of connections, spread over the ports; raises when a call failed.
+
+    Raises BenchError.
+    """
+    where = f"{system.name} {workload} at {connections} connections"
+    if settings.warmup > 0:
+        _run_wrk(programs, workload, ports, connections, settings.warmup, f"{where}, warm-up")
+
     before = {role: cpu.sample(program.pid) for role, program in system.programs.items()}
     wrk_before = _children_seconds()
-    summary = _run_wrk(programs, command, settings.seconds, where)
+    summary = _run_wrk(programs, workload, ports, connections, settings.seconds, where)
     wrk_seconds = _children_seconds() - wrk_before
     after = {role: cpu.sample(program.pid) for role, program in system.programs.items()}
     # A process that ended and one that is too slow look alike in wrk's figures.
@@ -76,7 +97,7 @@ def measure(
     }
 
 
-def measure_idle(system: System) -> dict[str, Any]:
+def measure_idle(system: Target) -> dict[str, Any]:
     """What a system costs that has nothing to do, soon after its start."""
     time.sleep(SETTLE_SECONDS)
     before = {role: cpu.sample(program.pid) for role, program in system.programs.items()}
@@ -95,20 +116,41 @@ def measure_idle(system: System) -> dict[str, Any]:
     }
 
 
-def wrk_command(port: int, workload: str, connections: int, seconds: float) -> tuple[str, ...]:
-    """One thread: it is enough for the load, and wrk must not compete on a small machine."""
+def wrk_command(
+    ports: Sequence[int], workload: str, connections: int, seconds: float
+) -> tuple[str, ...]:
+    """One thread per port: it is enough for the load, and wrk must not compete on a small machine.
+
+    Each port gets as many connections, so `connections` is a multiple of the ports. Several ports
+    are given to the script by `wrk_environment`, as wrk itself takes one.
+    """
     return (
-        *("wrk", "--latency", "--threads", "1", "--connections", str(connections)),
+        *("wrk", "--latency", "--threads", str(len(ports)), "--connections", str(connections)),
         *("--duration", f"{max(1, round(seconds))}s", "--timeout", f"{CALL_TIMEOUT_SECONDS}s"),
-        *("--script", f"bench/wrk/{workload}.lua", f"http://127.0.0.1:{port}"),
+        *("--script", f"bench/wrk/{workload}.lua", f"http://127.0.0.1:{ports[0]}"),
     )
 
 
+def wrk_environment(ports: Sequence[int]) -> dict[str, str]:
+    """What the scripts have to know."""
+    return {"BENCH_PORTS": " ".join(map(str, ports))}
+
+
 def _run_wrk(
-    programs: Programs, command: tuple[str, ...], seconds: float, where: str
+    programs: Programs,
+    workload: str,
+    ports: Sequence[int],
+    connections: int,
+    seconds: float,
+    where: str,
 ) -> dict[str, Any]:
     output = programs.run_to_end(
-        "wrk", command, cwd=ROOT, seconds=seconds + WRK_SLACK_SECONDS, what=f"wrk, {where}"
+        "wrk",
+        wrk_command(ports, workload, connections, seconds),
+        cwd=ROOT,
+        seconds=seconds + WRK_SLACK_SECONDS,
+        what=f"wrk, {where}",
+        environment=wrk_environment(ports),
     )
     return _parse_summary(output, where)
 

@@ -1,20 +1,31 @@
 """Three nodes of each system on one machine, with replication 2: start, kill, bring back."""
 
+import http.client
+import json
 import os
+import re
 import shutil
 import signal
 import tempfile
+import time
 from abc import ABC, abstractmethod
 from pathlib import Path
 
 from . import install
-from .client import post_until_ok
+from .client import get, post, post_until_ok
+from .errors import BenchError
 from .paths import APPS, DATA
 from .processes import Program, Programs
-from .systems import PORT_BASE, START_SECONDS, require_free
+from .systems import GREETING, PORT_BASE, START_SECONDS, require_free
 
 NODES = (1, 2, 3)
 APP_PORT = PORT_BASE + 90
+
+SETTLED_SECONDS = 3.0
+"""Leads that have not moved for so long are where they are to be."""
+
+SETTLE_SECONDS_MAX = 30.0
+ASK_SECONDS = 5.0
 
 
 def port(node: int, door: int) -> int:
@@ -28,7 +39,11 @@ def address(node: int, door: int) -> str:
 
 
 class NodeGroup(ABC):
-    """A cluster of three on fresh folders, and one program that serves its handlers."""
+    """A cluster of three on fresh folders, and one program that serves its handlers.
+
+    Attributes:
+        nodes: the processes of the nodes that run, by number.
+    """
 
     name: str
 
@@ -46,6 +61,18 @@ class NodeGroup(ABC):
     @abstractmethod
     def _serve(self, data: Path) -> Program:
         """Start the handlers' process and make the cluster know it."""
+
+    @abstractmethod
+    def _leads_of(self, node: int) -> int:
+        """How many partitions a node leads by its own word. Raises what `get` raises."""
+
+    @property
+    def programs(self) -> dict[str, Program]:
+        """What is measured: each node, and the program with the handlers."""
+        found = {f"n{node}": program for node, program in sorted(self.nodes.items())}
+        if self._application is not None:
+            found["app"] = self._application
+        return found
 
     def start(self) -> None:
         """Start everything, and wait until each node answers a call."""
@@ -65,6 +92,53 @@ class NodeGroup(ABC):
                 seconds=START_SECONDS,
                 alive=lambda: None,
             )
+
+    def leads(self) -> dict[int, int]:
+        """How many partitions each node leads. Raises BenchError when one does not say."""
+        try:
+            return {node: self._leads_of(node) for node in self.nodes}
+        except (OSError, http.client.HTTPException) as error:
+            raise BenchError(f"a node of {self.name} does not say what it leads: {error}") from None
+
+    def settle(self) -> dict[int, int]:
+        """Wait until all lead what they are to lead, as far as can be seen; gives how many each.
+
+        Raises BenchError when leads do not come to rest.
+        """
+        deadline = time.monotonic() + SETTLE_SECONDS_MAX
+        last: dict[int, int] = {}
+        since = time.monotonic()
+        while (now := time.monotonic()) < deadline:
+            self.require_alive()
+            found = self.leads()
+            if found != last:
+                last, since = found, now
+            elif now - since >= SETTLED_SECONDS and sum(found.values()):
+                return found
+            time.sleep(SETTLED_SECONDS / 10)
+        raise BenchError(f"leads of {self.name} move for {SETTLE_SECONDS_MAX:g} s: {last}")
+
+    def check_answers(self) -> None:
+        """Each node gives the right answers, and all of them those of one counter."""
+        for node in NODES:
+            self._expect(node, "/Greeter/greet", "Ann", GREETING)
+            # A key that the load does not use.
+            self._expect(node, "/Counter/check/add", 1, node)
+
+    def _expect(self, node: int, path: str, body: object, answer: object) -> None:
+        found = post(port(node, 0), path, body, seconds=START_SECONDS)
+        if found != (200, answer):
+            raise BenchError(
+                f"n{node} of {self.name} answers POST {path} with {found}, not 200 and {answer!r}",
+                where=f"answers of {self.name}",
+            )
+
+    def require_alive(self) -> None:
+        """Raise BenchError when a program has ended by itself."""
+        for program in self.programs.values():
+            if not program.running():
+                what = f"{program.name} ended by itself with status {program.popen.returncode}"
+                raise BenchError(f"{what}\n{program.log_tail()}", where=what)
 
     def spawn(self, node: int) -> None:
         """Start a node, for the first time or again, and wait for nothing."""
@@ -119,6 +193,10 @@ class PerdureGroup(NodeGroup):
         command = (install.require_perdure(), "worker", app, "--connect", nodes)
         return self._programs.start("perdure-group-worker", command, cwd=data)
 
+    def _leads_of(self, node: int) -> int:
+        rows = json.loads(get(port(node, 2), "/partitions", seconds=ASK_SECONDS))["partitions"]
+        return sum(1 for row in rows if row["role"] == "leader")
+
 
 class PeerGroup(NodeGroup):
     """The peer: metadata on all three, replicated loglets, replication 2."""
@@ -168,6 +246,11 @@ class PeerGroup(NodeGroup):
             alive=lambda: None,
         )
         return application
+
+    def _leads_of(self, node: int) -> int:
+        text = get(port(node, 3), "/metrics", seconds=ASK_SECONDS)
+        found = re.search(r"^restate_num_active_partition_leaders\{.*\} (\d+)", text, re.MULTILINE)
+        return int(found[1]) if found else 0
 
 
 GROUPS: dict[str, type[NodeGroup]] = {group.name: group for group in (PerdureGroup, PeerGroup)}

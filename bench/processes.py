@@ -95,10 +95,17 @@ class Programs:
         return program
 
     def run_to_end(
-        self, name: str, command: Sequence[str | Path], *, cwd: Path, seconds: float, what: str
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        *,
+        cwd: Path,
+        seconds: float,
+        what: str,
+        environment: Mapping[str, str] | None = None,
     ) -> str:
         """Start a program, wait until it has ended by itself, and return what it wrote."""
-        program = self.start(name, command, cwd=cwd)
+        program = self.start(name, command, cwd=cwd, environment=environment)
         try:
             status = program.popen.wait(timeout=seconds)
         except subprocess.TimeoutExpired:

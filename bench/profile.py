@@ -60,7 +60,7 @@ def _load(system: System, programs: Programs, options: argparse.Namespace) -> It
     samplings = len(ROLES) * len(FORMATS)
     # Longer than all sampling may take; it is stopped when the last profile is written.
     seconds = options.warmup + samplings * (options.seconds + SLACK_SECONDS)
-    command = wrk_command(system.ingress_port, options.workload, options.connections, seconds)
+    command = wrk_command((system.ingress_port,), options.workload, options.connections, seconds)
     load = programs.start("profile-wrk", command, cwd=ROOT)
     try:
         yield load

@@ -37,25 +37,25 @@ def _section(key: str, ours: Run | None, peer: Run | None) -> list[str]:
     rate_goal = summary.THROUGHPUT_AT_64.get(workload) if connections == "64" else None
     median_goal = summary.MEDIAN_LATENCY_AT_1.get(workload) if connections == "1" else None
     lines = [
-        _heading(f"{workload}, {connections} connection{'s' if connections != '1' else ''}"),
-        _row(
+        heading(f"{workload}, {connections} connection{'s' if connections != '1' else ''}"),
+        row(
             "requests/s",
-            _at(ours, "requests_per_second"),
-            _at(peer, "requests_per_second"),
+            at(ours, "requests_per_second"),
+            at(peer, "requests_per_second"),
             rate_goal,
         ),
     ]
     lines += [
-        _row(
+        row(
             f"latency {name}, ms",
-            _at(ours, "latency_ms", name),
-            _at(peer, "latency_ms", name),
+            at(ours, "latency_ms", name),
+            at(peer, "latency_ms", name),
             median_goal if name == "p50" else None,
         )
         for name in ("p50", "p90", "p99")
     ]
     lines.append(
-        _row(
+        row(
             "CPU per call, all programs, µs",
             summary.total_cpu(ours) if ours else None,
             summary.total_cpu(peer) if peer else None,
@@ -64,9 +64,9 @@ def _section(key: str, ours: Run | None, peer: Run | None) -> list[str]:
     for role in ("node", "worker"):
         lines += _own_cpu_rows(role, ours)
     for role in ("server", "app") if peer else ():
-        lines.append(_row(f"  {role}", None, _at(peer, "cpu_us_per_call", role, "total")))
-    lines.append(_row("  wrk", _at(ours, "wrk_cpu_us_per_call"), _at(peer, "wrk_cpu_us_per_call")))
-    lines.append(_row("resident at the end, MiB", _rss(ours), _rss(peer)))
+        lines.append(row(f"  {role}", None, at(peer, "cpu_us_per_call", role, "total")))
+    lines.append(row("  wrk", at(ours, "wrk_cpu_us_per_call"), at(peer, "wrk_cpu_us_per_call")))
+    lines.append(row("resident at the end, MiB", resident(ours), resident(peer)))
     return lines
 
 
@@ -75,11 +75,11 @@ def _own_cpu_rows(role: str, run: Run | None) -> list[str]:
         return []
     use = run["cpu_us_per_call"][role]
     lines = [
-        _row(f"  {role}, main thread", use["main"], None),
-        _row(f"  {role}, other threads", use["other"], None),
+        row(f"  {role}, main thread", use["main"], None),
+        row(f"  {role}, other threads", use["other"], None),
     ]
     lines += [
-        _row(f"    {name}", microseconds, None)
+        row(f"    {name}", microseconds, None)
         for name, microseconds in use["threads"].items()
         if microseconds >= THREADS_SHOWN_FROM_US
     ]
@@ -88,11 +88,11 @@ def _own_cpu_rows(role: str, run: Run | None) -> list[str]:
 
 def _start_and_idle(ours: Run | None, peer: Run | None) -> list[str]:
     lines = [
-        _heading("start and idle", ratio=False),
-        _row(
+        heading("start and idle", ratio=False),
+        row(
             "start to first answer, s",
-            _at(ours, "start_seconds"),
-            _at(peer, "start_seconds"),
+            at(ours, "start_seconds"),
+            at(peer, "start_seconds"),
             summary.START_SECONDS,
             absolute=True,
         ),
@@ -102,23 +102,24 @@ def _start_and_idle(ours: Run | None, peer: Run | None) -> list[str]:
         ("idle CPU, % of a core", "cpu_percent", summary.IDLE_CPU_PERCENT),
     ):
         lines.append(
-            _row(
+            row(
                 label,
-                _at(ours, "idle", "together", key),
-                _at(peer, "idle", "together", key),
+                at(ours, "idle", "together", key),
+                at(peer, "idle", "together", key),
                 goal,
                 absolute=True,
             )
         )
         lines += [
-            _row(f"  {role}", values[key], None)
+            row(f"  {role}", values[key], None)
             for role, values in (ours["idle"] if ours else {}).items()
             if role != "together"
         ]
     return lines
 
 
-def _heading(title: str, *, ratio: bool = True) -> str:
+def heading(title: str, *, ratio: bool = True) -> str:
+    """The line over a group of rows."""
     headings = tuple(name if ratio or name != "ratio" else "" for name in HEADINGS)
     first = f"{title:<{WIDTHS[0]}}"
     return first + "".join(
@@ -126,7 +127,7 @@ def _heading(title: str, *, ratio: bool = True) -> str:
     )
 
 
-def _row(
+def row(
     label: str,
     ours: float | None,
     peer: float | None,
@@ -165,11 +166,12 @@ def _run(system: Run | None, key: str) -> Run | None:
     return system["runs"].get(key) if system else None
 
 
-def _rss(run: Run | None) -> float | None:
+def resident(run: Run | None) -> float | None:
+    """The memory of all programs of a system at the end of a run, MiB."""
     return sum(run["rss_mib"].values()) if run else None
 
 
-def _at(data: Run | None, *path: str) -> float | None:
+def at(data: Run | None, *path: str) -> float | None:
     """The figure at a path, or None where a run or a part of it is missing."""
     value: Any = data
     for key in path:

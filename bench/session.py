@@ -59,7 +59,9 @@ def _measure(programs: Programs, options: argparse.Namespace) -> list[dict[str, 
         system.start()
         system.check_answers()
         for number in range(1, options.rounds + 1):
-            http = load.measure(system, programs, "greet", CONNECTIONS, settings)
+            http = load.measure(
+                system, programs, "greet", (system.ingress_port,), CONNECTIONS, settings
+            )
             session = run_calls(
                 system, programs, options.in_flight, options.seconds, options.warmup
             )

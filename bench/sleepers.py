@@ -157,7 +157,8 @@ class Sleepers:
         settings = load.Settings(
             options.seconds, options.warmup, 1, ("perdure",), ("greet",), (CONNECTIONS,)
         )
-        return load.measure(system, self._programs, "greet", CONNECTIONS, settings)
+        ports = (system.ingress_port,)
+        return load.measure(system, self._programs, "greet", ports, CONNECTIONS, settings)
 
     def _greet_seconds(self) -> float:
         options = self._options

@@ -37,6 +37,17 @@ MEDIAN_LATENCY_AT_1 = {
     "greet": Goal(aim=0.45, floor=0.6, more_is_better=False),
     "counter": Goal(aim=0.45, floor=0.6, more_is_better=False),
 }
+CLUSTER_THROUGHPUT = Goal(aim=5.0, floor=2.5, more_is_better=True)
+CLUSTER_MEDIAN_LATENCY = Goal(aim=0.35, floor=0.6, more_is_better=False)
+FAILOVER_MS = {
+    "kill": {
+        "worst_ms": Goal(aim=1000.0, floor=2000.0, more_is_better=False),
+        "p99_ms": Goal(aim=300.0, floor=None, more_is_better=False),
+    },
+    "pause": {"worst_ms": Goal(aim=4000.0, floor=None, more_is_better=False)},
+    "stop": {"worst_ms": Goal(aim=300.0, floor=None, more_is_better=False)},
+}
+"""By what happens to the node; of the whole run."""
 SESSION_BESIDE_HTTP = Goal(aim=0.8, floor=None, more_is_better=True)
 SLEEPERS_NODE_MIB = Goal(aim=1024.0, floor=None, more_is_better=False)
 SLEEPERS_LATE_MS = Goal(aim=1000.0, floor=None, more_is_better=False)

@@ -8,18 +8,12 @@ dofile("bench/wrk/summary.lua")
 local keys = 1000
 local requests = {}
 local turn = 0
-local threads = 0
-
--- Each thread begins elsewhere, so that two of them do not walk through the keys side by side.
-function setup(thread)
-  thread:set("first_key", threads * 377 % keys)
-  threads = threads + 1
-end
 
 -- The requests are built once: the load must not cost more for one workload than for another.
 function init(args)
   wrk.headers["Content-Type"] = "application/json"
-  turn = first_key or 0
+  -- Each thread begins elsewhere, so that two do not walk through the keys side by side.
+  turn = thread_number * 377 % keys
   for index = 1, keys do
     requests[index] = wrk.format("POST", "/Counter/k" .. index .. "/add", nil, "1")
   end
