@@ -138,6 +138,12 @@ class PeerAnswerError(PerdureError):
         self.remote_code = code
 
 
+class ProviderRefusedError(PerdureError):
+    """A log was to go on with a provider that other nodes of the cluster could not read."""
+
+    code = "PD1014"
+
+
 HTTP_STATUS: Final[dict[type[PerdureError], int]] = {
     NoSuchResourceError: 404,
     AdminMethodError: 405,
@@ -170,6 +176,7 @@ HTTP_STATUS: Final[dict[type[PerdureError], int]] = {
     ClusterNotJoinedError: 503,
     ClusterAloneError: 409,
     PartitionsUnplacedError: 503,
+    ProviderRefusedError: 409,
     TransportError: 503,
     MessageTooLargeError: 400,
     PreconditionFailedError: 409,

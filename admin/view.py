@@ -88,6 +88,10 @@ class AdminView(Protocol):
         """
         ...
 
+    def provider_refusal(self, kind: str) -> str:
+        """Why no new segment may be kept by a provider here, with a way out; empty where it may."""
+        ...
+
     def archived_lsn(self, log: LogId) -> int | None:
         """The last LSN of a log whose effect is in a snapshot, 0 when none is.
 

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", choices=tuple(GROUPS), help="measure one system alone")
     parser.add_argument("--workload", choices=WORKLOADS, help="default: both")
     parser.add_argument("--rounds", type=int, default=3, help="default: 3")
-    parser.add_argument("--seconds", type=float, default=7.0, help="of each measurement; default 7")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement; default 5")
     parser.add_argument("--warmup", type=float, default=2.0, help="seconds before each; default 2")
     options = parser.parse_args(arguments)
     if options.rounds < 1 or options.seconds < 1:

@@ -49,10 +49,12 @@ class Review(msgspec.Struct, frozen=True):
     Attributes:
         reasons: what is wrong with the nodeset there is; empty where nothing is to be done.
         hindered: why it cannot be done now; empty where it can.
+        kind: of the provider that is to keep the new segment; None keeps the one there is.
     """
 
     reasons: tuple[str, ...] = ()
     hindered: str = ""
+    kind: str | None = None
 
 
 def health_of(placement: Placement, servers: Iterable[LogServer]) -> SegmentHealth:

@@ -142,8 +142,13 @@ class NodeView:
 
     def segment_health(self, segment: Segment) -> SegmentHealth | None:
         """See `AdminView`."""
-        replicated = self._started().replicated
-        return None if replicated is None else replicated.provider.health(segment)
+        reviewer = self._started().reviewer
+        return None if reviewer is None else reviewer.health(segment)
+
+    def provider_refusal(self, kind: str) -> str:
+        """See `AdminView`."""
+        reviewer = self._started().reviewer
+        return "" if reviewer is None else reviewer.refusal(kind)
 
     async def segment_holdings(
         self, segment: Segment, first_offset: int, end_offset: int, known_tail: int

@@ -32,6 +32,7 @@ from ..metadata.quorum import (
     QuorumMetadataStore,
 )
 from ..partition_processor.manager import PartitionManager
+from .cluster.chains import check_readable
 from .cluster.errors import AlreadyProvisionedError
 from .cluster.parts import ClusterParts
 from .cluster.registry import Joined, NodeRegistry
@@ -241,6 +242,8 @@ class ClusterRuntime:
     async def _join(self, disk: KvStore) -> Joined:
         options = self._options
         listen = options.listen
+        if (await self.registry.read()).nodes.named(options.node.name) is None:
+            await check_readable(self.metadata)
         return await self.registry.join(
             disk,
             cluster=options.node.cluster,

@@ -7,13 +7,13 @@ import msgspec
 
 from ..admin.cluster import ClusterStatus, NodeRow, PartitionRow
 from ..admin.errors import ClusterNotJoinedError
-from ..core.ids import LogId
-from ..log.chain import Chain, decode_chain
 from ..metadata.api import MetadataStore, VersionedValue
 from ..metadata.nodes import NodeConfiguration, NodesConfiguration
 from ..metadata.placement import PLACEMENT_KEY, Placement, decode_placement
 from ..metadata.quorum import MembersReport, MetadataServers
+from ..metadata.quorum.configuration import quorum_of
 from ..partition_processor.status import PartitionStatus
+from .cluster.chains import read_chains
 from .cluster.changes import remove, set_drained
 from .cluster.errors import NodeChangeError
 from .cluster.registry import NodeRegistry
@@ -26,9 +26,6 @@ from .controller.watch import ClusterWatch
 from .membership.clocks import clock_warnings
 from .membership.membership import Membership
 from .membership.view import MembershipView
-
-_CHAIN_PREFIX: Final = "log/"
-_CHAIN_SUFFIX: Final = "/chain"
 
 UNPLACED_SECONDS: Final = 10.0
 """A cluster that is new has places for its partitions long before."""
@@ -165,7 +162,7 @@ class JoinedClusterView:
                 f"node {name!r} is a metadata server: take it out of their list first "
                 f"(perdure metadata remove {name})",
             )
-        chains = await _chains(running.metadata)
+        chains = await read_chains(running.metadata)
 
         def change(current: NodesConfiguration) -> NodesConfiguration:
             entry = named_node(current, name)
@@ -258,6 +255,11 @@ def _warnings(
         found.append(
             f"most of the others hold {running.me.name} to be dead: look at its network and load"
         )
+    if trouble := _metadata_trouble(running, nodes, view):
+        found.append(
+            f"{trouble}: appends and reads go on, but no lead moves, no log goes on elsewhere and "
+            "nothing of the cluster can be changed; start or connect the metadata servers"
+        )
     if running.controller.decides():
         found += running.controller.warnings
     elif placement is None:
@@ -271,6 +273,24 @@ def _warnings(
         # Who decides knows more, as how long somebody has been dead; what all can see is told too.
         found += plan(Facts(nodes, view), placement).warnings
     return found
+
+
+def _metadata_trouble(
+    running: RunningCluster, nodes: NodesConfiguration, view: MembershipView
+) -> str:
+    """What is known to keep the metadata from being changed, without asking anybody."""
+    servers = running.servers.names()
+    away = []
+    for name in servers:
+        node = nodes.named(name)
+        status = None if node is None else view.status(node.id)
+        if status is not None and status.state != "alive":
+            away.append(f"{name} is {status.state}")
+    if servers and len(servers) - len(away) < quorum_of(len(servers)):
+        return f"too few of the {len(servers)} metadata servers are there ({', '.join(away)})"
+    if running.watch.trouble:
+        return f"the metadata could not be read at the last look ({running.watch.trouble})"
+    return ""
 
 
 def _check_drain(nodes: NodesConfiguration, view: MembershipView, name: str) -> None:
@@ -305,15 +325,3 @@ def _check_sure(view: MembershipView) -> None:
 async def _placement(running: RunningCluster) -> Placement | None:
     stored = await running.metadata.get(PLACEMENT_KEY)
     return None if stored is None else decode_placement(stored.value)
-
-
-async def _chains(metadata: MetadataStore) -> dict[LogId, Chain]:
-    """The chains of all logs. Raises CorruptChainError and StorageFormatError too."""
-    found: dict[LogId, Chain] = {}
-    for key in await metadata.keys(_CHAIN_PREFIX):
-        number = key.removeprefix(_CHAIN_PREFIX).removesuffix(_CHAIN_SUFFIX)
-        value = await metadata.get(key) if number.isdigit() else None
-        if value is not None:
-            log = LogId(int(number))
-            found[log] = decode_chain(log, value.value)
-    return found

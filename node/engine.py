@@ -29,6 +29,7 @@ from ..log.log_store import KvLogStore
 from ..log.loglet import LogletProvider
 from ..log.logs import Logs
 from ..log.memory.provider import MemoryProvider
+from ..log.placement import Replica
 from ..metadata.api import MetadataStore
 from ..metadata.local import LocalMetadataStore
 from ..partition_processor.handling import HandlingDefaults
@@ -42,9 +43,10 @@ from ..partition_processor.snapshots.directory import DirectoryRepository
 from ..partition_processor.snapshots.manifest import ClusterName
 from ..partition_processor.snapshots.service import Snapshots, SnapshotSettings
 from .bundle import write_bundle
-from .cluster.parts import ClusterParts
+from .cluster.parts import ClusterParts, disk_name
 from .identity import confirm_identity
 from .log_keeper import LogKeeper
+from .log_reviewer import LogReviewer
 from .options import NodeOptions
 from .replicated_logs import ReplicatedLogs
 
@@ -62,7 +64,8 @@ class NodeEngine:
         logs: the partitions' logs.
         writer: the log's writer.
         snapshots: of the partitions.
-        keeper: looks after where logs are kept; None where this node is alone.
+        reviewer: judges how well logs are kept; None where this node is alone, as is `keeper`.
+        keeper: looks after where logs are kept.
         failure: why the engine stopped by itself, None while it works.
     """
 
@@ -133,6 +136,7 @@ class NodeEngine:
         except BaseException:
             self._close_stores()
             raise
+        self.reviewer = self._make_reviewer()
         self.logs = self._make_logs(loop)
         self.snapshots = self._make_snapshots(
             loop, make_sync_runner("store"), SystemFiles() if files is None else files
@@ -205,10 +209,16 @@ class NodeEngine:
         providers: list[LogletProvider]
         if self.replicated is not None:
             default_kind = self.replicated.provider.kind
-            providers = [self.replicated.provider]
+            providers = [self.replicated.provider, self._local_provider()]
         else:
             default_kind = self._options.log.provider
-            providers = self._own_providers(loop)
+            memory = MemoryProvider(
+                loop=loop,
+                clock=self._clock,
+                node=self._options.node.name,
+                on_turn=self.manager.finish_turn,
+            )
+            providers = [self._local_provider(), memory]
         return Logs(
             metadata=self._metadata,
             providers=providers,
@@ -217,16 +227,22 @@ class NodeEngine:
             on_turn=self.manager.finish_turn,
         )
 
-    def _own_providers(self, loop: asyncio.AbstractEventLoop) -> list[LogletProvider]:
-        """What keeps the logs of a node that is alone."""
-        node = self._options.node.name
-        local = LocalProvider(
-            store=KvLogStore(self._log_store), writer=self.writer, clock=self._clock, node=node
+    def _local_provider(self) -> LocalProvider:
+        """What keeps logs on this node's disk, for a cluster in a way that is no other node's."""
+        me = None if self._cluster is None else self._cluster.me
+        return LocalProvider(
+            store=KvLogStore(self._log_store),
+            writer=self.writer,
+            clock=self._clock,
+            node=self._options.node.name,
+            disk=None if me is None else Replica(me.name, disk_name(me.id), me.zone),
+            generation=0 if self._cluster is None else self._cluster.life,
         )
-        memory = MemoryProvider(
-            loop=loop, clock=self._clock, node=node, on_turn=self.manager.finish_turn
-        )
-        return [local, memory]
+
+    def _make_reviewer(self) -> LogReviewer | None:
+        if self.replicated is None or self._cluster is None:
+            return None
+        return LogReviewer(self.replicated.provider, self._cluster)
 
     def _make_replicated(
         self, cluster: ClusterParts | None, loop: asyncio.AbstractEventLoop
@@ -245,10 +261,10 @@ class NodeEngine:
         )
 
     def _make_keeper(self, loop: asyncio.AbstractEventLoop) -> LogKeeper | None:
-        if self.replicated is None:
+        if self.reviewer is None:
             return None
         return LogKeeper(
-            self.replicated.provider,
+            self.reviewer,
             opened=self.logs.opened,
             patience_seconds=self._options.cluster.log_repair_after / 1e9,
             loop=loop,

@@ -38,7 +38,7 @@ _log = structlog.get_logger("log-keeper")
 
 
 class Reviewer(Protocol):
-    """What judges segments: the provider of replicated loglets."""
+    """What judges segments: a `LogReviewer`, or a provider for those of its kind."""
 
     def review(self, log: LogId, segment: Segment) -> Review:
         """Whether the log is to go on on other log-servers."""
@@ -187,11 +187,12 @@ class LogKeeper:
             review = self._reviewer.review(log.log, segment)
             if review.hindered or not review.reasons or not _is_ordered_here(log):
                 return
-            new = await log.reconfigure()
+            new = await log.reconfigure(review.kind)
             self.changes += 1
             _log.info(
                 "log goes on on other log-servers",
                 log=log.log,
+                kind=new.kind,
                 segment=new.index,
                 tail_lsn=new.base_lsn,
                 reason=", ".join(review.reasons),

@@ -17,7 +17,12 @@ from ...log.upkeep import HEALTHS, SegmentHealth
 from ...log.virtual_log import VirtualLog
 from ...partition_processor.records import KIND_NAMES
 from ..elsewhere import Question
-from ..errors import AdminRequestError, TrimRefusedError, VolatileProviderError
+from ..errors import (
+    AdminRequestError,
+    ProviderRefusedError,
+    TrimRefusedError,
+    VolatileProviderError,
+)
 from ..view import AdminView
 from .log_answers import (
     LogDetail,
@@ -260,6 +265,10 @@ class LogsApi:
         if body.provider is not None and body.provider not in kinds:
             raise UnknownProviderError(
                 f"provider {body.provider[:_TEXT_SHOWN]!r} is none of {', '.join(kinds)}"
+            )
+        if body.provider is not None and (refusal := self._view.provider_refusal(body.provider)):
+            raise ProviderRefusedError(
+                f"log {log.log} cannot go on with provider {body.provider!r}: {refusal}"
             )
         await log.find_tail()
         old = log.chain.tail

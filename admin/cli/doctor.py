@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import typer
@@ -29,7 +30,7 @@ not work, and with 0 when nothing is wrong or only warnings are left.
 """
 
 _MEMBERS_TIMEOUT_SECONDS: Final = 30.0
-"""Servers that do not answer are waited for, for some 10 s by the node."""
+"""Servers that do not answer are waited for, for some seconds by the node."""
 
 
 def doctor(admin: AdminOption = ADMIN_DEFAULT, output: Output = Format.TABLE) -> None:
@@ -37,14 +38,18 @@ def doctor(admin: AdminOption = ADMIN_DEFAULT, output: Output = Format.TABLE) ->
     from .diagnosis import NodeReport, diagnose
 
     cluster = cluster_status(admin)
-    answers = ask_everybody(cluster, admin, _ask)
+    with ThreadPoolExecutor(1) as thread:
+        # At the same time: where something is wrong, each of them waits for who does not answer.
+        asked = thread.submit(_members, admin)
+        answers = ask_everybody(cluster, admin, _ask)
+        members = asked.result()
     reports: dict[str, NodeReport] = {}
     for name, answer in answers.items():
         if answer.told is not None:
             reports[name] = answer.told
         elif answer.problem is not None:
             reports[name] = NodeReport(name, problem=answer.problem.message)
-    problems = diagnose(cluster, reports, _members(admin))
+    problems = diagnose(cluster, reports, members)
     if output is Format.JSON:
         print_json({"cluster": cluster.cluster, "asked": sorted(reports), "problems": problems})
     elif problems:

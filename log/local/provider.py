@@ -8,6 +8,7 @@ from ...core.ids import LogId
 from ..chain import Segment, SegmentParams, loglet_id
 from ..errors import LogClosedError, LogletLostError
 from ..log_store import LogStore
+from ..placement import Placement, Replica
 from .loglet import LocalLoglet
 from .writer import LogWriter
 
@@ -15,10 +16,29 @@ KIND: Final = "local"
 
 
 class LocalProvider:
-    """Loglets on this node's own disk."""
+    """Loglets on this node's own disk.
 
-    def __init__(self, *, store: LogStore, writer: LogWriter, clock: Clock, node: str) -> None:
-        """Keep loglets in `store`, written by `writer`; `node` is named as their sequencer."""
+    Where other nodes share the metadata, segments name the disk that they are on. On any other
+    disk they would look as if they were empty and open, and be ended before their first record.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: LogStore,
+        writer: LogWriter,
+        clock: Clock,
+        node: str,
+        disk: Replica | None = None,
+        generation: int = 0,
+    ) -> None:
+        """Keep loglets in `store`, written by `writer`; `node` is named as their sequencer.
+
+        Args:
+            disk: what segments call the disk of `store`; None where no other node sees them.
+            generation: of the node.
+        """
+        self._placement = None if disk is None else Placement(generation, 1, 1, (disk,))
         self._store = store
         self._writer = writer
         self._clock = clock
@@ -34,12 +54,14 @@ class LocalProvider:
 
     def params(self, log: LogId, index: int, epoch: int, record_time_ns: int) -> SegmentParams:
         """What a new segment is made with."""
-        return SegmentParams(loglet_id(log, index), epoch, record_time_ns, self._node)
+        loglet = loglet_id(log, index)
+        return SegmentParams(loglet, epoch, record_time_ns, self._node, self._placement)
 
     def open(self, segment: Segment) -> LocalLoglet:
         """The segment's loglet.
 
-        Raises LogletLostError for one that was deleted, CorruptBatchError or StorageError.
+        Raises LogletLostError for one that was deleted or is on another disk, CorruptBatchError or
+        StorageError.
         """
         params = segment.params
         loglet = self._open.get(params.loglet)
@@ -49,6 +71,7 @@ class LocalProvider:
                 raise LogletLostError(
                     f"segment {segment.index} of log {log} was trimmed and deleted"
                 )
+            self._check_disk(log, segment)
             loglet = self._open[params.loglet] = LocalLoglet(
                 params.loglet,
                 store=self._store,
@@ -58,6 +81,23 @@ class LocalProvider:
                 record_time_floor_ns=params.record_time_ns,
             )
         return loglet
+
+    def _check_disk(self, log: int, segment: Segment) -> None:
+        """Refuse what is on another disk. Raises LogletLostError."""
+        if self._placement is None:
+            return
+        (own,) = self._placement.members
+        placement = segment.params.placement
+        members = () if placement is None else placement.members
+        if [(item.node, item.storage) for item in members] != [(own.node, own.storage)]:
+            disk = " and ".join(f"{item.storage!r} of node {item.node}" for item in members)
+            raise LogletLostError(
+                f"segment {segment.index} of log {log} is on disk {disk or 'of no name'} alone, "
+                f"and this is disk {own.storage!r} of node {own.node}: have the node that orders "
+                f"the log keep it on log-servers (perdure logs reconfigure {log} --provider "
+                "replicated) and take a snapshot, so that the segment is trimmed. A disk that was "
+                "replaced has to be brought back"
+            )
 
     async def delete(self, log: LogId, segments: tuple[Segment, ...], first_kept: int) -> None:
         """Remove everything below the first kept segment's loglet. Raises LogClosedError."""

@@ -41,6 +41,9 @@ _REGISTERS_AT_ONCE: Final = 32
 """Registers that are chosen again or copied at a time; the servers write them as one batch."""
 
 
+LOOK_SECONDS: Final = 3.0
+"""Who looks because something is wrong is not left waiting for as long as a change may take."""
+
 IN_ORDER: Final = "in order"
 """The state of a server with which nothing is wrong."""
 
@@ -95,6 +98,11 @@ class MetadataServers:
     def __init__(self, proposer: Proposer) -> None:
         """Take a proposer, which may be shared with a store."""
         self._proposer = proposer
+
+    def names(self) -> tuple[str, ...]:
+        """The nodes of the list as it was last heard of here, empty before that; asks nobody."""
+        configuration = self._proposer.configuration
+        return () if configuration is None else tuple(each.name for each in configuration.members)
 
     async def provision(self, addresses: Sequence[str], fingerprint: str) -> bool:
         """Begin a cluster with the servers at these addresses, all of which have to answer.
@@ -160,7 +168,7 @@ class MetadataServers:
         """
         agreed = True
         try:
-            _, configuration = await self._current()
+            _, configuration = await self._current(LOOK_SECONDS)
         except QuorumNotReachedError:
             known = self._proposer.configuration
             if known is None:
@@ -236,9 +244,12 @@ class MetadataServers:
 
     # The steps -----------------------------------------------------------------------------------
 
-    async def _current(self) -> tuple[Version, Configuration]:
-        """The list that its register holds, and that register's version."""
-        attempt = self._proposer.begin("read the list of metadata servers")
+    async def _current(self, seconds: float | None = None) -> tuple[Version, Configuration]:
+        """The list that its register holds, and that register's version.
+
+        Gives up after so many seconds, or as late as any call if None.
+        """
+        attempt = self._proposer.begin("read the list of metadata servers", seconds)
         chosen = await self._proposer.change(attempt, CONFIGURATION_KEY, unchanged)
         configuration = _list_of(chosen.register)
         self._proposer.adopt(configuration)

@@ -101,10 +101,11 @@ class Proposer:
         self._closed = True
         await self._scope.close()
 
-    def begin(self, what: str) -> Attempt:
-        """Start the clock of a call."""
+    def begin(self, what: str, seconds: float | None = None) -> Attempt:
+        """Start the clock of a call; it takes less than any may where `seconds` says so."""
         now = asyncio.get_running_loop().time()
-        return Attempt(what, now + self.options.operation_seconds)
+        most = self.options.operation_seconds
+        return Attempt(what, now + (most if seconds is None else min(most, seconds)))
 
     def nonce(self, size: int) -> bytes:
         """Bytes that nobody else draws."""

@@ -67,6 +67,13 @@ class SupersededError(ClusterRefusedError):
     code = "PD1118"
 
 
+class LogsOnOneDiskError(ClusterRefusedError):
+    """Logs of the cluster are on the disk of its only node, where another one could not read."""
+
+    code = "PD1122"
+    retryable = True
+
+
 class UnknownNodeError(ClusterRefusedError):
     """The cluster has no such node."""
 

@@ -28,6 +28,7 @@ class ClusterWatch:
     Attributes:
         placement: the newest that this node has, None before the first.
         placement_version: its version, 0 before the first.
+        trouble: why the metadata could not be read at the last look, empty when it could.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class ClusterWatch:
         self._running = False
         self.placement: Placement | None = None
         self.placement_version = 0
+        self.trouble = ""
 
     def start(self) -> None:
         """Begin to look."""
@@ -102,10 +104,12 @@ class ClusterWatch:
                 if schema is not None:
                     self._on_schema(schema)
         except (TransportError, StorageError) as error:
+            self.trouble = f"{error.code}: {error}"
             _log.warning("configuration not fetched", code=error.code, reason=str(error))
             # Others tell of it in every period; asking that often would help nobody.
             self._retry = self._loop.call_later(RETRY_NS / 1e9, self._fetched)
         else:
+            self.trouble = ""
             self._fetched()
 
     def _fetched(self) -> None:

@@ -78,6 +78,10 @@ class FakeView:
         """Nothing is durable."""
         return 0
 
+    def provider_refusal(self, kind: str) -> str:
+        """Any provider may be taken."""
+        return ""
+
     def segment_health(self, segment: Segment) -> SegmentHealth | None:
         """There are no segments."""
         raise AssertionError("this view has no logs")

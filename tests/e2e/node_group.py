@@ -60,7 +60,7 @@ class AnyNodeClient:
 
 
 class NodeGroup:
-    """The nodes of a cluster.
+    """The nodes of a cluster: all of them have all roles unless said otherwise.
 
     Attributes:
         ports: by node and door.
@@ -68,13 +68,28 @@ class NodeGroup:
         node: one that is expected to live, for whoever watches one.
     """
 
-    def __init__(self, directory: Path, count: int = 3, *options: str) -> None:
-        """Choose ports; nothing runs yet."""
+    def __init__(
+        self,
+        directory: Path,
+        count: int = 3,
+        *options: str,
+        metadata_servers: tuple[str, ...] = (),
+        nothing_else: tuple[str, ...] = (),
+    ) -> None:
+        """Choose ports; nothing runs yet.
+
+        Args:
+            options: of all nodes.
+            metadata_servers: the nodes that keep the metadata; all unless given.
+            nothing_else: those of them that have no other role.
+        """
         self.directory = directory
         self._options = options
+        self._nothing_else = nothing_else
         self.ports = {
             f"n{number}": {door: free_port() for door in DOORS} for number in range(1, count + 1)
         }
+        self._metadata_servers = metadata_servers or tuple(self.ports)
         self.nodes: dict[str, Process] = {}
         self.worker: Process | None = None
         self._processes: list[Process] = []
@@ -108,13 +123,18 @@ class NodeGroup:
         return f"{HOST}:{self.ports[name][door]}"
 
     @property
+    def workers(self) -> list[str]:
+        """The nodes that have partitions and front doors."""
+        return [name for name in self.ports if name not in self._nothing_else]
+
+    @property
     def node(self) -> Process | None:
         """Any node that runs."""
         return next((node for node in self.nodes.values() if node.status is None), None)
 
     def spawn(self, name: str) -> Process:
         """Start a node and wait for nothing."""
-        servers = ",".join(self.address(each, "node") for each in self.ports)
+        servers = ",".join(self.address(each, "node") for each in self._metadata_servers)
         settings = [
             f"node.name={name}",
             f"cluster.metadata_servers={servers}",
@@ -123,6 +143,8 @@ class NodeGroup:
         ]
         if name == "n1":
             settings.append("cluster.provision=true")
+        if name in self._nothing_else:
+            settings.append("cluster.roles=metadata-server")
         arguments = ["server", "--base-dir", str(self.directory / name)]
         for door in DOORS:
             arguments += [f"--{door}", self.address(name, door)]
@@ -136,7 +158,7 @@ class NodeGroup:
         """Start all nodes and a worker of all of them, and wait for the first answer."""
         for name in self.ports:
             self.spawn(name)
-        nodes = ",".join(self.address(name, "node") for name in self.ports)
+        nodes = ",".join(self.address(name, "node") for name in self.workers)
         arguments = ["worker", str(APPS / "counter.py"), "--connect", nodes]
         self.worker = Process("worker", arguments, self.directory)
         self._processes.append(self.worker)
@@ -169,13 +191,17 @@ class NodeGroup:
         return rows
 
     def whole(self) -> bool:
-        """Whether all nodes tell how they are, and each partition has one leader and a follower."""
+        """Whether all nodes tell how they are, and each partition has one leader and a follower.
+
+        Where there is one node alone, it leads everything.
+        """
         tables = [self.partitions(name) for name in self.ports]
+        wanted = ["follower", "leader"][-len(self.workers) :]
         if not all(tables):
             return False
         for rows in zip(*tables, strict=True):
             roles = sorted(row["role"] for row in rows if row["role"] != "absent")
-            if roles != ["follower", "leader"]:
+            if roles != wanted:
                 return False
         return True
 
@@ -217,7 +243,7 @@ class NodeGroup:
 
     def http(self) -> AnyNodeClient:
         """A client of all HTTP front doors."""
-        return AnyNodeClient([ports["ingress-http"] for ports in self.ports.values()])
+        return AnyNodeClient([self.ports[name]["ingress-http"] for name in self.workers])
 
     def client_of(self, name: str) -> HttpClient:
         """A client of one node's HTTP front door."""
