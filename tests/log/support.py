@@ -14,6 +14,7 @@ from perdure.log.local.sync_runner import SyncDone, SyncRunner
 from perdure.log.local.writer import LogWriter, SyncMode, SyncPolicy
 from perdure.log.log_store import KvLogStore
 from perdure.log.loglet import Loglet, LogletProvider
+from perdure.log.placement import Replica
 from perdure.log.types import Batch, Record
 
 
@@ -98,6 +99,7 @@ class LogOnStore:
         mode: SyncMode = "always",
         clock: Clock | None = None,
         sync_runner: SyncRunner | None = None,
+        disk: Replica | None = None,
     ) -> None:
         self.clock = clock or SetClock()
         self.measured = Measured()
@@ -115,7 +117,11 @@ class LogOnStore:
             sync_runner=sync_runner,
         )
         self.provider = LocalProvider(
-            store=self.log_store, writer=self.writer, clock=self.clock, node="n1"
+            store=self.log_store,
+            writer=self.writer,
+            clock=self.clock,
+            node="n1" if disk is None else disk.node,
+            disk=disk,
         )
 
     def _turn(self) -> None:

@@ -14,6 +14,7 @@ from perdure.log.errors import LogletLostError
 from perdure.log.local.writer import SyncMode
 from perdure.log.loglet import LogletProvider
 from perdure.log.memory.provider import MemoryProvider
+from perdure.log.placement import Replica
 
 from ..conformance.loglet import DurableLogletSuite, LogletSuite
 from ..conformance.loglet_harness import LogletHarness, live
@@ -25,14 +26,17 @@ class LocalHarness:
 
     appends_after_restart = True
 
-    def __init__(self, open_store: Callable[[], KvStore], mode: SyncMode) -> None:
+    def __init__(
+        self, open_store: Callable[[], KvStore], mode: SyncMode, disk: Replica | None = None
+    ) -> None:
         self.clock = SetClock()
+        self._disk = disk
         self._open_store = open_store
         self._mode = mode
 
     def start(self) -> LogletProvider:
         self._store = self._open_store()
-        self._log = LogOnStore(self._store, mode=self._mode, clock=self.clock)
+        self._log = LogOnStore(self._store, mode=self._mode, clock=self.clock, disk=self._disk)
         return self._log.provider
 
     async def stop(self) -> None:
@@ -73,6 +77,14 @@ class TestLocalOverMemoryStore(DurableLogletSuite):
     def harness(self, request: pytest.FixtureRequest) -> LogletHarness:
         mode: SyncMode = request.param
         return LocalHarness(_MemoryStores(), mode)
+
+
+class TestLocalInACluster(DurableLogletSuite):
+    """Where segments name their disk."""
+
+    @pytest.fixture
+    def harness(self) -> LogletHarness:
+        return LocalHarness(_MemoryStores(), "always", Replica("n1", "disk-1"))
 
 
 class TestLocalOverRocksStore(DurableLogletSuite):
