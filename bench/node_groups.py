@@ -42,10 +42,12 @@ class NodeGroup(ABC):
     """A cluster of three on fresh folders, and one program that serves its handlers.
 
     Attributes:
+        numbers: of its nodes.
         nodes: the processes of the nodes that run, by number.
     """
 
     name: str
+    numbers: tuple[int, ...] = NODES
 
     def __init__(self, programs: Programs) -> None:
         self._programs = programs
@@ -76,15 +78,15 @@ class NodeGroup(ABC):
 
     def start(self) -> None:
         """Start everything, and wait until each node answers a call."""
-        for node in NODES:
+        for node in self.numbers:
             for door in range(4):
                 require_free(port(node, door), f"node {node}")
         DATA.mkdir(parents=True, exist_ok=True)
         self._data = Path(tempfile.mkdtemp(prefix=f"{self.name}-group-", dir=DATA))
-        for node in NODES:
+        for node in self.numbers:
             self.spawn(node)
         self._application = self._serve(self._data)
-        for node in NODES:
+        for node in self.numbers:
             post_until_ok(
                 port(node, 0),
                 "/Greeter/greet",
@@ -120,7 +122,7 @@ class NodeGroup(ABC):
 
     def check_answers(self) -> None:
         """Each node gives the right answers, and all of them those of one counter."""
-        for node in NODES:
+        for node in self.numbers:
             self._expect(node, "/Greeter/greet", "Ann", GREETING)
             # A key that the load does not use.
             self._expect(node, "/Counter/check/add", 1, node)
@@ -170,10 +172,11 @@ class PerdureGroup(NodeGroup):
     """Perdure: metadata on all three, two replicas, two copies of the log."""
 
     name = "perdure"
+    settings: tuple[str, ...] = ()
 
     def _spawn_node(self, node: int, data: Path, name: str) -> Program:
-        servers = ",".join(address(each, 3) for each in NODES)
-        settings = [f"node.name=n{node}", f"cluster.metadata_servers={servers}"]
+        servers = ",".join(address(each, 3) for each in self.numbers)
+        settings = [f"node.name=n{node}", f"cluster.metadata_servers={servers}", *self.settings]
         if node == 1:
             settings.append("cluster.provision=true")
         return self._programs.start(
@@ -188,7 +191,7 @@ class PerdureGroup(NodeGroup):
         )
 
     def _serve(self, data: Path) -> Program:
-        nodes = ",".join(address(each, 3) for each in NODES)
+        nodes = ",".join(address(each, 3) for each in self.numbers)
         app = APPS / "perdure_app.py"
         command = (install.require_perdure(), "worker", app, "--connect", nodes)
         return self._programs.start("perdure-group-worker", command, cwd=data)
@@ -198,13 +201,20 @@ class PerdureGroup(NodeGroup):
         return sum(1 for row in rows if row["role"] == "leader")
 
 
+class PerdureAlone(PerdureGroup):
+    """Perdure: a cluster of one node, whose logs may be on its own disk."""
+
+    numbers = (1,)
+    settings = ("cluster.replicas=1", "cluster.log_copies=1")
+
+
 class PeerGroup(NodeGroup):
     """The peer: metadata on all three, replicated loglets, replication 2."""
 
     name = "peer"
 
     def _spawn_node(self, node: int, data: Path, name: str) -> Program:
-        servers = ",".join(f'"http://{address(each, 3)}"' for each in NODES)
+        servers = ",".join(f'"http://{address(each, 3)}"' for each in self.numbers)
         return self._programs.start(
             name,
             (install.peer_server(), "--no-logo", "--base-dir", data / f"n{node}"),
