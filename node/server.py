@@ -12,7 +12,7 @@ from ..core.clock import Clock, SystemClock
 from ..core.errors import AddressInUseError, PerdureError
 from ..core.loop_lag import LoopLag
 from ..core.metrics import Metrics
-from ..core.net.choice import make_transport
+from ..core.net.choice import make_node_transport
 from ..core.net.peers import Peers, introduced
 from ..core.net.transport import ConnectionHandler, Listener
 from ..core.protocol.session import SESSION_SERVICE
@@ -67,7 +67,8 @@ class NodeServer:
         """Take the options; nothing is opened before `run`."""
         self._options = options
         self._ports = ports or NodePorts()
-        self._transport = self._ports.transport or make_transport(options.listen.node_transport)
+        transport = options.listen.node_transport
+        self._transport = self._ports.transport or make_node_transport(transport)
         self._clock = clock or SystemClock()
         self._random = random or SystemRandom()
         self._stop = asyncio.Event()

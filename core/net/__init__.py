@@ -1,4 +1,7 @@
-"""The Transport port; ``tcp`` and ``grpc`` connect processes, ``inproc`` the parts of one."""
+"""The Transport port; ``tcp`` and ``grpc`` connect processes, ``inproc`` the parts of one.
+
+``shortcut`` is one of the first two, and ``inproc`` for what a process wants of itself.
+"""
 
 import os
 

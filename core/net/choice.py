@@ -23,3 +23,10 @@ def make_transport(name: TransportName = DEFAULT_TRANSPORT) -> Transport:
     from .tcp import TcpTransport
 
     return TcpTransport()
+
+
+def make_node_transport(name: TransportName = DEFAULT_TRANSPORT) -> Transport:
+    """The same for a node, which is a client of its own servers, too."""
+    from .shortcut import ShortcutTransport
+
+    return ShortcutTransport(make_transport(name))

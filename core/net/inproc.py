@@ -30,6 +30,10 @@ class InProcNetwork:
         self._listeners: dict[str, InProcListener] = {}
         self._next_port = _FIRST_PORT
 
+    def listens(self, address: str) -> bool:
+        """Whether somebody listens at the address."""
+        return address in self._listeners
+
     def cut(self, address: str) -> None:
         """Lose every open connection of the listener at `address`; it goes on listening."""
         listener = self._listeners.get(address)

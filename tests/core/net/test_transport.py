@@ -14,10 +14,11 @@ import grpc.aio
 import pytest
 import uvloop
 
-from perdure.core.errors import AddressInUseError, TransportError
+from perdure.core.errors import AddressInUseError, NobodyListensError, TransportError
 from perdure.core.net.grpc import GrpcTransport
 from perdure.core.net.inbox import Inbox
-from perdure.core.net.inproc import InProcNetwork, InProcTransport
+from perdure.core.net.inproc import InProcConnection, InProcNetwork, InProcTransport
+from perdure.core.net.shortcut import ShortcutTransport
 from perdure.core.net.tcp import TcpTransport
 from perdure.core.net.transport import Connection, Transport
 
@@ -77,6 +78,19 @@ class InProcHarness:
         return InProcTransport(self.network)
 
 
+class ShortcutHarness(TcpHarness):
+    """A process that reaches itself; others by TCP."""
+
+    def __init__(self, new_loop: Callable[[], asyncio.AbstractEventLoop], *, itself: bool) -> None:
+        """Take whether both ends are in one process."""
+        super().__init__(new_loop)
+        self._shared = ShortcutTransport(TcpTransport()) if itself else None
+
+    def transport(self) -> Transport:
+        """A transport."""
+        return self._shared or ShortcutTransport(TcpTransport())
+
+
 class TestGrpcTransport(TransportSuite):
     """Over gRPC, on both kinds of loop."""
 
@@ -95,6 +109,24 @@ class TestTcpTransport(TransportSuite):
         return TcpHarness(LOOPS[request.param])
 
 
+class TestShortcutToItself(TransportSuite):
+    """Within the process, behind a port that others can reach."""
+
+    @pytest.fixture
+    def harness(self) -> ShortcutHarness:
+        """A transport for both ends."""
+        return ShortcutHarness(uvloop.new_event_loop, itself=True)
+
+
+class TestShortcutToOthers(TransportSuite):
+    """Over TCP, as if there were no shortcut."""
+
+    @pytest.fixture
+    def harness(self) -> ShortcutHarness:
+        """A transport for each end."""
+        return ShortcutHarness(uvloop.new_event_loop, itself=False)
+
+
 class TestInProcTransport(TransportSuite):
     """Within the process."""
 
@@ -102,6 +134,26 @@ class TestInProcTransport(TransportSuite):
     def harness(self) -> InProcHarness:
         """A network of its own."""
         return InProcHarness()
+
+
+def test_a_process_connects_to_itself_without_a_socket_and_is_found_by_others() -> None:
+    harness = ShortcutHarness(uvloop.new_event_loop, itself=True)
+
+    async def scenario() -> None:
+        own = harness.transport()
+        listener = await own.listen("127.0.0.1:0", {"echo": echo})
+        connection = await own.connect(listener.address, "echo")
+        assert isinstance(connection, InProcConnection)
+        other = await TcpTransport().connect(listener.address, "echo")
+        for each in (connection, other):
+            each.send(b"hello")
+            assert await each.receive() == b"hello"
+            await each.close()
+        await listener.close()
+        with pytest.raises(NobodyListensError):
+            await own.connect(listener.address, "echo")
+
+    harness.run(scenario())
 
 
 def test_cut_in_process_connection_is_lost_with_what_was_not_received() -> None:
