@@ -63,6 +63,7 @@ class SmallCluster:
         self.placement: Placement | None = None
         self.joined = True
         self.joined_seconds = 60.0
+        self.trouble = ""
         self.hosts = GrowingServers(1)
 
     async def begin(self) -> None:
