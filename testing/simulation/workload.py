@@ -18,7 +18,9 @@ from .trace import Trace
 MS: Final = 1_000_000
 COUNTER: Final = "Counter"
 GO: Final = "go"
-"""The signal that ``Chores/linger`` waits for."""
+"""The signal that ``Chores/linger`` and ``Chores/listen`` wait for."""
+TUNE: Final = list(range(8))
+"""What ``Chores/listen`` hears, if each signal comes once."""
 
 
 @dataclass(slots=True)
@@ -215,3 +217,14 @@ def _add_waiting_chores(chores: Service, work: Callable[[int], Coroutine[Any, An
     async def herd(ctx: Context, name: str) -> list[Any]:
         calls: list[Awaitable[Any]] = [ctx.service_call(linger, name) for _ in range(2)]
         return list(await asyncio.gather(*calls))
+
+    @chores.handler()
+    async def listen(ctx: Context, name: str) -> list[int]:
+        ctx.service_send(play, ctx.request().id)
+        return [await ctx.signal(GO, type_hint=int) for _ in TUNE]
+
+    @chores.handler()
+    async def play(ctx: Context, listener: str) -> None:
+        for note in TUNE:
+            ctx.resolve_signal(listener, GO, note)
+            await ctx.sleep(timedelta(milliseconds=30))

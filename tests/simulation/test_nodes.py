@@ -38,7 +38,7 @@ def failures(reports: list[NodesReport]) -> list[str]:
 def test_every_promise_holds_for_fresh_seeds(capsys: pytest.CaptureFixture[str]) -> None:
     first = SystemRandom().bits(31)
     with capsys.disabled():
-        print(f"\nseeds of whole nodes {first} to {first + FRESH - 1}")
+        print(f"\nseeds of whole nodes {first} to {first + FRESH - 1}", file=sys.stderr)
     reports = [run_nodes_seed(first + number) for number in range(FRESH)]
 
     assert failures(reports) == [], "\n".join(failures(reports))
@@ -76,11 +76,11 @@ def test_bytes_do_not_depend_on_the_process() -> None:
 FOUND = {
     "retries_forgotten": 11,
     "seal_below_f_majority": 6,
-    "read_without_barrier": 14,
-    "outbox_taken_twice": 5,
+    "read_without_barrier": 22,
+    "outbox_taken_twice": 2,
     "trimmed_below_no_snapshot": 1,
-    "trimmed_past_the_snapshot": 3,
-    "an_empty_disk_is_let_in": 32,
+    "trimmed_past_the_snapshot": 8,
+    "an_empty_disk_is_let_in": 22,
 }
 """Where to look first, so that not all are tried: the seed that showed a breakage last time."""
 

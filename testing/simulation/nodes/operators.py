@@ -1,5 +1,6 @@
 """An operator: starts invocations that wait for him, and signals, cancels, kills, pauses them."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -19,7 +20,7 @@ from ....partition_processor.operations import cancel
 from ....partition_processor.records import Kill, Pause, Resume, Signal
 from ..chance import Chance
 from ..violation import require
-from ..workload import GO, MS
+from ..workload import GO, MS, TUNE
 from .asking import Answered, Reply, Send
 
 _T = TypeVar("_T")
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 Deed = Signal | Kill | Pause | Resume
 
-WISHES: Final = ("signal", "pause", "cancel", "kill")
+WISHES: Final = ("signal", "pause", "cancel", "kill", "nothing")
 PATIENCE_NS: Final = 3_000 * MS
 
 _ASKED_FOR_ENDS: Final = {"cancel": "cancelled", "kill": "killed"}
@@ -42,7 +43,8 @@ class Errand:
     Attributes:
         name: also its idempotency key.
         wish: what he does to it, one of `WISHES`.
-        handler: of the service ``Chores``; ``herd`` waits for two that wait.
+        handler: of the service ``Chores``; ``herd`` waits for two that wait, ``listen`` for signals
+            that another invocation sends.
         answer: how it ended.
     """
 
@@ -76,7 +78,8 @@ class Operators:
             # A herd ends by itself only when those that it called do, whom nobody signals.
             herd = wish in _ASKED_FOR_ENDS and chance.happens(0.5)
             name = f"errand-{len(self.errands) + 1}"
-            errand = Errand(name, wish, "herd" if herd else "linger")
+            handler = "listen" if wish == "nothing" else "herd" if herd else "linger"
+            errand = Errand(name, wish, handler)
             self.errands.append(errand)
             await self._start(errand)
             await self._world.loop.pause(chance.between(0, 200) * MS)
@@ -136,14 +139,8 @@ class Operators:
             f"{errand.name}: {answer} after {errand.answer}",
         )
         errand.answer = answer
-        failure = completed.failure
-        wanted = _ASKED_FOR_ENDS.get(errand.wish)
-        if wanted is None:
-            right = failure is None and completed.value.endswith(b' go"')
-        else:
-            right = failure is not None and (failure.code, failure.message) == (409, wanted)
         require(
-            right,
+            _is_right(errand.wish, completed),
             "an invocation ends as its operator wanted",
             f"{errand.name}: {errand.wish} of {errand.handler} gave {answer}",
         )
@@ -174,8 +171,23 @@ def operations_of(wish: str, invocation_id: InvocationId) -> list[Deed]:
         "pause": [Pause(invocation_id), Resume(invocation_id), go],
         "cancel": [cancel(invocation_id)],
         "kill": [Kill(invocation_id)],
+        "nothing": [],
     }
     return deeds[wish]
+
+
+def _is_right(wish: str, completed: Completed) -> bool:
+    failure = completed.failure
+    if wish in _ASKED_FOR_ENDS:
+        return failure is not None and (failure.code, failure.message) == (
+            409,
+            _ASKED_FOR_ENDS[wish],
+        )
+    if failure is not None:
+        return False
+    if wish == "nothing":
+        return bool(json.loads(completed.value) == TUNE)
+    return completed.value.endswith(b' go"')
 
 
 def _note_nothing(reply: Reply) -> None:
