@@ -11,6 +11,8 @@ STAMP := $(VENV)/.installed
 # What runs the product, without the tools that check it: half the time to the first demo.
 STAMP_SERVER := $(VENV)/.installed-server
 PYTEST_ARGS ?=
+# Two processes, each with whole files; everything with clusters of processes is in one of them.
+IN_TWO := -n 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
 FIRST_SEED ?= 0
@@ -47,7 +49,7 @@ demo: links ## Three nodes, calls, a leader killed under load, nothing lost: the
 
 test: setup ## All checks, then all tests
 	@scripts/check.sh
-	@$(VENV)/bin/pytest $(PYTEST_ARGS)
+	@$(VENV)/bin/pytest $(IN_TWO) $(PYTEST_ARGS)
 
 nightly: setup ## The long proofs, an hour or so; FIRST_SEED=N for other seeds than last time
 	@PERDURE_MODEL_SEEDS=2000 PERDURE_MODEL_FIRST_SEED=$(FIRST_SEED) \

@@ -77,6 +77,15 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         raise pytest.UsageError(f"the tree is to be tested, but perdure comes from {location}")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where two processes run tests: a file is one's, and all that starts clusters is one's."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            file = item.nodeid.partition("::")[0]
+            group = "e2e" if file.startswith("tests/e2e/") else file
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _clean_house() -> Iterator[None]:
     """After each file: every part under one name, no thread left, nothing unclosed."""

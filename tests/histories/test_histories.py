@@ -33,7 +33,7 @@ def test_every_promise_holds(chunk: int, capsys: pytest.CaptureFixture[str]) -> 
     first = FIRST_SEED + chunk
     if not chunk:
         with capsys.disabled():
-            print(f"\nhistories from seed {FIRST_SEED} on")
+            print(f"\nhistories from seed {FIRST_SEED} on", file=sys.stderr)
     reports = [run_history(seed) for seed in range(first, first + min(CHUNK, HISTORIES - chunk))]
 
     failed = [

@@ -51,7 +51,7 @@ def test_every_promise_holds() -> None:
 def test_every_promise_holds_for_fresh_seeds(capsys: pytest.CaptureFixture[str]) -> None:
     first = SystemRandom().bits(31)
     with capsys.disabled():
-        print(f"\ncluster seeds {first} to {first + FRESH - 1}")
+        print(f"\ncluster seeds {first} to {first + FRESH - 1}", file=sys.stderr)
     reports = [run_cluster_seed(first + number) for number in range(FRESH)]
 
     assert failures(reports) == []
