@@ -144,11 +144,18 @@ class ProviderRefusedError(PerdureError):
     code = "PD1014"
 
 
+class LossRefusedError(PerdureError):
+    """A segment is not ended at the cost of what its lost disks had: it need or must not be."""
+
+    code = "PD1015"
+
+
 HTTP_STATUS: Final[dict[type[PerdureError], int]] = {
     NoSuchResourceError: 404,
     AdminMethodError: 405,
     AdminRequestError: 400,
     TrimRefusedError: 409,
+    LossRefusedError: 409,
     AdminBodyTooLargeError: 413,
     AdminContentTypeError: 415,
     VolatileProviderError: 409,

@@ -1,5 +1,6 @@
 """AdminView: the node, as admin REST may look at it and act on it."""
 
+from collections.abc import Collection
 from typing import Protocol
 
 from ..core.ids import LogId
@@ -90,6 +91,10 @@ class AdminView(Protocol):
 
     def provider_refusal(self, kind: str) -> str:
         """Why no new segment may be kept by a provider here, with a way out; empty where it may."""
+        ...
+
+    def give_up(self, segment: Segment, nodes: Collection[str]) -> None:
+        """Have the next seal from here end a segment without these log-servers' lost disks."""
         ...
 
     def archived_lsn(self, log: LogId) -> int | None:

@@ -34,10 +34,14 @@ class SegmentHealth(msgspec.Struct, frozen=True):
 
     Attributes:
         problems: what is wrong with members, for people, such as ``n3 is dead``.
+        lost: the members whose disk is gone for good, as far as the nodes configuration says.
+        away: those that are dead, with their disk.
     """
 
     health: Health
     problems: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    away: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return ", ".join(self.problems) or self.health
@@ -61,21 +65,25 @@ def health_of(placement: Placement, servers: Iterable[LogServer]) -> SegmentHeal
     """How well a segment is kept, by what is known of the servers now."""
     known = {(server.node, server.storage): server for server in servers}
     there, kept, problems = [], [], []
+    lost, away = [], []
     for index, member in enumerate(placement.members):
         server = known.get((member.node, member.storage))
         if server is None:
+            lost.append(member.node)
             problems.append(_lost(member.node))
             continue
         kept.append(index)
         if server.alive:
             there.append(index)
         else:
+            away.append(member.node)
             problems.append(f"{member.node} is dead")
+    health: Health = "under-replicated" if problems else IN_ORDER
     if not placement.is_f_majority(kept):
-        return SegmentHealth("incomplete", tuple(problems))
-    if not _can_end(placement, there, known):
-        return SegmentHealth("unavailable", tuple(problems))
-    return SegmentHealth("under-replicated" if problems else IN_ORDER, tuple(problems))
+        health = "incomplete"
+    elif not _can_end(placement, there, known):
+        health = "unavailable"
+    return SegmentHealth(health, tuple(problems), tuple(lost), tuple(away))
 
 
 def review(

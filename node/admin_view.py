@@ -1,6 +1,6 @@
 """The node's engine as admin REST looks at it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
 
@@ -158,6 +158,12 @@ class NodeView:
         if replicated is None:
             return None
         return await replicated.provider.holdings(segment, first_offset, end_offset, known_tail)
+
+    def give_up(self, segment: Segment, nodes: Collection[str]) -> None:
+        """See `AdminView`."""
+        replicated = self._started().replicated
+        assert replicated is not None, "what is kept on one node has no log-servers"
+        replicated.provider.give_up(segment, nodes)
 
     def archived_lsn(self, log: LogId) -> int | None:
         """See `AdminView`."""

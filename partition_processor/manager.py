@@ -173,7 +173,7 @@ class PartitionManager:
             log = await logs.open(LogId(processor.partition), create=True)
             await self.prepare(processor, log)
             if processor.role != "stopped":
-                self._roles.know_skips(processor, claim)
+                self._roles.know_skips(processor, log, claim)
             if processor.role != "stopped":
                 await self._roles.take_lead(processor, log, claim.epoch)
         while any(processor.role == "candidate" for processor in self.processors):

@@ -52,7 +52,7 @@ from .records import (
     encode_command,
     object_key,
 )
-from .same_time import check_same_time
+from .same_time import check_same_records, check_same_time
 from .shipments import Carrier
 from .skips import skipped_lsns
 from .status import PartitionDetail, PartitionStatus
@@ -229,8 +229,9 @@ class PartitionProcessor:
         self.role = "follower"
         self.log = log
 
-    def know_skips(self, skips: Sequence[Skip]) -> None:
-        """Before anything is applied: what it goes on without. Raises SkipMissedError."""
+    def know_skips(self, skips: Sequence[Skip], log: VirtualLog) -> None:
+        """Before it applies anything. Raises SkipMissedError and AheadOfLogError."""
+        check_same_records(self.partition, self._machine.context, log)
         self._machine.know_skips(skips)
 
     def step_down(self, reason: str) -> None:
@@ -420,11 +421,9 @@ class PartitionProcessor:
         Raises NotLeadingError, LogClosedError or RecordTooLargeError, and then nothing happened.
         """
         self._check_takes()
+        operated = partial(self.clients.operated, reply)
         sequence = self._propose(
-            KINDS[type(operation)],
-            operation,
-            keys_of(operation),
-            admitted=partial(self.clients.operated, reply),
+            KINDS[type(operation)], operation, keys_of(operation), admitted=operated
         )
         if sequence is None:
             self.clients.hold_operation(reply)

@@ -28,6 +28,7 @@ from ..log.errors import LogClosedError, NotSequencerError, StaleEpochError
 from ..log.logs import Logs
 from ..log.virtual_log import VirtualLog
 from ..metadata.api import MetadataStore
+from .errors import AheadOfLogError
 from .following import LostTrackError, catch_up, follow
 from .leadership import LeaderClaim, claim_leadership, read_claim
 from .pauses import next_turn, pause
@@ -245,14 +246,16 @@ class RoleChanges:
         """Have a partition begin where the log goes on, knowing what it is to go on without."""
         await self._host.prepare(processor, log)
         if processor.role != "stopped":
-            self.know_skips(processor, await read_claim(self._metadata, processor.partition))
+            self.know_skips(processor, log, await read_claim(self._metadata, processor.partition))
 
     @staticmethod
-    def know_skips(processor: PartitionProcessor, claim: LeaderClaim | None) -> bool:
-        """Tell a partition what to skip; False when it stops, as it has not done so before."""
+    def know_skips(
+        processor: PartitionProcessor, log: VirtualLog, claim: LeaderClaim | None
+    ) -> bool:
+        """Tell a partition what to skip; False when it stops, for its rows are of another past."""
         try:
-            processor.know_skips(() if claim is None else claim.skips)
-        except SkipMissedError as error:
+            processor.know_skips(() if claim is None else claim.skips, log)
+        except (SkipMissedError, AheadOfLogError) as error:
             processor.lose(error)
             return False
         return True
@@ -316,7 +319,7 @@ class RoleChanges:
         if seat.epoch == 0:
             claim = await claim_leadership(self._metadata, processor.partition, self._node)
             seat.epoch = claim.epoch
-            if not self.know_skips(processor, claim):
+            if not self.know_skips(processor, log, claim):
                 return
         await self.take_lead(processor, log, seat.epoch)
         seat.epoch = 0

@@ -4,6 +4,7 @@ from ..core.errors import StorageCorruptError
 from ..core.ids import PartitionId
 from ..log.virtual_log import VirtualLog
 from .context import ApplyContext
+from .errors import AheadOfLogError
 
 
 def check_same_time(
@@ -27,6 +28,24 @@ def check_same_time(
             f"partition {partition}: the store has applied LSN {context.lsn}, but the log "
             f"is trimmed up to LSN {trim_point}: the store is older than the log; "
             "restore them together"
+        )
+
+
+def check_same_records(partition: PartitionId, context: ApplyContext, log: VirtualLog) -> None:
+    """Raise AheadOfLogError when the store has applied records that the log does not have any more.
+
+    So it is where a log was ended before what its lost disks had, and went on with other records. A
+    segment begins with the announcement of its epoch, so whoever has applied a record of it knows
+    that epoch.
+    """
+    chain = log.chain
+    segment = chain.segments[chain.position_of(context.lsn)]
+    if segment.base_lsn <= context.lsn and segment.params.epoch > context.epoch:
+        raise AheadOfLogError(
+            f"partition {partition} has applied up to LSN {context.lsn} under leader epoch "
+            f"{context.epoch}, and in its log another leader wrote from LSN {segment.base_lsn} on: "
+            "what was applied was given up with lost disks. Stop the node, clear its directory "
+            "store, and start it again: it is filled from a snapshot or from the log"
         )
 
 

@@ -163,13 +163,38 @@ class TailAnswer(msgspec.Struct, frozen=True):
     tail_lsn: int
 
 
+class LossPlan(msgspec.Struct, frozen=True):
+    """What a seal that accepts a loss comes to.
+
+    Attributes:
+        lost: the log-servers whose disks are gone; what only they had is lost.
+        left: those that are left.
+        tail_lsn: where the log ends by what they have.
+        missing: first and last LSN of ranges below that are on none of them.
+    """
+
+    log: int
+    segment: int
+    lost: list[str]
+    left: list[str]
+    tail_lsn: int
+    missing: list[tuple[int, int]]
+
+
 class SealAnswer(msgspec.Struct, frozen=True):
-    """What a seal came to; `already_sealed` when there was nothing to do."""
+    """What a seal came to; `already_sealed` when there was nothing to do.
+
+    Attributes:
+        loss: what was given up, where that was accepted.
+        dry_run: nothing was done.
+    """
 
     log: int
     segment: int
     tail_lsn: int
     already_sealed: bool
+    loss: LossPlan | None = None
+    dry_run: bool = False
 
 
 class ReconfigureAnswer(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ import msgspec
 from ...core.errors import StorageError
 from ...core.ids import InvocationId, LogId, MalformedIdError, parse_invocation_id
 from ...log.chain import Segment
-from ...log.errors import LogError, UnknownProviderError
+from ...log.errors import LogError, UnknownProviderError, UnknownSegmentError
 from ...log.memory.provider import KIND as MEMORY_KIND
 from ...log.types import KEY_BYTES
 from ...log.upkeep import HEALTHS, SegmentHealth
@@ -38,6 +38,7 @@ from .log_answers import (
     TrimAnswer,
 )
 from .log_digest import digest_of
+from .log_loss import plan_loss
 from .parameters import (
     NUMBER_MAX,
     Parameters,
@@ -72,9 +73,15 @@ _KINDS: Final = {name.lower(): kind for kind, name in KIND_NAMES.items()}
 
 
 class SealBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``segment`` is the index that is believed to be the last one."""
+    """``segment`` is the index that is believed to be the last one.
+
+    With ``accept_loss`` a segment is ended whose disks are lost; see `log_loss`. With ``dry_run``
+    that is only looked at.
+    """
 
     segment: int | None = None
+    accept_loss: bool = False
+    dry_run: bool = False
 
 
 class ReconfigureBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -251,10 +258,26 @@ class LogsApi:
         """Seal the whole log."""
         form = '{} or {"segment": the index of the last segment}'
         body = decode_body(request.body, SealBody, form)
+        if body.dry_run and not body.accept_loss:
+            raise AdminRequestError(
+                "dry_run goes with accept_loss: nothing else is to be looked at"
+            )
         log = await self._log(request)
+        if body.accept_loss:
+            return await self._seal_with_loss(log, body)
         already = (await log.find_tail()).sealed
         tail = await log.seal(body.segment)
         return SealAnswer(log.log, log.chain.tail.index, tail.lsn, already)
+
+    async def _seal_with_loss(self, log: VirtualLog, body: SealBody) -> SealAnswer:
+        plan = await plan_loss(self._view, log)
+        if body.segment is not None and body.segment != plan.segment:
+            raise UnknownSegmentError(log.log, body.segment, f"its last one is {plan.segment}")
+        if body.dry_run:
+            return SealAnswer(log.log, plan.segment, plan.tail_lsn, False, plan, True)
+        self._view.give_up(log.chain.tail, plan.lost)
+        tail = await log.seal(plan.segment)
+        return SealAnswer(log.log, plan.segment, tail.lsn, False, plan)
 
     async def reconfigure(self, request: Request) -> ReconfigureAnswer:
         """Go on in a new segment; opens a log that is sealed."""

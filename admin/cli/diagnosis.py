@@ -207,6 +207,22 @@ def _of_logs(reports: Mapping[str, NodeReport]) -> Iterable[Problem]:
             "it is sealed as a whole: its partition takes no calls",
             f"open it again: perdure logs reconfigure {number}{asked}",
         )
+    incomplete = {
+        log.log: ", ".join(log.problems)
+        for _, report in sorted(reports.items())
+        for log in report.logs
+        if log.health == "incomplete"
+    }
+    for number, problems in sorted(incomplete.items()):
+        yield Problem(
+            "error",
+            f"log {number}",
+            f"so many of its disks are lost that records may be: {problems}",
+            f"bring a disk back. If none can be, and its last segment is the one (perdure logs "
+            f"describe {number}): perdure logs seal {number} --accept-loss, then perdure logs "
+            f"reconfigure {number}. If it is an older one: perdure snapshots create --partition "
+            f"{number}",
+        )
 
 
 def _of_storage(cluster: ClusterStatus) -> Iterable[Problem]:

@@ -16,7 +16,8 @@ these meet. The first phase is the seal at the same time:
 
 Where so many members have lost their disks that the others are no write quorum, but an f-majority
 still, all of those others take its place in 3 and 4: whoever promises later is one of them, for the
-lost never answer again.
+lost never answer again. Where the others are no f-majority either, nothing ends the loglet but an
+operator, who gives the lost up: then all others are every quorum. What only the lost had is lost.
 
 What was acknowledged is never lost, and what was not is decided once, with the whole batch.
 """
@@ -126,17 +127,16 @@ class Decision:
         )
 
     async def _try(self, ballot: Ballot) -> Decided | None:
-        placement = self._members.placement
         promises = await self._members.collect(
             lambda number, storage: Seal(number, storage, self.loglet, ballot),
             Info,
-            lambda found: placement.is_f_majority(good(found)) or final_of(found) is not None,
+            lambda found: self._have_promised(good(found)) or final_of(found) is not None,
             self._answer_seconds,
         )
         if (final := final_of(promises)) is not None:
             return final
         self._look_at_ballots(promises)
-        if not placement.is_f_majority(good(promises)):
+        if not self._have_promised(good(promises)):
             self.problem = (
                 f"{self._names(good(promises))} of {len(promises)} that answered were sealed"
             )
@@ -164,7 +164,13 @@ class Decision:
 
     def _are_enough(self, present: Collection[int]) -> bool:
         """Whether these are a write quorum, or what stands for one after disks were lost."""
-        return self._members.placement.may_decide(present, self._members.lost)
+        members = self._members
+        return members.placement.may_decide(present, members.lost) or members.are_all_left(present)
+
+    def _have_promised(self, present: Collection[int]) -> bool:
+        """Whether these are an f-majority, or what stands for one after disks were given up."""
+        members = self._members
+        return members.placement.is_f_majority(present) or members.are_all_left(present)
 
     def _look_at_ballots(self, answers: dict[int, Info]) -> None:
         mine = self._round, self._who

@@ -153,6 +153,10 @@ class ReplicatedLoglet(LogletView):
             self._committed(rest)
         if self._failure is not None:
             return
+        if self._committed_tail > final.tail:
+            # Only an operator can do that, who has given servers up for lost.
+            self.fail("records that were acknowledged were given up with the disks that had them")
+            return
         assert self._committed_tail == final.tail, (self._committed_tail, final)
         super()._ended(final)
 

@@ -1,7 +1,7 @@
 """The members of a segment's nodeset, asked together."""
 
 from asyncio import AbstractEventLoop, Future
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TypeAlias, TypeVar
 
 from ...core.waiters import settle
@@ -37,12 +37,23 @@ class Members:
         ]
         # Those whose servers have said that they have another disk: the one meant is gone for good.
         self.lost: set[int] = set()
+        # Those whose disks an operator has given up for lost; see `are_all_left`.
+        self.given_up: set[int] = set()
         self._loop = loop
         self._own = own
 
     def storage(self, member: int) -> str:
         """The disk that a member had when the segment was made."""
         return self.placement.members[member].storage
+
+    def are_all_left(self, present: Collection[int]) -> bool:
+        """Whether these are all members that an operator has not given up, if any were.
+
+        They stand for every quorum of a decision: none without them can come about, as long as
+        what was given up does not come back, and then the chain of the log says what holds.
+        """
+        left = set(range(len(self.clients))) - self.given_up
+        return bool(self.given_up and left) and left <= set(present)
 
     def broadcast(self, make: Callable[[str], Request]) -> None:
         """Send everybody what has no reply."""

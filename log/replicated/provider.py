@@ -141,6 +141,18 @@ class ReplicatedProvider:
             answer_seconds=HOLDINGS_SECONDS,
         )
 
+    def give_up(self, segment: Segment, nodes: Iterable[str]) -> None:
+        """Have the next seal from here end a segment without these servers, whose disks are lost.
+
+        What only they had is lost with them, so somebody has to have said that. Whoever is left has
+        to answer, all of them. Raises LogletLostError, as `open`.
+        """
+        members = self.open(segment).members
+        names = set(nodes)
+        members.given_up = {
+            index for index, client in enumerate(members.clients) if client.node in names
+        }
+
     def open(self, segment: Segment) -> LogletView:
         """The segment's loglet. Raises LogletLostError for one that was deleted here."""
         params = segment.params

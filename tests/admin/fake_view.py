@@ -1,5 +1,7 @@
 """A node with two partitions, as admin REST sees it."""
 
+from collections.abc import Collection
+
 from perdure.admin.cluster import ClusterView
 from perdure.admin.elsewhere import OtherNodes
 from perdure.core.ids import LogId
@@ -89,6 +91,10 @@ class FakeView:
     async def segment_holdings(
         self, segment: Segment, first_offset: int, end_offset: int, known_tail: int
     ) -> SegmentHoldings | None:
+        """There are no segments."""
+        raise AssertionError("this view has no logs")
+
+    def give_up(self, segment: Segment, nodes: Collection[str]) -> None:
         """There are no segments."""
         raise AssertionError("this view has no logs")
 
