@@ -6,11 +6,12 @@ cannot be ended before all of it is there. A member that an operator has taken o
 disk is not there any more, goes in any case.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from .chain import Segment
 from .errors import LogUnavailableError
 from .placement import LogServer, Placement, place
 
@@ -84,6 +85,23 @@ def health_of(placement: Placement, servers: Iterable[LogServer]) -> SegmentHeal
     elif not _can_end(placement, there, known):
         health = "unavailable"
     return SegmentHealth(health, tuple(problems), tuple(lost), tuple(away))
+
+
+def renewable_through(segments: Sequence[Segment], servers: Iterable[LogServer]) -> int:
+    """The last LSN of sealed segments that are kept where they should not be; 0 for none.
+
+    A member has lost its disk, or an operator wants it to be out of use. Such a segment is not
+    copied: nobody needs its records once a snapshot has what they did, and then it is trimmed. One
+    whose member is merely dead is left alone, for that may be back soon.
+    """
+    fit = {(server.node, server.storage) for server in servers if not server.unwanted}
+    for position in range(len(segments) - 2, -1, -1):
+        placement = segments[position].params.placement
+        if placement is not None and any(
+            (member.node, member.storage) not in fit for member in placement.members
+        ):
+            return segments[position + 1].base_lsn - 1
+    return 0
 
 
 def review(

@@ -141,6 +141,7 @@ class NodeEngine:
         self.snapshots = self._make_snapshots(
             loop, make_sync_runner("store"), SystemFiles() if files is None else files
         )
+        self.snapshots.wanted_lsn = self.renewable_through
         self._trimmer = self._make_trimmer(loop, make_sync_runner("store"))
         self.keeper = self._make_keeper(loop)
         self._silence = SilenceWatch(self.manager.invoker, loop)
@@ -302,6 +303,7 @@ class NodeEngine:
             interval_ns=int(self._options.log.trim_interval),
             keep_records=self._options.log.keep_records,
             archived_lsn=self.archived_lsn,
+            wanted_lsn=self.renewable_through,
             on_failure=self._fail,
             reclaim=lambda: log_store.reclaim(b"", b"\xff"),
         )
@@ -313,6 +315,13 @@ class NodeEngine:
             # What another node has not applied is nowhere else: without snapshots nothing goes.
             return 0
         return archived_lsn
+
+    def renewable_through(self, processor: PartitionProcessor) -> int:
+        """The last LSN that is kept where it should not be, of a log that is led here; else 0."""
+        log = processor.log
+        if self.replicated is None or log is None or not processor.leading:
+            return 0
+        return self.replicated.provider.renewable_through(log.log, log.chain)
 
     async def start(self) -> None:
         """Check whose the stores are, replay, take the lead of every partition.

@@ -45,6 +45,7 @@ class LogTrimmer:
         interval_ns: int,
         keep_records: int,
         archived_lsn: Callable[[int], int | None],
+        wanted_lsn: Callable[[PartitionProcessor], int],
         on_failure: Callable[[PerdureError], None],
         reclaim: Callable[[], None],
     ) -> None:
@@ -56,6 +57,7 @@ class LogTrimmer:
             interval_ns: between the end of one round and the next.
             keep_records: so many of each log stay for people to look into.
             archived_lsn: how far snapshots have a partition; None where none are taken.
+            wanted_lsn: what is to go as soon as it may, whatever stays else.
             on_failure: the store failed.
             reclaim: gives the space of trimmed records back; called beside the event loop.
         """
@@ -67,9 +69,10 @@ class LogTrimmer:
         self._interval_seconds = interval_ns / 1e9
         self._keep_records = keep_records
         self._archived_lsn = archived_lsn
+        self._wanted_lsn = wanted_lsn
         self._on_failure = on_failure
         self._reclaim = reclaim
-        self._archived_before: list[int | None] = [None for _ in processors]
+        self._seen_before: list[tuple[int | None, int]] = [(None, 0) for _ in processors]
         self._trimmed = 0
         self._timer: TimerHandle | None = None
         self._task: Task[None] | None = None
@@ -90,11 +93,14 @@ class LogTrimmer:
     def _round(self) -> None:
         written = [(processor, processor.written_lsn) for processor in self._processors]
         unchanged = all(processor.durable_lsn == lsn for processor, lsn in written)
-        archived = [self._archived_lsn(processor.partition) for processor in self._processors]
-        if unchanged and archived == self._archived_before:
+        seen = [
+            (self._archived_lsn(processor.partition), self._wanted_lsn(processor))
+            for processor in self._processors
+        ]
+        if unchanged and seen == self._seen_before:
             self.start()  # Nothing has happened since the last round.
             return
-        self._archived_before = archived
+        self._seen_before = seen
 
         def synced(result: int | StorageError) -> None:
             if self._stopped:
@@ -122,13 +128,15 @@ class LogTrimmer:
             many = len(segments) > self.SEGMENTS_KEPT
             if many:
                 target = max(target, segments[-self.SEGMENTS_KEPT].base_lsn - 1)
-            target = min(target, processor.durable_lsn)
+            wanted_lsn = self._wanted_lsn(processor)
+            target = min(max(target, wanted_lsn), processor.durable_lsn)
             archived_lsn = self._archived_lsn(processor.partition)
             if archived_lsn is not None:
                 target = min(target, archived_lsn)
             try:
                 before = _trim_point(log)
-                if target - before >= (1 if many else self.RECORDS_MIN):
+                soon = many or before < wanted_lsn
+                if target - before >= (1 if soon else self.RECORDS_MIN):
                     trim_point = await log.trim(target)
                     self._trimmed += trim_point - before
                     _log.debug("log trimmed", partition=processor.partition, lsn=trim_point)

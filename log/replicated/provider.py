@@ -13,10 +13,10 @@ from ...core.net.peers import Peers
 from ...core.random import Random
 from ...core.tasks import TaskScope
 from ...core.waiters import Waiters, settle
-from ..chain import Segment, SegmentParams, loglet_id
+from ..chain import Chain, Segment, SegmentParams, loglet_id
 from ..errors import LogClosedError, LogletLostError
 from ..placement import LogServer, Placement, place
-from ..upkeep import Review, SegmentHealth, health_of, review
+from ..upkeep import Review, SegmentHealth, health_of, renewable_through, review
 from .clients import ServerClients
 from .errands import Errands
 from .holdings import SegmentHoldings, holdings
@@ -76,6 +76,7 @@ class ReplicatedProvider:
         self._open: dict[int, LogletView] = {}
         # Per log, the first segment index that was kept by the last deletion.
         self._first_kept: dict[int, int] = {}
+        self._renewable: dict[LogId, tuple[Chain, tuple[LogServer, ...], int]] = {}
         self._errands = Errands()
         self._failure: LogClosedError | None = None
         self._scope = TaskScope("replicated loglets", on_failure=self._failed)
@@ -121,6 +122,15 @@ class ReplicatedProvider:
         if segment.kind != KIND or segment.params.placement is None:
             return None
         return health_of(segment.params.placement, self._servers())
+
+    def renewable_through(self, log: LogId, chain: Chain) -> int:
+        """See `upkeep.renewable_through`; quick when neither chain nor servers have changed."""
+        servers = tuple(self._servers())
+        known = self._renewable.get(log)
+        if known is None or known[0] is not chain or known[1] != servers:
+            known = chain, servers, renewable_through(chain.segments, servers)
+            self._renewable[log] = known
+        return known[2]
 
     async def holdings(
         self, segment: Segment, first_offset: int, end_offset: int, known_tail: int

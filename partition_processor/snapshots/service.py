@@ -6,7 +6,7 @@ node, and a failed restore stops its partition alone.
 """
 
 from asyncio import AbstractEventLoop, Future, Lock, TimerHandle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -70,6 +70,7 @@ class Snapshots:
 
     Attributes:
         failures: snapshots that could not be taken so far.
+        wanted_lsn: what is due to be in a partition's snapshot, whatever the schedule says.
     """
 
     CHECK_SECONDS: Final = 1.0
@@ -120,6 +121,7 @@ class Snapshots:
         self._timer: TimerHandle | None = None
         self._stopped = False
         self.failures = 0
+        self.wanted_lsn: Callable[[PartitionProcessor], int] = lambda _: 0
 
     # Start and stop ------------------------------------------------------------------------------
 
@@ -183,12 +185,11 @@ class Snapshots:
         if now_ns < self._not_before_ns.get(processor.partition, 0):
             return False
         settings = self._settings
-        if 0 < settings.interval_records <= records:
+        if last_lsn < self.wanted_lsn(processor) or 0 < settings.interval_records <= records:
             return True
         since_ns = self._started_ns if last is None else last.created_ns
         # A clock that was set back must not put the next one off for ever.
-        waited_ns = now_ns - min(since_ns, now_ns)
-        return 0 < settings.interval_ns <= waited_ns
+        return 0 < settings.interval_ns <= now_ns - min(since_ns, now_ns)
 
     async def _take_due(self, processors: Sequence[PartitionProcessor]) -> None:
         try:

@@ -5,8 +5,9 @@ from itertools import product
 import msgspec
 import pytest
 
+from perdure.log.chain import Segment, SegmentParams
 from perdure.log.placement import LogServer, Placement, Replica, place
-from perdure.log.upkeep import Review, health_of, review
+from perdure.log.upkeep import Review, health_of, renewable_through, review
 
 NAMES = ("a", "b", "c", "d")
 
@@ -116,3 +117,23 @@ def test_a_change_is_followed_by_no_other_and_always_gives_a_nodeset_of_fit_serv
             assert {member.node for member in after.members} <= fit
             assert judged(after, known, nodes) == Review()
             assert msgspec.structs.replace(before, members=after.members) == after
+
+
+def test_sealed_segments_are_renewed_whose_disks_are_lost_or_out_of_use() -> None:
+    def through(known: list[LogServer], *placements: Placement | None) -> int:
+        segments = [
+            Segment(index + 1, index * 10 + 1, "replicated", SegmentParams(1, 1, 0, "a", placement))
+            for index, placement in enumerate(placements)
+        ]
+        return renewable_through(segments, known)
+
+    old, new = placed("a", "b", "c"), placed("a", "b", "d")
+    assert through(servers(), old, old, new) == 0
+    assert through(servers(dead="c"), old, old, new) == 0
+    for known in (servers(lost="c"), servers("abd"), servers(drained="c")):
+        assert through(known, old, old, new) == 20
+        assert through(known, old, new, new) == 10
+        # The last one is not sealed: the log leaves it first.
+        assert through(known, new, old) == 0
+        assert through(known, old) == 0
+    assert through(servers(lost="abcd"), None, None) == 0
