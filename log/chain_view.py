@@ -25,7 +25,7 @@ READ_BYTES_MAX: Final = 1024 * 1024
 POLL_SECONDS: Final = 0.5
 """How long a change made by another process may stay unnoticed by who only waits."""
 
-_OF_ONE_PROCESS: Final = ("local", "memory")
+OF_ONE_PROCESS: Final = ("local", "memory")
 """Kinds of loglets that only the process which has them can seal."""
 
 _SUCCESSOR_POLL_SECONDS: Final = 0.05
@@ -74,7 +74,7 @@ class ChainView:
     @property
     def shared(self) -> bool:
         """Whether other processes can seal the last segment: who leads may be deposed unnoticed."""
-        return self.chain.tail.kind not in _OF_ONE_PROCESS
+        return self.chain.tail.kind not in OF_ONE_PROCESS
 
     @property
     def trim_point_lsn(self) -> int:

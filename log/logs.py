@@ -7,6 +7,7 @@ from ..core.ids import LogId
 from ..metadata.api import MetadataStore
 from .chain import first_chain
 from .chain_store import ChainStore
+from .chain_view import OF_ONE_PROCESS
 from .errors import UnknownLogError, UnknownProviderError
 from .loglet import LogletProvider
 from .sequencer import SequencerLimits
@@ -48,6 +49,11 @@ class Logs:
     def kinds(self) -> list[str]:
         """The providers' kinds, sorted."""
         return sorted(self._providers)
+
+    @property
+    def shared(self) -> bool:
+        """Whether there is a provider whose segments other processes can seal, too."""
+        return any(kind not in OF_ONE_PROCESS for kind in self._providers)
 
     async def open(self, log: LogId, *, create: bool = False) -> VirtualLog:
         """The log of this number, made if it does not exist and `create` is set.

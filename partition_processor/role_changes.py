@@ -339,7 +339,7 @@ class RoleChanges:
         self._host.finish_turn()
         if processor.role != "stopped":
             processor.announce()
-            self._watch(log)
+            self._watch()
 
     def log_sealed(self, processor: PartitionProcessor) -> None:
         """Somebody has sealed the segment that the partition's leader appends to."""
@@ -376,27 +376,27 @@ class RoleChanges:
     def _reigns(processor: PartitionProcessor, epoch: int) -> bool:
         return processor.role in ("candidate", "leader") and processor.epoch == epoch
 
-    def _watch(self, log: VirtualLog) -> None:
-        if log.shared and not self._watching:
+    def _watch(self) -> None:
+        # Also where the log is one process's own: its next segment may be another.
+        if self.logs is not None and self.logs.shared and not self._watching:
             self._watching = True
             self._scope.spawn(self._watch_leads(), name="watch-leads")
 
     async def _watch_leads(self) -> None:
-        """As long as anything is led that others can seal, look whether they have."""
+        """As long as anything is led, look whether others have sealed what they can."""
         try:
             while True:
                 await pause(self._loop, LEAD_CHECK_SECONDS)
                 led = [
                     processor
                     for processor in self._host.processors
-                    if processor.role in ("candidate", "leader")
-                    and processor.log is not None
-                    and processor.log.shared
+                    if processor.role in ("candidate", "leader") and processor.log is not None
                 ]
                 if not led:
                     return
                 for processor in led:
-                    await self._look_at(processor)
+                    if processor.log is not None and processor.log.shared:
+                        await self._look_at(processor)
         finally:
             self._watching = False
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -102,6 +103,19 @@ def test_the_default_provider_must_be_there() -> None:
                 loop=house.loop,
                 default_kind="paper",
             )
+
+    run(scenario)
+
+
+def test_logs_are_shared_where_others_could_seal_one() -> None:
+    async def scenario(house: House) -> None:
+        assert not house.logs.shared
+        elsewhere: Any = SimpleNamespace(kind="replicated")
+        providers = [house.memory, elsewhere]
+        both = Logs(
+            metadata=house.metadata, providers=providers, loop=house.loop, default_kind="memory"
+        )
+        assert both.shared
 
     run(scenario)
 
