@@ -16,7 +16,8 @@ from .api.cluster import ClusterApi
 from .api.deployments import DeploymentsApi
 from .api.invocations import InvocationsApi
 from .api.logs import LogsApi
-from .api.node import NodeApi
+from .api.node import NodeApi, VersionApi
+from .api.nodes import NodesApi
 from .api.partitions import PartitionsApi
 from .api.reach import Reach
 from .api.routes import Request, Routes, Text
@@ -47,7 +48,9 @@ class AdminServer:
         self._routes = Routes(
             [
                 *NodeApi(view, metrics).routes(),
+                *VersionApi(view).routes(),
                 *ClusterApi(view).routes(),
+                *NodesApi(view, peer_routes(view)).routes(),
                 *PartitionsApi(view).routes(),
                 *self._logs.routes(),
                 *SnapshotsApi(view, reach).routes(),
@@ -99,6 +102,9 @@ def peer_routes(view: AdminView) -> Routes:
     workers = WorkersApi(view, reach)
     return Routes(
         [
+            *VersionApi(view).routes(),
+            *ClusterApi(view).peer_routes(),
+            *PartitionsApi(view).routes(),
             *LogsApi(view, reach).peer_routes(),
             *SnapshotsApi(view, reach).peer_routes(),
             *workers.peer_routes(),

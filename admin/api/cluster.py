@@ -76,6 +76,10 @@ class ClusterApi:
             Route("GET", "/cluster/metadata/keys/{key*}", self.value),
         ]
 
+    def peer_routes(self) -> list[Route]:
+        """What other nodes ask."""
+        return [Route("GET", "/cluster", self.status)]
+
     async def status(self, request: Request) -> ClusterStatus:
         """The cluster as this node sees it."""
         return await self._view.cluster_view.status()

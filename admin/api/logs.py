@@ -135,6 +135,7 @@ class LogsApi:
         """What other nodes ask."""
         return [
             Route("GET", LED_PATH, self._tell_led),
+            Route("GET", "/logs", self.list_logs),
             Route("GET", "/logs/{log}", self.describe),
         ]
 

@@ -8,7 +8,7 @@ from .routes import Request, Route, Text
 
 
 class NodeApi:
-    """``/live``, ``/ready``, ``/health``, ``/version`` and ``/metrics``."""
+    """``/live``, ``/ready``, ``/health`` and ``/metrics``."""
 
     def __init__(self, view: AdminView, metrics: Metrics) -> None:
         """Take what is shown."""
@@ -21,7 +21,6 @@ class NodeApi:
             Route("GET", "/live", self.live),
             Route("GET", "/ready", self.ready),
             Route("GET", "/health", self.health),
-            Route("GET", "/version", self.version),
             Route("GET", "/metrics", self.metrics),
         ]
 
@@ -59,6 +58,22 @@ class NodeApi:
         self._view.check_started()
         return {"status": "ok", "node": self._view.node_name}
 
+    async def metrics(self, request: Request) -> Text:
+        """The metrics, as scrapers read them."""
+        return Text(CONTENT_TYPE, self._metrics.render())
+
+
+class VersionApi:
+    """``/version``."""
+
+    def __init__(self, view: AdminView) -> None:
+        """Take what is shown."""
+        self._view = view
+
+    def routes(self) -> list[Route]:
+        """The one that there is; other nodes ask it too."""
+        return [Route("GET", "/version", self.version)]
+
     async def version(self, request: Request) -> dict[str, str]:
         """Who it is and which release it runs."""
         return {
@@ -66,7 +81,3 @@ class NodeApi:
             "node": self._view.node_name,
             "cluster": self._view.cluster,
         }
-
-    async def metrics(self, request: Request) -> Text:
-        """The metrics, as scrapers read them."""
-        return Text(CONTENT_TYPE, self._metrics.render())

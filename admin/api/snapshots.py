@@ -59,6 +59,7 @@ class SnapshotsApi:
         return [
             Route("POST", "/snapshots", self.create),
             Route("POST", LED_PATH, self._create_led),
+            Route("GET", "/snapshots", self.list_snapshots),
         ]
 
     async def list_snapshots(self, request: Request) -> SnapshotList:

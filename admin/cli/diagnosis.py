@@ -109,9 +109,8 @@ def _of_nodes(cluster: ClusterStatus, reports: Mapping[str, NodeReport]) -> Iter
             yield Problem(
                 "warning",
                 node.name,
-                f"it lives and its admin REST does not answer: {report.problem}",
-                f"look whether {node.addresses.admin or 'its listen.admin'} can be reached from "
-                "here, and at its load",
+                f"it lives and does not answer {cluster.me}: {report.problem}",
+                f"look at its load, and whether {cluster.me} reaches it at {node.addresses.node}",
             )
         others = sorted(name for name, state in states.items() if state != node.state)
         if others:

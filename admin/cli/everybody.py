@@ -1,12 +1,12 @@
-"""Asking every node of a cluster at the same time, each at its own admin REST."""
+"""Asking every node of a cluster at the same time, by way of the one that is asked."""
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from ...core.errors import PerdureError, TransportError
+from ...core.errors import PerdureError
 from ..cluster import ClusterStatus
-from .admin_client import get
+from .admin_client import get, quoted
 
 NODE_TIMEOUT_SECONDS: Final = 3.0
 """How long one node of many is waited for."""
@@ -27,16 +27,13 @@ def cluster_status(admin: str) -> ClusterStatus:
     return get(admin, "/cluster", ClusterStatus)
 
 
-def admin_of(status: ClusterStatus, name: str, admin: str) -> str | None:
-    """Where a node's admin REST is; None where it has none.
+def admin_of(status: ClusterStatus, name: str, admin: str) -> str:
+    """Where a node's own answers are had: at the node that is asked, which asks it.
 
-    The node that has answered is asked where it was asked before: its own address may be one that
-    only machines beside it can use.
+    Nodes reach each other whatever their admin REST listens on.
     """
-    if name == status.me:
-        return admin
-    node = status.node(name)
-    return None if node is None else node.addresses.admin or None
+    alone = len(status.nodes) == 1
+    return admin if alone else f"{admin.rstrip('/')}/cluster/nodes/{quoted(name)}/ask"
 
 
 def ask_everybody(
@@ -46,7 +43,7 @@ def ask_everybody(
     *,
     names: set[str] | None = None,
 ) -> Mapping[str, Answer[_Told]]:
-    """What `ask` gets from each node, called with where its admin REST is, in threads.
+    """What `ask` gets from each node, called with where its answers are had, in threads.
 
     Args:
         names: only these.
@@ -56,11 +53,8 @@ def ask_everybody(
         return {}
 
     def one(name: str) -> Answer[_Told]:
-        address = admin_of(status, name, admin)
-        if address is None:
-            return Answer(None, TransportError(f"node {name} has no admin REST"))
         try:
-            return Answer(ask(address), None)
+            return Answer(ask(admin_of(status, name, admin)), None)
         except PerdureError as error:
             return Answer(None, error)
 

@@ -121,12 +121,9 @@ def _leaders_admin(partition: int, admin: str) -> str:
     if row.leader is None:
         _note(f"no node leads partition {partition}: this is how it is on {cluster.me}")
         return admin
-    found = admin_of(cluster, row.leader, admin)
-    if found is None:
-        _note(f"{row.leader}, which leads it, has no admin REST: so it is on {cluster.me}")
-    elif row.leader != cluster.me:
-        _note(f"partition {partition} is led by {row.leader}, which was asked at {found}")
-    return found or admin
+    if row.leader != cluster.me:
+        _note(f"partition {partition} is led by {row.leader}, which was asked")
+    return admin_of(cluster, row.leader, admin)
 
 
 # Printing ------------------------------------------------------------------------------------

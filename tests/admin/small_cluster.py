@@ -10,8 +10,12 @@ from typing import Any, cast
 
 import msgspec
 
+from perdure.admin.api.answering import answer_error, answer_of
+from perdure.admin.api.routes import Request
 from perdure.admin.cluster import ClusterView
-from perdure.core.errors import PerdureError
+from perdure.admin.elsewhere import Forwarded, OtherNodes, Question
+from perdure.admin.http import peer_routes
+from perdure.core.errors import PerdureError, TransportError
 from perdure.core.ids import LogId
 from perdure.core.random import SeededRandom
 from perdure.core.storage.memory import MemoryStore
@@ -164,6 +168,34 @@ class SmallCluster:
         await self.metadata.put(chain_key(LogId(log)), encode_chain(chain))
 
 
+class Others:
+    """The other nodes: node 2 answers as node 1 does, which says so; node 3 does not answer."""
+
+    me = "node-1"
+
+    def __init__(self, view: FakeView) -> None:
+        """Take what both answer with."""
+        self._routes = peer_routes(view)
+
+    def leader(self, partition: int) -> str | None:
+        """Nobody knows."""
+        return None
+
+    def alive(self) -> list[str]:
+        """Both."""
+        return ["node-2", "node-3"]
+
+    async def ask(self, node: str, question: Question) -> Forwarded:
+        """Answer, or not."""
+        if node != "node-2":
+            raise TransportError(f"node {node} cannot be reached")
+        route, parts = self._routes.find(question.method, question.path)
+        try:
+            return answer_of(await route.answer(Request(parts, question.query, question.body)))
+        except PerdureError as error:
+            return answer_error(error)
+
+
 class ClusterFakeView(FakeView):
     """A node of which admin REST sees a cluster."""
 
@@ -175,6 +207,11 @@ class ClusterFakeView(FakeView):
     def cluster_view(self) -> ClusterView:
         """The cluster's."""
         return self._cluster.view()
+
+    @property
+    def others(self) -> OtherNodes | None:
+        """Two more, of which one answers."""
+        return Others(self)
 
     @property
     def logs(self) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from perdure.admin.api import invocation_pages
 from perdure.admin.api.answering import answer_of
 from perdure.admin.api.deployments import DeploymentsApi
 from perdure.admin.api.invocations import InvocationsApi
@@ -98,6 +99,27 @@ def test_every_node_lists_all_invocations_in_one_order(limit: int) -> None:
             assert await listed(node, "&service=Nobody", limit) == ([], [])
             key = cluster.keys_in(4, 1)[0]
             assert len((await listed(node, f"&key={key}", limit))[0]) == 1
+
+    cluster.run(scenario())
+
+
+@pytest.mark.parametrize("scanned", [1, 2, 5])
+def test_a_page_ends_where_the_first_node_has_ended_its_part(
+    monkeypatch: pytest.MonkeyPatch, scanned: int
+) -> None:
+    monkeypatch.setattr(invocation_pages, "SCANNED_MAX", scanned)
+    cluster = Cluster(nodes=3, partitions=5)
+
+    async def scenario() -> None:
+        started = await collecting(cluster, 3)
+        key = cluster.keys_in(3, 1)[0]
+        await value_of(
+            cluster.nodes[0].call(InvocationRequest("Relay", "spread", None, b'["x"]'))[0]
+        )
+        for node in cluster.nodes:
+            assert await listed(node, "&handler=collect", 4) == (in_order(started), [])
+            assert await listed(node, "&handler=spread", 4) == ([], [])
+            assert len((await listed(node, f"&key={key}", 4))[0]) == 1
 
     cluster.run(scenario())
 
