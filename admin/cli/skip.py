@@ -87,7 +87,7 @@ def _parked_at(partition: int, lsn: int, admin: str) -> list[str]:
     answers = ask_everybody(cluster, admin, lambda node: _parked_lsn(node, partition))
     parked = [name for name, answer in answers.items() if answer.told == lsn]
     parked.sort(key=lambda name: (row is None or row.leader != name, name))
-    found = [place for name in parked if (place := admin_of(cluster, name, admin)) is not None]
+    found = [admin_of(cluster, name, admin) for name in parked]
     if found:
         _note(f"partition {partition} is parked there on {', '.join(parked)}")
     return found or [admin]  # Which refuses, and says how the partition is there.

@@ -259,8 +259,15 @@ def test_partitions_are_listed_as_their_leaders_see_them(serve: Serve) -> None:
         status, refused = await node.ask("GET", "/cluster/nodes/node-9/ask/version")
         assert (status, refused["code"]) == (404, "PD1001")
         assert "node-1, node-2, node-3" in refused["message"]
-        status, refused = await node.ask("GET", "/cluster/nodes/node-2/ask/metrics")
-        assert (status, refused["code"]) == (404, "PD1001")
+        for name in ("node-1", "node-2"):
+            ask = f"/cluster/nodes/{name}/ask"
+            status, refused = await node.ask("GET", f"{ask}/metrics")
+            assert (status, refused["code"]) == (404, "PD1001")
+            status, refused = await node.ask("POST", f"{ask}/partitions/7/skip", {"lsn": 1})
+            assert (status, refused["code"]) == (404, "PD1001")
+            assert "no partition '7'" in refused["message"]
+            status, refused = await node.ask("POST", f"{ask}/version", {})
+            assert (status, refused["code"]) == (405, "PD1002")
 
     serve(scenario)
 
