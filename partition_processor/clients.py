@@ -183,7 +183,8 @@ class Clients:
                 InvocationExpiredError(
                     f"invocation {invocation_id_text(item.invocation_id)} was asked for so long "
                     "ago that it may have run and been forgotten: ask for it under a new id if it "
-                    "should run"
+                    "should run. If it was asked for just now, clocks are minutes apart: perdure "
+                    "doctor tells which"
                 )
             )
         elif known is not None and proposed.target != (known.service, known.handler, known.key):

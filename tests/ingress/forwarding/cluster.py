@@ -62,6 +62,7 @@ class Node:
     Attributes:
         table: who leads, as this node knows.
         leads: the partitions that it leads.
+        clock: its own, which may be set.
         alive: whether the others hold it to be alive.
         view: the node as admin REST looks at it, as far as is needed here.
     """
@@ -74,7 +75,7 @@ class Node:
         self.leads: set[int] = set()
         self.scope = TaskScope(name, on_failure=cluster.failures.append)
         loop = cast("asyncio.AbstractEventLoop", cluster.loop)
-        clock = SimulationClock(cluster.loop)
+        clock = self.clock = SimulationClock(cluster.loop)
         random = Chance(cluster.seed, name)
         self.store = MemoryStore()
         self.logs = Logs(

@@ -70,6 +70,7 @@ def test_each_node_says_the_same_of_the_clocks(clocks: tuple[int, ...], said: An
         for warning, (name, text) in zip(found, said.items(), strict=True):
             assert warning.startswith(f"the clock of {name} is {text}")
             assert "NTP" in warning.rpartition("; ")[2]
+            assert ("PD0911" in warning) == ("h " in text)
     assert clock_warnings({}) == []
 
 
