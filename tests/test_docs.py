@@ -26,6 +26,7 @@ DOCUMENTS = sorted(
 )
 CODE = re.compile(r"PD\d{4}")
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+TEST = re.compile(r"`(?:tests/)?([\w/]+\.py)::(\w+)`")
 HEADING = re.compile(r"^#{1,6}\s+(.*?)\s*#*$")
 EXTERNAL = ("http://", "https://", "mailto:")
 
@@ -114,6 +115,20 @@ def documented_errors() -> list[tuple[str, str]]:
 def test_relative_links_resolve(document: str) -> None:
     """Every link to a file or heading of ours leads somewhere."""
     assert list(broken_links(TREE / document)) == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_tests_that_are_named_exist(document: str) -> None:
+    named = TEST.findall((TREE / document).read_text(encoding="utf-8"))
+    missing = [
+        f"{file}::{name}"
+        for file, name in named
+        if not re.search(
+            rf"^def {name}\(", (TREE / "tests" / file).read_text(encoding="utf-8"), re.MULTILINE
+        )
+    ]
+
+    assert missing == []
 
 
 def test_every_page_can_be_reached_from_the_index() -> None:

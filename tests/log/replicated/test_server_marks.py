@@ -91,6 +91,21 @@ def test_sealed_server_takes_repairs_of_the_greatest_ballot_only() -> None:
     run(story)
 
 
+def test_a_server_that_nobody_sealed_takes_repairs_and_nothing_older_from_then_on() -> None:
+    async def story() -> None:
+        scene = Scene()
+        reply = await scene.reply(scene.fill(1, ballot=(2, "n2")))
+        assert isinstance(reply, StoreResult)
+        assert reply.status == OK
+        reply = await scene.reply(scene.fill(2, ballot=(1, "n9")))
+        assert isinstance(reply, StoreResult)
+        assert reply.status == SUPERSEDED
+        info = await scene.info()
+        assert (info.tail, info.promised) == (2, (2, "n2"))
+
+    run(story)
+
+
 def test_a_run_of_batches_is_taken_up_to_the_first_that_is_not() -> None:
     async def story() -> None:
         scene = Scene()
