@@ -77,6 +77,10 @@ class PartitionGateway(Protocol):
         """The partition that a key belongs to, wherever it is led."""
         ...
 
+    def asked_ns(self, partition: int) -> int:
+        """The time at which a request for a partition is said to be asked."""
+        ...
+
 
 class Dispatcher:
     """Resolves the target, fixes the invocation id and hands the request to its partition."""
@@ -188,7 +192,8 @@ class Dispatcher:
         if not known_again:
             # Whoever retries under this id must find it, or be refused.
             completion_ns = max(completion_ns, RETRY_WINDOW_NS)
-            now_ns = self._clock.time_ns()
+            partition = self._gateway.partition_for(partition_key_of(invocation_id)).partition
+            now_ns = self._gateway.asked_ns(partition)
             started_ns = min(minted_ns(invocation_id), now_ns) if minted else now_ns
             if started_ns > NO_MINTED_ID_BEFORE_NS:
                 expires_ns = started_ns + RETRY_WINDOW_NS

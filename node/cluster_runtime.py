@@ -273,8 +273,11 @@ class ClusterRuntime:
         self._manager = manager
         if self.watch.placement is not None:
             self._use_placement(self.watch.placement)
-        self.membership.schema_version = lambda: manager.schema_version
+        membership = self.membership
+        membership.schema_version = lambda: manager.schema_version
         self.membership.own_applied = self._own_applied
+        self.membership.own_latest_ns = manager.latest_record_ns
+        manager.latest_elsewhere_ns = lambda: membership.latest_ns
         self.membership.start()
         self.watch.start()
         if "admin" in self.me.roles:

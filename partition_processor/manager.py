@@ -50,6 +50,8 @@ class PartitionManager:
 
     Attributes:
         elsewhere: the partitions that other nodes lead; None where this node leads them all.
+        latest_elsewhere_ns: gives the latest time that other nodes' clocks and records are known to
+            have, 0 where there are none.
         schema_version: of the deployments that are known, 0 before the first.
     """
 
@@ -82,11 +84,11 @@ class PartitionManager:
         self._node = node
         self._store = store
         self._metadata = metadata
-        self._loop = loop
-        self._on_failure = on_failure
-        self._on_parked = on_parked
+        self._loop, self._clock = loop, clock
+        self._on_failure, self._on_parked = on_failure, on_parked
         self._scope = scope
         self.elsewhere: Elsewhere | None = None
+        self.latest_elsewhere_ns: Callable[[], int] = int
         self._dirty: list[PartitionProcessor] = []
         self._failed = False
         self._schema = Schema()
@@ -298,6 +300,20 @@ class PartitionManager:
         processor = self.processors[partition_of(partition_key, self._partition_count)]
         elsewhere = self.elsewhere
         return processor if elsewhere is None else elsewhere.partition(processor.partition)
+
+    def asked_ns(self, partition: int) -> int:
+        """The time at which a request for a partition is said to be asked, for what expires.
+
+        This node's clock, but not behind a time that other nodes' clocks or records are known to
+        have: a clock that was ahead while its node led has put the time of records ahead for good,
+        and what was asked just now would seem to be hours old.
+        """
+        record_time_ns = self.processors[partition].record_time_ns
+        return max(self._clock.time_ns(), record_time_ns, self.latest_elsewhere_ns())
+
+    def latest_record_ns(self) -> int:
+        """The latest time of any record that was applied here."""
+        return max((processor.record_time_ns for processor in self.processors), default=0)
 
     def is_elsewhere(self, partition: int) -> bool:
         """Whether another node leads the partition, or nobody, so that its rows here may be old."""

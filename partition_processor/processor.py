@@ -72,6 +72,7 @@ class PartitionProcessor:
     Attributes:
         log: the partition's log, None before `open`.
         written_lsn: the last LSN whose effect on the rows was given to the store.
+        record_time_ns: of that record; 0 before any was applied in this process.
         durable_lsn: the last LSN whose effect is known to survive a crash; set by `LogTrimmer`.
         known_tail_lsn: where the log ended when a follower last looked; may trail the truth.
         transaction: the rows as applied so far, to be read between records.
@@ -109,10 +110,9 @@ class PartitionProcessor:
         """
         self.own = own
         self.partition = PartitionId(own.number)
-        self.role = "absent"
-        self.error = ""
+        self.role, self.error = "absent", ""
         self.parked: RecordFailedError | None = None
-        self.epoch = 0
+        self.epoch = self.record_time_ns = 0
         self._node = node
         self._targets = targets
         self._carrier = carrier
@@ -122,8 +122,7 @@ class PartitionProcessor:
         self._store = store
         self.transaction = Transaction(store)
         self.read_progress()
-        self.durable_lsn = 0
-        self.known_tail_lsn = 0
+        self.durable_lsn = self.known_tail_lsn = 0
         self._make_timers = make_timers
         self._make_drivers = make_drivers
         self._retries = make_timers(self._retry_due)
@@ -294,6 +293,7 @@ class PartitionProcessor:
     def run_effects(self) -> None:
         """Carry out what was applied, after its writes are in the store. Only a leader acts."""
         self.written_lsn = self._machine.context.lsn
+        self.record_time_ns = self._machine.context.record_time_ns
         effects = self._machine.take_effects()
         if self.role == "leader":
             try:

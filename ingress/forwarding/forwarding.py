@@ -119,6 +119,10 @@ class Forwarding:
         for partition in self._partitions:
             partition.close(error)
 
+    def asked_ns(self, partition: int) -> int:
+        """See `PartitionManager.asked_ns`."""
+        return self._manager.asked_ns(partition)
+
     def next_number(self) -> int:
         """The number of a new request."""
         self._number += 1

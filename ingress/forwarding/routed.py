@@ -81,7 +81,7 @@ class RoutedPartition:
             repeat = 0.0
         else:
             # After its retention the id is free again, and a copy that comes late would run.
-            by_then_ns = forwarding.clock.time_ns() + int(repeat * 1e9)
+            by_then_ns = forwarding.asked_ns(self.partition) + int(repeat * 1e9)
             expires_ns = min(expires_ns or by_then_ns, by_then_ns)
         request_id = forwarding.random.bits(64).to_bytes(8, "big")
         command = msgspec.structs.replace(command, request_id=request_id, expires_ns=expires_ns)
@@ -91,7 +91,7 @@ class RoutedPartition:
     def operate(self, operation: Plain, reply: OperationReply) -> None:
         """See `Partition.operate`."""
         forwarding = self._forwarding
-        asked = forwarding.clock.time_ns().to_bytes(8, "big")
+        asked = forwarding.asked_ns(self.partition).to_bytes(8, "big")
         operation_id = asked + forwarding.random.bits(64).to_bytes(8, "big")
         once = Once(operation_id, KINDS[type(operation)], encode_command(operation))
         on_turn = self._patient.pop(reply, None)

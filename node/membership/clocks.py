@@ -1,8 +1,7 @@
 """How far the clocks of nodes are apart, from the time that their heartbeats bring along.
 
 Nothing is decided by it: who lives is told by counts, and records are in order by their epoch. But
-expiries and delays rely on clocks that are about right, and requests are refused where they are
-minutes apart: operators are told.
+expiries, delays and whoever reads times rely on clocks that are about right: operators are told.
 """
 
 from collections import deque
@@ -12,7 +11,6 @@ from typing import Final
 import msgspec
 
 from ...core.quantities import format_duration
-from ...ingress.forwarding.routed import REPEAT_SECONDS
 
 SAMPLES: Final = 32
 """So many messages of a node are remembered; some seconds' worth."""
@@ -20,9 +18,6 @@ SAMPLES_MIN: Final = 3
 """Fewer say nothing: each may have been late."""
 SKEW_NS_MAX: Final = 2_000_000_000
 """Clocks that are further off are told of."""
-LATE_NS: Final = int(REPEAT_SECONDS * 1e9)
-"""A request that is older than this, by the clock of the node that took it, is refused by its
-partition, whose records have the leader's time: it might have run before."""
 SECOND_NS: Final = 1_000_000_000
 
 
@@ -89,11 +84,8 @@ def clock_warnings(ahead_ns: Mapping[str, int]) -> list[str]:
             continue
         text = format_duration(round(abs(off_ns) / SECOND_NS) * SECOND_NS)
         side = "ahead of" if off_ns > 0 else "behind"
-        refused = ""
-        if abs(off_ns) >= LATE_NS:
-            refused = ", and requests by way of a clock that is behind are refused (PD0911)"
         found.append(
             f"the clock of {name} is {text} {side} the others': times, delays and expiries are "
-            f"wrong by as much where it leads{refused}; set it, and keep all clocks in step (NTP)"
+            "wrong by as much where it leads; set it, and keep all clocks in step (NTP)"
         )
     return found

@@ -63,6 +63,9 @@ DIAL_TICKS_MAX: Final = 20
 QUEUED_BYTES_MAX: Final = 64 * 1024
 """A peer that leaves so much unread is told nothing more until it has read."""
 
+LATEST_AHEAD_NS_MAX: Final = 30 * 24 * 3600 * 1_000_000_000
+"""A clock that is further ahead than a month is followed by nobody."""
+
 _DRAW_BITS: Final = 64
 
 _log = structlog.get_logger("membership")
@@ -86,6 +89,8 @@ class Membership:
     Attributes:
         nodes: the newest nodes configuration that this node has.
         schema_version: gives that of the deployments that this node knows; set before `start`.
+        own_latest_ns: gives the latest time of a record that is here; set before `start`.
+        latest_ns: the latest time of a clock or a record of other nodes that was heard of.
         own_applied: gives how far this node is with its partitions; set before `start`.
     """
 
@@ -129,6 +134,8 @@ class Membership:
             me.id, me.generation, now_ns=clock.monotonic_ns(), options=self._options
         )
         self.schema_version: Callable[[], int] = int
+        self.own_latest_ns: Callable[[], int] = int
+        self.latest_ns = 0
         self.own_applied: Callable[[], tuple[tuple[int, int], ...]] = tuple
         # By node: the generation that told it, and by partition the last applied LSN.
         self._applied: dict[int, tuple[int, dict[int, int]]] = {}
@@ -292,6 +299,7 @@ class Membership:
             applied=self.own_applied() if tells else (),
             # A clock that is set to before 1970 tells nothing; it could not be sent either.
             time_ns=max(0, self._clock.time_ns()),
+            latest_ns=max(self.own_latest_ns(), self.latest_ns),
         )
         try:
             link.connection.send(encode_message(gossip))
@@ -416,6 +424,9 @@ class Membership:
 
     def _hear_news(self, hello: Hello, gossip: Gossip) -> None:
         """What has nothing to do with who lives."""
+        heard_ns = max(gossip.time_ns, gossip.latest_ns)
+        if self.latest_ns < heard_ns <= self._clock.time_ns() + LATEST_AHEAD_NS_MAX:
+            self.latest_ns = heard_ns
         self._clocks.heard(hello.node_id, hello.generation, gossip.time_ns, self._clock.time_ns())
         if gossip.schema_version > self.schema_version():
             self._on_newer(0, 0)

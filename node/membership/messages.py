@@ -83,6 +83,7 @@ class Gossip(msgspec.Struct, frozen=True, tag="gossip", array_like=True):
             to admin nodes only.
         time_ns: the sender's wall clock, nanoseconds since 1970; 0 where it is not told. For
             operators only.
+        latest_ns: the latest time of a clock or a record that the sender has heard of.
     """
 
     nodes_version: int
@@ -91,6 +92,7 @@ class Gossip(msgspec.Struct, frozen=True, tag="gossip", array_like=True):
     schema_version: int = 0
     applied: tuple[tuple[int, int], ...] = ()
     time_ns: int = 0
+    latest_ns: int = 0
 
 
 Message: TypeAlias = Hello | Welcome | Turned | Gossip
@@ -113,8 +115,10 @@ def decode_message(data: bytes) -> Message:
     except msgspec.MsgspecError as error:
         raise _malformed(str(error)) from None
     match message:
-        case Gossip(nodes_version, placement_version, entries, schema_version, applied, time_ns):
-            numbers = [nodes_version, placement_version, schema_version, time_ns]
+        case Gossip(
+            nodes_version, placement_version, entries, schema_version, applied, time_ns, latest_ns
+        ):
+            numbers = [nodes_version, placement_version, schema_version, time_ns, latest_ns]
             if len(applied) > APPLIED_MAX:
                 raise _malformed(f"it tells of {len(applied)} partitions, more than {APPLIED_MAX}")
             numbers += [number for pair in applied for number in pair]
