@@ -84,6 +84,7 @@ class LogDetail(msgspec.Struct, frozen=True):
         durable_lsn: how far the log may be trimmed: what the node has applied durably that tells.
         archived_lsn: how far it may be trimmed besides: what a snapshot has; None where none are
             taken, and nothing waits for them.
+        error: why it is not known where it ends; `tail_lsn` is where its last segment begins then.
     """
 
     log: int
@@ -94,6 +95,7 @@ class LogDetail(msgspec.Struct, frozen=True):
     durable_lsn: int
     archived_lsn: int | None
     segments: list[SegmentRow]
+    error: str = ""
 
 
 class ServerDigest(msgspec.Struct, frozen=True):

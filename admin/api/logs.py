@@ -10,9 +10,9 @@ import msgspec
 from ...core.errors import StorageError
 from ...core.ids import InvocationId, LogId, MalformedIdError, parse_invocation_id
 from ...log.chain import Segment
-from ...log.errors import LogError, UnknownProviderError, UnknownSegmentError
+from ...log.errors import LogError, LogUnavailableError, UnknownProviderError, UnknownSegmentError
 from ...log.memory.provider import KIND as MEMORY_KIND
-from ...log.types import KEY_BYTES
+from ...log.types import KEY_BYTES, LogTail
 from ...log.upkeep import HEALTHS, SegmentHealth
 from ...log.virtual_log import VirtualLog
 from ...partition_processor.records import KIND_NAMES
@@ -195,7 +195,13 @@ class LogsApi:
 
     async def _describe(self, request: Request) -> LogDetail:
         log = await self._log(request)
-        tail = await log.find_tail()
+        error = ""
+        try:
+            tail = await _tail_of(log, self._view.segment_health)
+        except LogUnavailableError as failure:
+            # What keeps it from telling is in the rows of its segments.
+            error = f"{failure.code} {failure}"
+            tail = LogTail(log.chain.tail.base_lsn, False)
         chain = log.chain
         trim_point = log.trim_point_lsn
         segments = [
@@ -217,6 +223,7 @@ class LogsApi:
             durable_lsn=self._view.durable_lsn(log.log),
             archived_lsn=self._view.archived_lsn(log.log),
             segments=segments,
+            error=error,
         )
 
     async def find_tail(self, request: Request) -> TailAnswer:
@@ -349,13 +356,31 @@ class LogsApi:
         return f"; or ask {row.leader}, which leads its partition"
 
 
+async def _tail_of(
+    log: VirtualLog, health_of: Callable[[Segment], SegmentHealth | None]
+) -> LogTail:
+    """Where a log ends; told at once that it cannot be known where too few servers are there.
+
+    To ask them would take longer than whoever looks after a cluster in trouble waits. Raises what
+    `find_tail` raises.
+    """
+    last = log.chain.tail
+    health = None if log.sealed else health_of(last)
+    if health is not None and health.health in ("unavailable", "incomplete"):
+        raise LogUnavailableError(
+            f"segment {last.index} of log {log.log} is {health.health}, so where it ends is not "
+            f"known: {health}"
+        )
+    return await log.find_tail()
+
+
 async def _row(log: VirtualLog, health_of: Callable[[Segment], SegmentHealth | None]) -> LogRow:
     """A log's row; one that cannot be looked at does not hide the others."""
     error = ""
     sealed = log.sealed
     tail_lsn = trim_point = records = 0
     try:
-        tail = await log.find_tail()
+        tail = await _tail_of(log, health_of)
         sealed = tail.sealed
         trim_point = log.trim_point_lsn
         tail_lsn = tail.lsn

@@ -227,6 +227,16 @@ def test_logs_that_are_sealed_as_a_whole() -> None:
     assert found[0].fix == "open it again: perdure logs reconfigure 1, asked of b"
 
 
+def test_logs_that_have_lost_too_many_disks() -> None:
+    cluster = well()
+    told = reports(cluster)
+    log = LogRow(1, 2, 0, 9, 8, False, "replicated", 1, 1, "b", "", "incomplete", ["b is gone"])
+    told["b"] = replace(told["b"], logs=[log])
+    found = diagnose(cluster, told, members())
+    only(found, "error", "log 1", "b is gone")
+    assert "perdure logs seal 1 --accept-loss" in found[0].fix
+
+
 def test_releases_that_differ() -> None:
     cluster = well()
     told = reports(cluster)

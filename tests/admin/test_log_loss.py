@@ -154,3 +154,23 @@ def test_another_segment_than_the_last_one_and_a_dry_run_of_nothing(losing: Star
         assert world.given_up == []
 
     losing(scenario)
+
+
+def test_a_log_that_cannot_tell_its_tail_is_shown_at_once(losing: Start) -> None:
+    async def scenario(world: Losing, node: LogsNode, seal: Any) -> None:
+        async def asked() -> None:
+            raise AssertionError("nobody is to wait for servers that are known to be lost")
+
+        log = await node.log()
+        find_tail, log.find_tail = log.find_tail, asked  # type: ignore[method-assign, assignment]
+        detail = await node.get("/logs/0")
+        assert detail["error"].startswith("PD0821 segment 2 of log 0 is incomplete")
+        assert detail["segments"][-1]["problems"] == ["x"]
+        [row] = (await node.get("/logs"))["logs"]
+        assert (row["health"], row["error"][:6]) == ("incomplete", "PD0821")
+        log.find_tail = find_tail  # type: ignore[method-assign]
+        # Once it is sealed as a whole, the chain says where it ends.
+        assert (await seal("--accept-loss", "--yes")).code == 0
+        assert (await node.get("/logs/0"))["error"] == ""
+
+    losing(scenario)

@@ -69,6 +69,8 @@ def describe(
             for row in detail.segments
         ],
     )  # fmt: skip
+    if detail.error:
+        print(f"its tail is not known: {detail.error}")
     for row in detail.segments:
         if row.problems:
             print(f"segment {row.index} is {row.health}: {', '.join(row.problems)}")
