@@ -86,6 +86,15 @@ class ClusterSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int,
         Meta(ge=1, le=9, description="Log-servers that have each record before it counts."),
     ] = 2
+    log_zones: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=9,
+            description="In how many zones these log-servers are, see `cluster.zone`: with 2, no "
+            "record counts that one zone alone has.",
+        ),
+    ] = 1
     log_repair_after: Annotated[
         Duration,
         Meta(

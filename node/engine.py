@@ -30,6 +30,7 @@ from ..log.loglet import LogletProvider
 from ..log.logs import Logs
 from ..log.memory.provider import MemoryProvider
 from ..log.placement import Replica
+from ..log.replicated.provider import Replication
 from ..metadata.api import MetadataStore
 from ..metadata.local import LocalMetadataStore
 from ..partition_processor.handling import HandlingDefaults
@@ -252,7 +253,9 @@ class NodeEngine:
             return None
         return ReplicatedLogs(
             cluster,
-            log_copies=self._options.cluster.log_copies,
+            replication=Replication(
+                nodes=self._options.cluster.log_copies, zones=self._options.cluster.log_zones
+            ),
             store=self._log_store,
             writer=self.writer,
             loop=loop,

@@ -128,6 +128,13 @@ def check_cluster(options: NodeOptions, origins: Origins) -> None:
             f'{key} = "{options.cluster.roles}" ({origins.of(key)}): there is no role '
             f"{unknown[0]!r}; there are {', '.join(ROLES)}"
         )
+    copies, zones = options.cluster.log_copies, options.cluster.log_zones
+    if zones > copies:
+        key = "cluster.log_zones"
+        raise OptionsError(
+            f"{key} = {zones} ({origins.of(key)}): {copies} copies (cluster.log_copies) cannot be "
+            "in more zones than there are copies"
+        )
     host, port = parse_address(options.listen.node)
     if servers and is_wildcard(host) and not options.listen.advertise:
         key = "listen.node"

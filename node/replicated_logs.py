@@ -18,6 +18,7 @@ from ..log.replicated.server_store import ServerStore
 from .cluster.parts import ClusterParts, disk_name
 
 LOG_SERVICE: Final = SERVICE
+_NO_LEADER: Final = "logs cannot begin new segments and partitions get no leader"
 
 
 class ReplicatedLogs:
@@ -33,7 +34,7 @@ class ReplicatedLogs:
         self,
         parts: ClusterParts,
         *,
-        log_copies: int,
+        replication: Replication,
         store: KvStore,
         writer: LogWriter,
         loop: AbstractEventLoop,
@@ -59,14 +60,14 @@ class ReplicatedLogs:
         self.provider = ReplicatedProvider(
             peers=self._peers,
             servers=parts.log_servers,
-            replication=lambda: Replication(nodes=log_copies),
+            replication=lambda: replication,
             loop=loop,
             clock=clock,
             random=random,
             on_turn=on_turn,
         )
         self._parts = parts
-        self._log_copies = log_copies
+        self._replication = replication
         self.serve: ConnectionHandler | None = None
         self.server: LogServer | None = None
         if "log-server" in me.roles:
@@ -86,7 +87,7 @@ class ReplicatedLogs:
 
     def warnings(self) -> list[str]:
         """What an operator should know of the log-servers as a whole."""
-        return copies_warnings(self._parts.log_servers(), self._log_copies)
+        return copies_warnings(self._parts.log_servers(), self._replication)
 
     async def close(self) -> None:
         """End all connections. Cancelling is safe."""
@@ -94,14 +95,25 @@ class ReplicatedLogs:
         await self._peers.close()
 
 
-def copies_warnings(servers: Iterable[ServerToPlace], log_copies: int) -> list[str]:
+def copies_warnings(servers: Iterable[ServerToPlace], replication: Replication) -> list[str]:
     """That too few log-servers can take records, where that is so: no log can go on then."""
-    usable = sorted(server.node for server in servers if server.writable and server.alive)
-    if len(usable) >= log_copies:
-        return []
-    return [
-        f"each record is to be on {log_copies} log-servers before it counts (cluster.log_copies), "
-        f"but only {len(usable)} can take any ({', '.join(usable) or 'none'}), so that logs cannot "
-        "begin new segments and partitions get no leader; start more log-servers, or set "
-        "cluster.log_copies lower on every node and restart them"
-    ]
+    usable = [server for server in servers if server.writable and server.alive]
+    names = ", ".join(sorted(server.node for server in usable)) or "none"
+    wanted = replication.nodes
+    if len(usable) < wanted:
+        return [
+            f"each record is to be on {wanted} log-servers before it counts (cluster.log_copies), "
+            f"but only {len(usable)} can take any ({names}), so that {_NO_LEADER}; start more "
+            "log-servers, or set cluster.log_copies lower on every node and restart them"
+        ]
+    zones = sorted({server.zone for server in usable})
+    if len(zones) < replication.zones:
+        found = ", ".join(repr(zone) for zone in zones)
+        return [
+            f"each record is to be in {replication.zones} zones before it counts "
+            f"(cluster.log_zones), but the log-servers that can take any ({names}) are in "
+            f"{len(zones)} ({found}), so that {_NO_LEADER}; start log-servers elsewhere, say where "
+            "each is with cluster.zone, or set cluster.log_zones lower on every node and restart "
+            "them"
+        ]
+    return []

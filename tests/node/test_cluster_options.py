@@ -37,6 +37,7 @@ def loaded(**values: str) -> object:
         ({"cluster__metadata_servers": "a:1,b:2"}, "give 1, 3 or 5"),
         ({"cluster__metadata_servers": "a"}, "cluster.metadata_servers"),
         ({"cluster__metadata_servers": "a:0"}, "give the port"),
+        ({"cluster__log_zones": "3"}, "cannot be in more zones"),
         ({"cluster__roles": "admin,cook"}, "there is no role 'cook'"),
         (
             {"cluster__metadata_servers": "127.0.0.1:5122", "listen__node": "127.0.0.1:0"},

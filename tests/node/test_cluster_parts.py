@@ -4,6 +4,7 @@ from typing import Any
 
 from perdure.core.net.inproc import InProcNetwork, InProcTransport
 from perdure.ingress.forwarding.leaders import LeaderTable
+from perdure.log.replicated.provider import Replication
 from perdure.metadata.memory import MemoryMetadataStore
 from perdure.metadata.nodes import Addresses, NodeConfiguration, NodeId, NodesConfiguration
 from perdure.node.cluster.parts import ClusterParts, disk_name
@@ -69,7 +70,16 @@ def test_segments_go_to_log_servers_that_live_and_take_records() -> None:
 
 def test_too_few_log_servers_for_the_copies_of_a_record_are_told_of() -> None:
     cluster = parts(node(1, "n1"), node(2, "n2"), node(3, "n3", drained=True), node(9, "n9"))
-    assert copies_warnings(cluster.log_servers(), 2) == []
-    [warning] = copies_warnings(cluster.log_servers(), 3)
+    assert copies_warnings(cluster.log_servers(), Replication(2)) == []
+    [warning] = copies_warnings(cluster.log_servers(), Replication(3))
     assert "cluster.log_copies), but only 2 can take any (n1, n2)" in warning
     assert "cluster.log_copies lower" in warning.rpartition("; ")[2]
+
+
+def test_too_few_zones_for_the_copies_of_a_record_are_told_of() -> None:
+    cluster = parts(node(1, "n1", zone="a"), node(2, "n2", zone="a"), node(9, "n9", zone="b"))
+    assert copies_warnings(cluster.log_servers(), Replication(2, zones=1)) == []
+    [warning] = copies_warnings(cluster.log_servers(), Replication(2, zones=2))
+    assert "cluster.log_zones), but the log-servers that can take any (n1, n2) are in 1" in warning
+    both = parts(node(1, "n1", zone="a"), node(2, "n2", zone="b"))
+    assert copies_warnings(both.log_servers(), Replication(2, zones=2)) == []
