@@ -58,6 +58,8 @@ class ApplyContext:
         epoch: the highest announced leader epoch.
         sequence: number of that leader's last record; -1 when it is not known.
         outcome: of the last operation, and the inbox row that it waits in; see `done`.
+        digests: what the partition's digest was, by LSN, at some of the last ones.
+        digest_before: LSN and digest before the announcement that is applied.
     """
 
     __slots__ = (
@@ -65,6 +67,8 @@ class ApplyContext:
         "counts",
         "deliveries",
         "deliveries_left",
+        "digest_before",
+        "digests",
         "effects",
         "epoch",
         "lsn",
@@ -91,6 +95,8 @@ class ApplyContext:
         self.record_epoch = 0
         self.deliveries_left = LOCAL_DELIVERIES_MAX
         self.outcome = ("", b"")
+        self.digests: dict[int, bytes] = {}
+        self.digest_before = (-1, b"")
         sent = transaction.get(keys.outbox_tail_row(own.first, own.number))
         received = transaction.get(keys.received_row(own.first, own.number))
         # How many messages this partition has under way to itself.

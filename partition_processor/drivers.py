@@ -8,10 +8,10 @@ from ..core.ids import InvocationId
 from ..core.storage.kv import KvStore
 from .context import PartitionRange
 from .durable_timers import DurableTimers
-from .effects import ArmTimer, Ship
+from .effects import ArmTimer, DigestMarked, Ship
 from .expiry import ExpiryWatch
 from .pending import pending_timers
-from .records import Command, Timer, TimersFired, TruncateOutbox
+from .records import Command, CompareDigest, Timer, TimersFired, TruncateOutbox
 from .shipments import Carrier, Shipments
 from .tables import keys
 from .tables.invocations import Invocation
@@ -36,17 +36,20 @@ class Drivers:
         carrier: Carrier,
         propose: Callable[[Command], bool],
         propose_now: Callable[[Command], bool],
+        followed: Callable[[], bool],
     ) -> None:
         """Do nothing before `start`; what is written to the store in between is found then.
 
         Args:
             propose: has a record appended, held back while the log takes none.
             propose_now: the same, but not taken while the log takes none.
+            followed: whether other nodes can read the log.
         """
         self._own = own
         self._store = store
         self._loop = loop
-        self._propose = propose
+        self._propose, self._propose_now = propose, propose_now
+        self._followed = followed
         self._truncation: TimerHandle | None = None
         self.timers = DurableTimers(loop, clock, self._read_timers, self._fire)
         self.shipments = Shipments(
@@ -64,6 +67,11 @@ class Drivers:
         """An invocation has completed; it expires, or its journal does."""
         journal_ns = invocation.completed_ns + invocation.journal_retention_ns
         self.expiry.completed(min(journal_ns, invocation.expires_ns))
+
+    def compare(self, marked: DigestMarked) -> None:
+        """Have the other replicas see that they have the same rows."""
+        if self._followed():
+            self._propose_now(CompareDigest(marked.lsn, marked.digest))
 
     def close(self) -> None:
         """Ask for nothing more."""

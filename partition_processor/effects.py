@@ -133,6 +133,13 @@ class LeaderAnnounced(msgspec.Struct, frozen=True, gc=False):
     epoch: int
 
 
+class DigestMarked(msgspec.Struct, frozen=True, gc=False):
+    """The partition's digest at an LSN that every replica keeps in mind for a while."""
+
+    lsn: int
+    digest: bytes
+
+
 Effect = (
     Accepted
     | Done
@@ -146,4 +153,5 @@ Effect = (
     | Ship
     | Delivered
     | LeaderAnnounced
+    | DigestMarked
 )

@@ -59,6 +59,7 @@ def effect_table(
         effect.Accepted: accepted,
         effect.Done: done,
         effect.StateChanged: clients.state_changed,
+        effect.DigestMarked: drivers.compare,
         effect.StartAttempt: keeper.start,
         effect.Notify: keeper.notify,
         effect.EndAttempt: keeper.end,

@@ -15,6 +15,7 @@ from .commands.announce_leader import apply_announce_leader
 from .commands.attempt_chunk import apply_attempt_chunk
 from .commands.attempt_failed import apply_attempt_failed
 from .commands.attempt_started import apply_attempt_started
+from .commands.compare_digest import apply_compare_digest
 from .commands.deliver import apply_deliver, apply_delivered
 from .commands.invoke import apply_invoke
 from .commands.kill import apply_kill
@@ -35,13 +36,15 @@ from .context import (
     ApplyContext,
     PartitionRange,
 )
-from .effects import Effect
+from .digests import MARK_EVERY, mark
+from .effects import DigestMarked, Effect
 from .records import (
     ANNOUNCE_LEADER,
     ATTEMPT_CHUNK,
     ATTEMPT_FAILED,
     ATTEMPT_STARTED,
     COMMAND_TYPES,
+    COMPARE_DIGEST,
     DELIVER,
     INVOKE,
     KILL,
@@ -55,8 +58,9 @@ from .records import (
     SIGNAL,
     TIMERS_FIRED,
     TRUNCATE_OUTBOX,
+    AnnounceLeader,
 )
-from .skips import check_skips
+from .skips import check_skips, skipped_lsns
 from .tables import keys
 from .tables.progress import Progress
 from .tables.skipped import Skip, encode_skip
@@ -82,6 +86,7 @@ _DISPATCH: Final[dict[int, tuple[Callable[[bytes], Any], Callable[..., None]]]] 
         (DELIVER, apply_deliver),
         (TRUNCATE_OUTBOX, apply_truncate_outbox),
         (ONCE, apply_once),
+        (COMPARE_DIGEST, apply_compare_digest),
     )
 }
 
@@ -141,6 +146,9 @@ class Machine:
                     self._skip(record, self._skips[lsn])
                 else:
                     self._apply(record, lsn)
+                if not lsn % MARK_EVERY:
+                    mark(context, lsn, self._digest)
+                    context.effects.append(DigestMarked(lsn, self._digest))
             lsn += 1
 
     def _skip(self, record: Record, skip: Skip) -> None:
@@ -167,6 +175,8 @@ class Machine:
         try:
             context.record_epoch = record.epoch
             context.deliveries_left = LOCAL_DELIVERIES_MAX
+            if record.kind == ANNOUNCE_LEADER:
+                context.digest_before = previous, self._digest
             decode, apply = _DISPATCH[record.kind]
             apply(context, decode(record.body), record)
             deliveries = context.deliveries
@@ -184,6 +194,12 @@ class Machine:
         if record.sequence > 0 and record.producer is None:
             context.sequence = record.sequence
         self._digest = context.transaction.commit_record(self._digest)
+
+    def announcement(self, node: str, generation: int) -> AnnounceLeader:
+        """What a node writes that is to lead from where this has come to."""
+        context = self.context
+        skipped = skipped_lsns(context.transaction, context.range.first)
+        return AnnounceLeader(node, generation, skipped, context.lsn, self._digest)
 
     def take_effects(self) -> list[Effect]:
         """The effects since the last call, in order."""

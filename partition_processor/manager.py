@@ -99,17 +99,6 @@ class PartitionManager:
         self.minter = Minter(clock, random)
         self.targets = Targets(self._schema, (), defaults)
 
-        def make_drivers(processor: PartitionProcessor) -> Drivers:
-            return Drivers(
-                processor.own,
-                store=store,
-                loop=loop,
-                clock=clock,
-                carrier=self,
-                propose=processor.propose_own,
-                propose_now=processor.propose_now,
-            )
-
         self._roles = roles = RoleChanges(
             self,
             partition_count=partition_count,
@@ -141,7 +130,7 @@ class PartitionManager:
                 minter=self.minter,
                 targets=lambda: self.targets,
                 make_timers=partial(Timers, loop, clock),
-                make_drivers=make_drivers,
+                make_drivers=self._make_drivers,
                 carrier=self,
                 listener=listener,
                 make_barrier=partial(barrier_for, scope=scope, loop=loop),
@@ -150,6 +139,18 @@ class PartitionManager:
         self._snapshots: Snapshots | None = None
         self._make_processor = make_processor
         self.processors = [make_processor(number) for number in range(partition_count)]
+
+    def _make_drivers(self, processor: PartitionProcessor) -> Drivers:
+        return Drivers(
+            processor.own,
+            store=self._store,
+            loop=self._loop,
+            clock=self._clock,
+            carrier=self,
+            propose=processor.propose_own,
+            propose_now=processor.propose_now,
+            followed=lambda: processor.log is not None and processor.log.shared,
+        )
 
     async def start(
         self,

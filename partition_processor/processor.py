@@ -46,7 +46,6 @@ from .records import (
     ANNOUNCE_LEADER,
     INVOKE,
     KINDS,
-    AnnounceLeader,
     Command,
     Invoke,
     encode_command,
@@ -54,7 +53,6 @@ from .records import (
 )
 from .same_time import check_same_records, check_same_time
 from .shipments import Carrier
-from .skips import skipped_lsns
 from .status import PartitionDetail, PartitionStatus
 from .tables import keys
 from .tables.invocations import STATUS_COMPLETED
@@ -195,8 +193,7 @@ class PartitionProcessor:
             on_sealed=lambda: self._listener.log_sealed(self),
             on_closed=self._log_closed,
         )
-        skipped = skipped_lsns(self.transaction, self.own.first)
-        self._propose(ANNOUNCE_LEADER, AnnounceLeader(self._node, self.epoch, skipped), None)
+        self._propose(ANNOUNCE_LEADER, self._machine.announcement(self._node, self.epoch), None)
 
     def _log_opened(self) -> None:
         """The log takes records again after a reconfiguration."""

@@ -131,11 +131,15 @@ class AnnounceLeader(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     Attributes:
         skipped: the LSNs that this leader has skipped; a replica that has applied one stops here.
+        lsn: how far the leader has applied the log.
+        digest: of the leader at that LSN; empty when an older release has written this.
     """
 
     node: str
     generation: int
     skipped: tuple[int, ...] = ()
+    lsn: int = 0
+    digest: bytes = b""
 
 
 class Timer(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -308,6 +312,13 @@ class TruncateOutbox(msgspec.Struct, frozen=True, array_like=True, gc=False):
     last: int
 
 
+class CompareDigest(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The leader's digest at an LSN; a replica that had another one stops here."""
+
+    lsn: int
+    digest: bytes
+
+
 class Once(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An operation that its node may send again after a leader was lost; applied once.
 
@@ -343,6 +354,7 @@ Command: TypeAlias = (
     | Deliver
     | TruncateOutbox
     | Once
+    | CompareDigest
 )
 
 DeliveredCommand: TypeAlias = Invoke | Signal | Respond | Attach | Kill
@@ -366,6 +378,7 @@ PURGE_EXPIRED: Final = 16
 DELIVER: Final = 17
 TRUNCATE_OUTBOX: Final = 18
 ONCE: Final = 19
+COMPARE_DIGEST: Final = 20
 
 COMMAND_TYPES: Final[dict[int, type[Command]]] = {
     INVOKE: Invoke,
@@ -387,6 +400,7 @@ COMMAND_TYPES: Final[dict[int, type[Command]]] = {
     DELIVER: Deliver,
     TRUNCATE_OUTBOX: TruncateOutbox,
     ONCE: Once,
+    COMPARE_DIGEST: CompareDigest,
 }
 
 KIND_NAMES: Final[dict[int, str]] = {kind: type_.__name__ for kind, type_ in COMMAND_TYPES.items()}

@@ -15,6 +15,7 @@ from ...partition_processor.records import (
     AttemptChunk,
     AttemptFailed,
     Command,
+    CompareDigest,
     Deliver,
     Invoke,
     Once,
@@ -270,6 +271,10 @@ def _truncate_outbox(command: TruncateOutbox) -> str:
     return f"partition {command.destination} has taken everything up to {command.last}"
 
 
+def _compare_digest(command: CompareDigest) -> str:
+    return f"the leader had digest {command.digest.hex()} at LSN {command.lsn}"
+
+
 _LINES: Final[dict[type, Callable[[Any], str]]] = {
     Invoke: _invoke,
     AttemptFailed: _attempt_failed,
@@ -286,4 +291,5 @@ _LINES: Final[dict[type, Callable[[Any], str]]] = {
     Deliver: _deliver,
     TruncateOutbox: _truncate_outbox,
     Once: _once,
+    CompareDigest: _compare_digest,
 }

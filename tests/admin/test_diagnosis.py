@@ -14,6 +14,7 @@ from perdure.admin.cli.diagnosis import (
     diagnose,
 )
 from perdure.admin.cluster import ClusterStatus, NodeRow, PartitionRow
+from perdure.log.replicated.provider import Replication
 from perdure.metadata.nodes import Addresses
 from perdure.metadata.quorum import MemberReport, MembersReport
 from perdure.metadata.quorum.members import IN_ORDER, NOT_TOLD
@@ -253,7 +254,7 @@ def test_what_nodes_warn_of_is_told_once_with_its_fix() -> None:
     ("warnings", "what", "fix"),
     [
         (clock_warnings({"a": 0, "b": 7_200_000_000_000, "c": 0}), "clock of b is 2h", "NTP"),
-        (copies_warnings([], 2), "only 0 can take any", "start more log-servers"),
+        (copies_warnings([], Replication(2)), "only 0 can take any", "start more log-servers"),
     ],
 )
 def test_what_the_parts_of_a_node_warn_of_has_its_fix(

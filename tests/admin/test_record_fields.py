@@ -18,6 +18,7 @@ from perdure.partition_processor.records import (
     AttemptFailed,
     AttemptStarted,
     Command,
+    CompareDigest,
     Deliver,
     Invoke,
     Kill,
@@ -84,6 +85,7 @@ LINES: list[tuple[Command, str]] = [
         "kind 99 that cannot be read",
     ),
     (TruncateOutbox(3, 12), "partition 3 has taken everything up to 12"),
+    (CompareDigest(256, bytes(16)), f"the leader had digest {'00' * 16} at LSN 256"),
     (Once(bytes(16), KINDS[Kill], encode_command(Kill(ONE))), f"Kill {ONE_TEXT}"),
     (Once(bytes(16), 99, b"?"), "kind 99 that cannot be read"),
 ]

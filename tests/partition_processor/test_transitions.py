@@ -9,7 +9,14 @@ from perdure.partition_processor.tables.invocations import STATUS_NAMES
 from ..covering import covers
 from .transitions import ONE, STATUSES, TABLE, Event, observe, reach
 
-WITHOUT_INVOCATION = {"AnnounceLeader", "Deliver", "Once", "PatchState", "TruncateOutbox"}
+WITHOUT_INVOCATION = {
+    "AnnounceLeader",
+    "CompareDigest",
+    "Deliver",
+    "Once",
+    "PatchState",
+    "TruncateOutbox",
+}
 """Commands that are not about one invocation."""
 
 

@@ -1,0 +1,66 @@
+"""A replica whose rows are not its leader's parks, and the others go on."""
+
+from perdure.ingress.requests import Completed, InvocationRequest
+from perdure.partition_processor.digests import MARK_EVERY
+
+from .cluster import Cluster, Node
+from .ledgers import APP
+from .test_parked import expect_parked, until
+
+
+def spoil(node: Node) -> None:
+    """Have a replica come to something else from here on, as a flipped bit would."""
+    node.processor(0)._machine._digest = b"something else.."
+
+
+async def call(cluster: Cluster, node: Node, name: str) -> None:
+    key = cluster.keys_in(0, 1)[0]
+    body = b'"%s"' % name.encode()
+    future, _ = node.call(InvocationRequest("Ledger", "add", key, body, idempotency_key=name))
+    assert isinstance(await future, Completed)
+
+
+def test_a_follower_that_differs_parks_under_load() -> None:
+    cluster = Cluster(3, nodes=3, partitions=1)
+
+    async def scenario() -> None:
+        await cluster.add_worker(APP)
+        one, two, three = cluster.nodes
+        found = expect_parked(cluster)
+        await call(cluster, one, "first")
+        await until(cluster, lambda: two.processor(0).next_lsn == one.processor(0).next_lsn)
+        spoil(two)
+        start_lsn = one.processor(0).next_lsn
+        number = 0
+        while not found and one.processor(0).next_lsn < start_lsn + 3 * MARK_EVERY:
+            number += 1
+            await call(cluster, one, f"more {number}")
+        await until(cluster, lambda: bool(found))
+        assert [name for name, _ in found] == ["n1"]
+        assert [node.processor(0).role for node in cluster.nodes] == [
+            "leader",
+            "stopped",
+            "follower",
+        ]
+        assert "Stop the node, clear its directory store" in two.processor(0).error
+        await call(cluster, three, "last")
+
+    cluster.run(scenario())
+
+
+def test_whoever_takes_the_lead_finds_out_who_differs() -> None:
+    cluster = Cluster(3, nodes=3, partitions=1)
+
+    async def scenario() -> None:
+        await cluster.add_worker(APP)
+        one, two, three = cluster.nodes
+        found = expect_parked(cluster)
+        await call(cluster, one, "first")
+        await until(cluster, lambda: three.processor(0).next_lsn == one.processor(0).next_lsn)
+        spoil(three)
+        two.manager.apply_placement({0: "leader"})
+        one.manager.apply_placement({0: "follower"})
+        await until(cluster, lambda: two.processor(0).leading and bool(found))
+        assert [name for name, _ in found] == ["n2"]
+
+    cluster.run(scenario())
