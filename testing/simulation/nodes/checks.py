@@ -193,6 +193,15 @@ class Checks:
 
     # In the end ----------------------------------------------------------------------------------
 
+    def idle(self) -> bool:
+        """Whether no leader has anything under way, also what nobody waits for."""
+        return not any(
+            processor.role == "leader" and processor.active
+            for member in self._world.members.values()
+            if member.engine is not None and member.up
+            for processor in member.engine.manager.processors
+        )
+
     def agree(self) -> bool:
         """Whether all replicas of each partition have come equally far, and each is led."""
         for number in range(len(self.partitions)):

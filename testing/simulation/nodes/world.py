@@ -319,6 +319,7 @@ class NodesWorld:
         await self._ask_again()
         if self.loop.now_ns < LIVES_NS:
             await self.loop.pause(LIVES_NS - self.loop.now_ns)
+        await self._until(self.checks.idle, HEALED_NS, "what was started ends once all is well")
         await self._until(self.checks.agree, HEALED_NS, "replicas become alike once all is well")
         self.checks.check_end()
         for worker in self.workers:
