@@ -30,7 +30,8 @@ ANSWER_SECONDS_MAX = 30.0
 PORT_CHANGES_MAX = 5
 
 _FIRST_PORT = 12_000
-_ports_tried = itertools.count(os.getpid() * 13)
+# Processes that run tests beside each other have neighbouring numbers, and must not meet.
+_ports_tried = itertools.count(os.getpid() * 7919)
 
 
 def free_port() -> int:
