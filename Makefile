@@ -11,8 +11,8 @@ STAMP := $(VENV)/.installed
 # What runs the product, without the tools that check it: half the time to the first demo.
 STAMP_SERVER := $(VENV)/.installed-server
 PYTEST_ARGS ?=
-# Two processes, each with whole files; everything with clusters of processes is in one of them.
-IN_TWO := -n 2 --dist loadgroup
+# One process unless told: `make test IN_TWO="-n 2 --dist loadgroup"` takes two thirds of the time.
+IN_TWO ?=
 
 .DEFAULT_GOAL := help
 FIRST_SEED ?= 0

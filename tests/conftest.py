@@ -40,6 +40,8 @@ _OF_THE_TREE = [
     "test_packaging.py",
     "test_tidy.py",
 ]
+# These choose ports that others could choose as well.
+_TAKES_PORTS = ("tests/e2e/", "tests/node/local_cluster/")
 collect_ignore = _OF_THE_TREE if ON_WHEEL else []
 
 
@@ -82,7 +84,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.pluginmanager.hasplugin("xdist"):
         for item in items:
             file = item.nodeid.partition("::")[0]
-            group = "e2e" if file.startswith("tests/e2e/") else file
+            group = "e2e" if file.startswith(_TAKES_PORTS) else file
             item.add_marker(pytest.mark.xdist_group(group))
 
 
