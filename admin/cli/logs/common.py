@@ -7,6 +7,10 @@ import typer
 LogArgument = Annotated[
     int, typer.Argument(metavar="LOG", min=0, help="The log's number, its partition's.")
 ]
+FromOption = Annotated[
+    int | None, typer.Option("--from", metavar="LSN", min=1, help="The first LSN.")
+]
+ToOption = Annotated[int | None, typer.Option("--to", metavar="LSN", min=1, help="The last LSN.")]
 
 
 def state_of(sealed: bool) -> str:

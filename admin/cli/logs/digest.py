@@ -1,13 +1,13 @@
 """``perdure logs digest``: what the log-servers of each segment hold, and whether they agree."""
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Final
 
 import typer
 
 from ..admin_client import ADMIN_DEFAULT, AdminOption, get
 from ..output import Format, Output, print_json, print_table
-from .common import LogArgument
+from .common import FromOption, LogArgument, ToOption
 
 if TYPE_CHECKING:
     from ...api.log_answers import LogDigest, SegmentDigest, ServerDigest
@@ -30,12 +30,8 @@ _RANGES_SHOWN: Final = 3
 
 def digest(
     log: LogArgument,
-    from_lsn: Annotated[
-        int | None, typer.Option("--from", metavar="LSN", min=1, help="The first LSN.")
-    ] = None,
-    to_lsn: Annotated[
-        int | None, typer.Option("--to", metavar="LSN", min=1, help="The last LSN.")
-    ] = None,
+    from_lsn: FromOption = None,
+    to_lsn: ToOption = None,
     admin: AdminOption = ADMIN_DEFAULT,
     output: Output = Format.TABLE,
 ) -> None:

@@ -8,7 +8,7 @@ import typer
 from ....core.clock import SystemClock
 from ..admin_client import ADMIN_DEFAULT, AdminOption, get
 from ..output import Format, Output
-from .common import LogArgument
+from .common import FromOption, LogArgument, ToOption
 from .record_feed import RecordFeed
 from .record_lines import HEADINGS, decode_item, gap_line, record_line
 
@@ -40,12 +40,8 @@ LIMIT_DEFAULT: Final = 100
 
 def read(
     log: LogArgument,
-    from_lsn: Annotated[
-        int | None, typer.Option("--from", metavar="LSN", min=1, help="The first LSN.")
-    ] = None,
-    to_lsn: Annotated[
-        int | None, typer.Option("--to", metavar="LSN", min=1, help="The last LSN.")
-    ] = None,
+    from_lsn: FromOption = None,
+    to_lsn: ToOption = None,
     limit: Annotated[
         int | None, typer.Option("-n", "--limit", metavar="N", min=1, help="So many at most.")
     ] = None,

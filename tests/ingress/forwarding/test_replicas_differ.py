@@ -20,14 +20,19 @@ async def call(cluster: Cluster, node: Node, name: str) -> None:
     assert isinstance(await future, Completed)
 
 
+async def begin(cluster: Cluster) -> list[tuple[str, int]]:
+    """Have the partition hold something; where it is parked from now on."""
+    await cluster.add_worker(APP)
+    await call(cluster, cluster.nodes[0], "first")
+    return expect_parked(cluster)
+
+
 def test_a_follower_that_differs_parks_under_load() -> None:
     cluster = Cluster(3, nodes=3, partitions=1)
 
     async def scenario() -> None:
-        await cluster.add_worker(APP)
         one, two, three = cluster.nodes
-        found = expect_parked(cluster)
-        await call(cluster, one, "first")
+        found = await begin(cluster)
         await until(cluster, lambda: two.processor(0).next_lsn == one.processor(0).next_lsn)
         spoil(two)
         start_lsn = one.processor(0).next_lsn
@@ -52,10 +57,8 @@ def test_whoever_takes_the_lead_finds_out_who_differs() -> None:
     cluster = Cluster(3, nodes=3, partitions=1)
 
     async def scenario() -> None:
-        await cluster.add_worker(APP)
         one, two, three = cluster.nodes
-        found = expect_parked(cluster)
-        await call(cluster, one, "first")
+        found = await begin(cluster)
         await until(cluster, lambda: three.processor(0).next_lsn == one.processor(0).next_lsn)
         spoil(three)
         two.manager.apply_placement({0: "leader"})
