@@ -4,6 +4,12 @@ from typing import Protocol
 
 import msgspec
 
+from ..core.errors import TransportError
+
+
+class AnswerLostError(TransportError):
+    """A node was lost after it had been asked and before it answered: it may have done it."""
+
 
 class Question(msgspec.Struct, frozen=True):
     """What one node asks of another's admin REST.
@@ -50,8 +56,9 @@ class OtherNodes(Protocol):
     async def ask(self, node: str, question: Question) -> Forwarded:
         """Ask one node; waits for as long as that is not dead.
 
-        Raises TransportError when it cannot be reached, is dead, or is lost before it has
-        answered; whether something was done there is unknown then. Cancelling is safe, and tells
-        the other node that nobody waits.
+        Raises AnswerLostError when it is lost before it has answered, and whether something was
+        done there is unknown; any other TransportError when it cannot be reached or is dead, and
+        was not asked. Cancelling is safe, and tells the other node that nobody waits: what it had
+        begun may be done or not.
         """
         ...

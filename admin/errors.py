@@ -34,6 +34,7 @@ from ..partition_processor.snapshots.errors import (
     SnapshotRepositoryError,
     SnapshotsOffError,
 )
+from .elsewhere import AnswerLostError
 
 
 class NoSuchResourceError(PerdureError):
@@ -185,6 +186,7 @@ HTTP_STATUS: Final[dict[type[PerdureError], int]] = {
     PartitionsUnplacedError: 503,
     ProviderRefusedError: 409,
     TransportError: 503,
+    AnswerLostError: 503,
     MessageTooLargeError: 400,
     PreconditionFailedError: 409,
     MemberChangeError: 409,

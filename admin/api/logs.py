@@ -1,52 +1,33 @@
-"""The logs over admin REST: look at them, read them, seal, reconfigure and trim them."""
+"""The logs over admin REST: look at them and read them; `log_changes` is what changes them."""
 
 import asyncio
 from collections.abc import Callable
 from typing import Final, Literal
 from urllib.parse import urlencode
 
-import msgspec
-
 from ...core.errors import StorageError
-from ...core.ids import InvocationId, LogId, MalformedIdError, parse_invocation_id
+from ...core.ids import InvocationId, MalformedIdError, parse_invocation_id
 from ...log.chain import Segment
-from ...log.errors import LogError, LogUnavailableError, UnknownProviderError, UnknownSegmentError
-from ...log.memory.provider import KIND as MEMORY_KIND
+from ...log.errors import LogError, LogUnavailableError
 from ...log.types import KEY_BYTES, LogTail
 from ...log.upkeep import HEALTHS, SegmentHealth
 from ...log.virtual_log import VirtualLog
 from ...partition_processor.records import KIND_NAMES
 from ..elsewhere import Question
-from ..errors import (
-    AdminRequestError,
-    ProviderRefusedError,
-    TrimRefusedError,
-    VolatileProviderError,
-)
+from ..errors import AdminRequestError
 from ..view import AdminView
 from .log_answers import (
     LogDetail,
     LogDigest,
     LogList,
     LogRow,
-    ReconfigureAnswer,
     RecordsPage,
-    SealAnswer,
-    SegmentParamsView,
     SegmentRow,
     TailAnswer,
-    TrimAnswer,
 )
+from .log_changes import LogChanges, named_log, partition_of_log
 from .log_digest import digest_of
-from .log_loss import plan_loss
-from .parameters import (
-    NUMBER_MAX,
-    Parameters,
-    decode_body,
-    partitions_text,
-    truth,
-    whole_number,
-)
+from .parameters import NUMBER_MAX, Parameters, partitions_text, truth
 from .reach import Led, Reach, asked_partitions
 from .record_pages import PageReader, RecordsQuery, TailWaits
 from .routes import Request, Route
@@ -57,7 +38,6 @@ LED_PATH: Final = "/led/logs"
 LIMIT_DEFAULT: Final = 100
 LIMIT_MAX: Final = 1000
 WAIT_MS_MAX: Final = 10_000
-_TEXT_SHOWN: Final = 20
 _QUERY: Final = (
     "from",
     "to",
@@ -70,31 +50,6 @@ _QUERY: Final = (
     "wait_ms",
 )
 _KINDS: Final = {name.lower(): kind for kind, name in KIND_NAMES.items()}
-
-
-class SealBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``segment`` is the index that is believed to be the last one.
-
-    With ``accept_loss`` a segment is ended whose disks are lost; see `log_loss`. With ``dry_run``
-    that is only looked at.
-    """
-
-    segment: int | None = None
-    accept_loss: bool = False
-    dry_run: bool = False
-
-
-class ReconfigureBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``provider`` is the kind of the new segment; None keeps the one there is."""
-
-    provider: str | None = None
-    accept_loss: bool = False
-
-
-class TrimBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``lsn`` is the last one that is to go."""
-
-    lsn: int
 
 
 class LedLogs(Led, frozen=True, kw_only=True):
@@ -110,6 +65,7 @@ class LogsApi:
         """Take the node, and how it answers for the whole cluster."""
         self._view = view
         self._reach = reach
+        self._changes = LogChanges(view, reach)
         self._waits = TailWaits()
 
     def routes(self) -> list[Route]:
@@ -120,9 +76,7 @@ class LogsApi:
             Route("GET", "/logs/{log}/tail", self.find_tail),
             Route("GET", "/logs/{log}/records", self.records),
             Route("GET", "/logs/{log}/digest", self.digest),
-            Route("POST", "/logs/{log}/seal", self.seal),
-            Route("POST", "/logs/{log}/reconfigure", self.reconfigure),
-            Route("POST", "/logs/{log}/trim", self.trim),
+            *self._changes.routes(),
         ]
 
     def close(self) -> None:
@@ -137,6 +91,7 @@ class LogsApi:
             Route("GET", LED_PATH, self._tell_led),
             Route("GET", "/logs", self.list_logs),
             Route("GET", "/logs/{log}", self.describe),
+            *self._changes.routes(),
         ]
 
     async def list_logs(self, request: Request) -> LogList:
@@ -181,20 +136,19 @@ class LogsApi:
     async def describe(self, request: Request) -> object:
         """One log with its segments, as the node has it that leads its partition."""
         Parameters(request.query, ())
-        (text,) = request.parts
-        number = whole_number(text)
+        number = partition_of_log(self._view, request)
 
         async def here() -> LogDetail:
             return await self._describe(request)
 
-        if number is None or number >= len(self._view.manager.processors):
-            return await here()  # It is refused, or no partition's.
+        if number is None:
+            return await here()
         return await self._reach.at_leader(
             number, Question("GET", f"/logs/{number}", request.query), here
         )
 
     async def _describe(self, request: Request) -> LogDetail:
-        log = await self._log(request)
+        log = await named_log(self._view, request)
         error = ""
         try:
             tail = await _tail_of(log, self._view.segment_health)
@@ -229,7 +183,7 @@ class LogsApi:
     async def find_tail(self, request: Request) -> TailAnswer:
         """Where a log ends, linearizable."""
         Parameters(request.query, ())
-        log = await self._log(request)
+        log = await named_log(self._view, request)
         tail = await log.find_tail()
         state: Literal["open", "sealed"] = "sealed" if tail.sealed else "open"
         return TailAnswer(log.log, log.chain.tail.index, state, tail.lsn)
@@ -237,7 +191,7 @@ class LogsApi:
     async def records(self, request: Request) -> RecordsPage:
         """A page of records."""
         query = _records_query(Parameters(request.query, _QUERY))
-        log = await self._log(request)
+        log = await named_log(self._view, request)
         loop = asyncio.get_running_loop()
         return await PageReader(log, query, loop=loop, waits=self._waits).read()
 
@@ -248,112 +202,7 @@ class LogsApi:
         to_lsn = parameters.number("to", 1, NUMBER_MAX) or NUMBER_MAX
         if to_lsn < from_lsn:
             raise AdminRequestError(f"to={to_lsn} is below from={from_lsn}: from comes first")
-        return await digest_of(self._view, await self._log(request), from_lsn, to_lsn)
-
-    async def _log(self, request: Request) -> VirtualLog:
-        """The log that the path names. Raises AdminRequestError or UnknownLogError."""
-        (text,) = request.parts
-        number = whole_number(text)
-        if number is None:
-            raise AdminRequestError(
-                f"{text[:_TEXT_SHOWN]!r} is no number of a log; GET /logs lists those there are"
-            )
-        return await self._view.logs.open(LogId(number))
-
-    # Changing ------------------------------------------------------------------------------------
-
-    async def seal(self, request: Request) -> SealAnswer:
-        """Seal the whole log."""
-        form = '{} or {"segment": the index of the last segment}'
-        body = decode_body(request.body, SealBody, form)
-        if body.dry_run and not body.accept_loss:
-            raise AdminRequestError(
-                "dry_run goes with accept_loss: nothing else is to be looked at"
-            )
-        log = await self._log(request)
-        if body.accept_loss:
-            return await self._seal_with_loss(log, body)
-        already = (await log.find_tail()).sealed
-        tail = await log.seal(body.segment)
-        return SealAnswer(log.log, log.chain.tail.index, tail.lsn, already)
-
-    async def _seal_with_loss(self, log: VirtualLog, body: SealBody) -> SealAnswer:
-        plan = await plan_loss(self._view, log)
-        if body.segment is not None and body.segment != plan.segment:
-            raise UnknownSegmentError(log.log, body.segment, f"its last one is {plan.segment}")
-        if body.dry_run:
-            return SealAnswer(log.log, plan.segment, plan.tail_lsn, False, plan, True)
-        self._view.give_up(log.chain.tail, plan.lost)
-        tail = await log.seal(plan.segment)
-        return SealAnswer(log.log, plan.segment, tail.lsn, False, plan)
-
-    async def reconfigure(self, request: Request) -> ReconfigureAnswer:
-        """Go on in a new segment; opens a log that is sealed."""
-        kinds = self._view.logs.kinds
-        form = f'{{}} or {{"provider": one of {", ".join(kinds)}}}'
-        body = decode_body(request.body, ReconfigureBody, form)
-        log = await self._log(request)
-        if body.provider is not None and body.provider not in kinds:
-            raise UnknownProviderError(
-                f"provider {body.provider[:_TEXT_SHOWN]!r} is none of {', '.join(kinds)}"
-            )
-        if body.provider is not None and (refusal := self._view.provider_refusal(body.provider)):
-            raise ProviderRefusedError(
-                f"log {log.log} cannot go on with provider {body.provider!r}: {refusal}"
-            )
-        await log.find_tail()
-        old = log.chain.tail
-        was_sealed = log.sealed
-        forgets = body.provider == MEMORY_KIND and old.kind != MEMORY_KIND
-        if forgets and not body.accept_loss:
-            raise VolatileProviderError(
-                f"log {log.log} is kept by provider {old.kind!r}; provider {MEMORY_KIND!r} forgets "
-                "its records when the node ends, and the node does not start again without them: "
-                "take another provider, or say that the loss is accepted (--accept-loss, "
-                '"accept_loss": true)'
-            )
-        new = await log.reconfigure(body.provider)
-        return ReconfigureAnswer(
-            log=log.log,
-            sealed_segment=old.index,
-            tail_lsn=new.base_lsn,
-            was_sealed=was_sealed,
-            old=_params_view(old),
-            new=_params_view(new),
-        )
-
-    async def trim(self, request: Request) -> TrimAnswer:
-        """Remove records that nobody needs to get the partition's state back."""
-        body = decode_body(request.body, TrimBody, '{"lsn": the last LSN to go}')
-        log = await self._log(request)
-        if not 1 <= body.lsn <= NUMBER_MAX:
-            raise AdminRequestError(f"lsn {body.lsn} is out of range: LSNs count from 1")
-        durable = self._view.durable_lsn(log.log)
-        if body.lsn > durable:
-            raise TrimRefusedError(
-                f"log {log.log} may be trimmed up to LSN {durable}, not {body.lsn}: this node has "
-                "not stored durably what the records behind it did; give a lower LSN, or try "
-                f"again after the next sync (option log.trim_interval){await self._hint(log)}"
-            )
-        archived = self._view.archived_lsn(log.log)
-        if archived is not None and body.lsn > archived:
-            raise TrimRefusedError(
-                f"log {log.log} may be trimmed up to LSN {archived}, not {body.lsn}: no snapshot "
-                "that this node knows has what the records behind it did, and other nodes may "
-                "need them; give a lower LSN, or take a snapshot first "
-                f"(perdure snapshots create --partition {log.log}){await self._hint(log)}"
-            )
-        before = log.trim_point_lsn
-        return TrimAnswer(log.log, body.lsn, before, await log.trim(body.lsn))
-
-    async def _hint(self, log: VirtualLog) -> str:
-        """Who knows more of a log's partition, at the end of a refusal."""
-        status = await self._view.cluster_view.status()
-        rows = {row.partition: row for row in status.partitions}
-        row = rows.get(log.log)
-        if row is None or row.leader in (None, status.me):
-            return ""
-        return f"; or ask {row.leader}, which leads its partition"
+        return await digest_of(self._view, await named_log(self._view, request), from_lsn, to_lsn)
 
 
 async def _tail_of(
@@ -433,13 +282,6 @@ def _segment_row(
         copies=1 if placement is None else placement.nodes,
         health="" if health is None else health.health,
         problems=[] if health is None else list(health.problems),
-    )
-
-
-def _params_view(segment: Segment) -> SegmentParamsView:
-    params = segment.params
-    return SegmentParamsView(
-        segment.index, segment.kind, params.loglet, params.epoch, params.sequencer
     )
 
 

@@ -14,8 +14,10 @@ import msgspec
 from ...core.errors import MalformedMessageError, PerdureError, TransportError
 from ...core.tasks import TaskScope
 from ...core.waiters import Waiters
+from ...log.errors import NotSequencerError
+from ...partition_processor.partition import OutcomeUnknownError
 from ...partition_processor.processor import NotLeadingError
-from ..elsewhere import Forwarded, OtherNodes, Question
+from ..elsewhere import AnswerLostError, Forwarded, OtherNodes, Question
 from ..errors import AdminRequestError, ClusterNotJoinedError, PeerAnswerError
 from ..view import AdminView
 from .missing import Missing
@@ -26,9 +28,13 @@ HOLD_SECONDS: Final = 4.0
 another node to take the lead."""
 ANSWER_SECONDS: Final = 5.0
 """So long every node is waited for that is asked for something small."""
+CHANGE_SECONDS: Final = 60.0
+"""So long the leader of a partition is waited for that is to change something."""
 PAUSE_SECONDS: Final = 0.1
 """Between two tries."""
 _MOVED: Final = frozenset((NotLeadingError.code, ClusterNotJoinedError.code))
+_NOT_CHANGED: Final = _MOVED | {NotSequencerError.code}
+"""What a node answers that has changed nothing, as it does not lead."""
 
 _Told = TypeVar("_Told")
 
@@ -105,6 +111,60 @@ class Reach:
                 if loop.time() >= deadline:
                     raise
             await Waiters().wait(PAUSE_SECONDS)
+
+    async def change_at_leader(
+        self, partition: int, question: Question, here: Callable[[], Awaitable[object]]
+    ) -> object:
+        """Have the node that leads a partition change something, which `here` does on that node.
+
+        A lead that moves is waited for, and what has changed nothing is asked again. A question
+        that may have been heard is never sent twice. Asked by another node, this one does it
+        itself or refuses, so that no question goes in a circle.
+
+        Raises what `here` raises; NotLeadingError, NotSequencerError or TransportError when no
+        leader is reached in time, and nothing was changed; OutcomeUnknownError when the leader was
+        lost, or is too slow, after it had been asked. Cancelling leaves open whether it was done.
+        """
+        others = self._view.others
+        if others is None:
+            return await here()
+        if self._alone:
+            if self._led_by(others, partition) != others.me:
+                raise _not_led(others.me, partition)
+            return await here()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + HOLD_SECONDS
+        while True:
+            try:
+                if self._led_by(others, partition) == others.me:
+                    return await here()
+                return await self._have_changed(others, partition, question)
+            except (NotLeadingError, NotSequencerError, _NotAskedError) as error:
+                if loop.time() >= deadline:
+                    raise _unchanged(partition, error) from None
+            await Waiters().wait(PAUSE_SECONDS)
+
+    async def _have_changed(
+        self, others: OtherNodes, partition: int, question: Question
+    ) -> Forwarded:
+        """Raises NotLeadingError, _NotAskedError, OutcomeUnknownError."""
+        node = self._led_by(others, partition)
+        if node is None:
+            raise NotLeadingError(_no_leader(partition))
+        try:
+            async with asyncio.timeout(CHANGE_SECONDS):
+                answer = await others.ask(node, question)
+        except AnswerLostError as error:
+            raise _unknown(node, partition, question, str(error)) from None
+        except TransportError as error:
+            raise _NotAskedError(error.message) from None
+        except TimeoutError:
+            slow = f"node {node} has not answered within {CHANGE_SECONDS:g} seconds"
+            raise _unknown(node, partition, question, slow) from None
+        refused = _error_of(answer)
+        if refused is not None and refused.remote_code in _NOT_CHANGED:
+            raise NotLeadingError(_not_led(node, partition).message)
+        return answer
 
     async def _ask_leader(
         self, others: OtherNodes, partition: int, question: Question
@@ -286,6 +346,27 @@ def _no_leader(partition: int) -> str:
 def _not_led(node: str, partition: int) -> NotLeadingError:
     return NotLeadingError(
         f"node {node} does not lead partition {partition} yet, or any more: try again in a moment"
+    )
+
+
+class _NotAskedError(TransportError):
+    """The leader could not be asked, so that it has done nothing."""
+
+
+def _unchanged(partition: int, error: PerdureError) -> PerdureError:
+    """The last error of tries that all came to nothing."""
+    kind = TransportError if isinstance(error, _NotAskedError) else NotLeadingError
+    return kind(
+        f"nothing was changed, as the node that leads partition {partition} was not reached: "
+        f"{error}"
+    )
+
+
+def _unknown(node: str, partition: int, question: Question, reason: str) -> OutcomeUnknownError:
+    return OutcomeUnknownError(
+        f"{question.method} {question.path} was asked of node {node}, which led partition "
+        f"{partition}, and may have been done or not: {reason}. It was not asked again: look how "
+        "things are, then ask again if it is needed"
     )
 
 

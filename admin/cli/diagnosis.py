@@ -195,16 +195,13 @@ def _of_copies(
 
 
 def _of_logs(reports: Mapping[str, NodeReport]) -> Iterable[Problem]:
-    sealed: dict[int, str] = {}
-    for _, report in sorted(reports.items()):
-        sealed |= {log.log: log.sequencer for log in report.logs if log.sealed}
-    for number, sequencer in sorted(sealed.items()):
-        asked = f", asked of {sequencer}" if sequencer in reports and len(reports) > 1 else ""
+    sealed = {log.log for report in reports.values() for log in report.logs if log.sealed}
+    for number in sorted(sealed):
         yield Problem(
             "error",
             f"log {number}",
             "it is sealed as a whole: its partition takes no calls",
-            f"open it again: perdure logs reconfigure {number}{asked}",
+            f"open it again: perdure logs reconfigure {number}",
         )
     incomplete = {
         log.log: ", ".join(log.problems)

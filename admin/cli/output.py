@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from ...core.errors import PerdureError
+from ...core.errors import PerdureError, TransportError
 
 
 class Format(StrEnum):
@@ -55,7 +55,9 @@ def report(error: PerdureError) -> None:
     """Print an expected failure: one line, and what to do next when we know it."""
     code = error.remote_code if isinstance(error, RemoteError) else error.code
     print(f"error {code}: {error.message}", file=sys.stderr)
-    if code in _NEXT_STEPS:
+    # A node that answers that it cannot reach another one runs.
+    is_there = isinstance(error, RemoteError) and code == TransportError.code
+    if code in _NEXT_STEPS and not is_there:
         print(f"  {_NEXT_STEPS[code]}", file=sys.stderr)
 
 

@@ -10,7 +10,7 @@ import structlog
 from ...core.errors import MalformedMessageError, TransportError
 from ...core.net.peers import Peer, Peers
 from ...core.waiters import Waiters
-from ..elsewhere import Forwarded, Question
+from ..elsewhere import AnswerLostError, Forwarded, Question
 from . import frames
 
 CONNECT_SECONDS: Final = 2.0
@@ -75,7 +75,7 @@ class PeerAsker:
                 await asyncio.wait((answer,), timeout=LOOK_SECONDS)
                 if not answer.done():
                     # A machine that is off breaks no connection for a long time.
-                    self._check_lives(node)
+                    self._check_still_lives(node)
             return answer.result()
         finally:
             link.forget(number)
@@ -84,6 +84,13 @@ class PeerAsker:
         """Raises TransportError."""
         if node not in self._alive():
             raise TransportError(f"node {node} is dead, as node {self._me} sees it")
+
+    def _check_still_lives(self, node: str) -> None:
+        """Raises AnswerLostError."""
+        if node not in self._alive():
+            raise AnswerLostError(
+                f"node {node} died before it had answered, as node {self._me} sees it"
+            )
 
 
 class _Link:
@@ -156,7 +163,7 @@ class _Link:
         for answer in waiting.values():
             if not answer.done():
                 answer.set_exception(
-                    TransportError(f"node {self._peer.node} was lost before it had answered")
+                    AnswerLostError(f"node {self._peer.node} was lost before it had answered")
                 )
                 # Whoever asked may be gone, and then nobody looks.
                 answer.exception()

@@ -90,14 +90,14 @@ def check_nodesets(
         for other in nodes.nodes
         if other.id != node.id and other.storage in ("read-write", "read-only")
     }
-    open_logs: dict[int, str] = {}
+    open_logs: list[int] = []
     needed: list[int] = []
     for log, chain in sorted(chains.items()):
         placed = [segment for segment in chain.segments if _is_on(segment, node)]
         if any(_needs(segment.params.placement, counting) for segment in placed):
             needed.append(log)
         elif not lost and chain.sealed_tail is None and chain.tail in placed:
-            open_logs[log] = chain.tail.params.sequencer
+            open_logs.append(log)
     if needed:
         raise NodeChangeError(
             "name",
@@ -106,12 +106,10 @@ def check_nodesets(
             "are gone",
         )
     if open_logs:
-        first, orders = next(iter(open_logs.items()))
         raise NodeChangeError(
             "name",
             f"node {node.name!r} is to keep new records of logs {_numbers(open_logs)}: have each "
-            f"of them go on without it first (perdure logs reconfigure {first}, asked of the node "
-            f"that orders it{f', {orders}' if orders else ''})",
+            f"of them go on without it first (perdure logs reconfigure {open_logs[0]})",
         )
 
 

@@ -225,7 +225,7 @@ def test_logs_that_are_sealed_as_a_whole() -> None:
     told = {name: replace(report, logs=[log]) for name, report in told.items()}
     found = diagnose(cluster, told, members())
     only(found, "error", "log 1", "takes no calls")
-    assert found[0].fix == "open it again: perdure logs reconfigure 1, asked of b"
+    assert found[0].fix == "open it again: perdure logs reconfigure 1"
 
 
 def test_logs_that_have_lost_too_many_disks() -> None:

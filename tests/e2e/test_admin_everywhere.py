@@ -89,9 +89,28 @@ def alike(group: NodeGroup, names: list[str], ids: list[str]) -> Any:
     return first
 
 
+def change_a_log(group: NodeGroup) -> None:
+    """Have a log sealed, opened and trimmed by way of each node, of which one leads it."""
+    for name in group.ports:
+        admin = ("--admin", f"http://{group.address(name, 'admin')}", "--yes", "-o", "json")
+        leader = group.leader(0)
+        sealed = json.loads(run_perdure("logs", "seal", "0", *admin).stdout)
+        assert not sealed["already_sealed"], (name, sealed)
+        opened = json.loads(run_perdure("logs", "reconfigure", "0", *admin).stdout)
+        assert opened["was_sealed"], (name, opened)
+        assert opened["new"]["segment"] == sealed["segment"] + 1
+        assert opened["new"]["sequencer"] == leader, (name, opened)
+        beyond = run_perdure("logs", "trim", "0", "1000000", *admin)
+        assert (beyond.status, "PD1004" in beyond.stderr) == (1, True), beyond
+        trim = ("logs", "trim", "0", "1", *admin)
+        wait_until("LSN 1 to be durable", lambda trim=trim: run_perdure(*trim).status == 0)
+
+
 def test_any_node_answers_for_all_also_while_one_is_dead(tmp_path: Path) -> None:
     options = f"snapshots.directory={tmp_path / 'snapshots'}"
-    with NodeGroup(tmp_path, 3, options, "cluster.log_repair_after=1h") as group:
+    with NodeGroup(
+        tmp_path, 3, options, "cluster.log_repair_after=1h", "log.trim_interval=1s"
+    ) as group:
         ids = start(group)
         first = alike(group, list(group.ports), ids)
         rows = first["/invocations?order=oldest"]["invocations"]
@@ -107,6 +126,7 @@ def test_any_node_answers_for_all_also_while_one_is_dead(tmp_path: Path) -> None
             taken = json.loads(run_perdure("snapshots", "create", "--all", *admin).stdout)
             assert {item["status"] for item in taken["snapshots"]} <= {"created", "unchanged"}
             assert [item["partition"] for item in taken["snapshots"]] == [0, 1, 2, 3]
+        change_a_log(group)
         for log in range(4):
             tails = [asked(group, name, f"/logs/{log}/tail") for name in group.ports]
             assert tails == [tails[0]] * 3

@@ -1,8 +1,11 @@
 """What the commands about logs share: the argument, the words."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
+
+CHANGE_TIMEOUT_SECONDS: Final = 75.0
+"""Log-servers that do not answer are waited for, and so is a leader, which any node asks."""
 
 LogArgument = Annotated[
     int, typer.Argument(metavar="LOG", min=0, help="The log's number, its partition's.")

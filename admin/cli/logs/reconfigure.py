@@ -7,7 +7,7 @@ import typer
 from ..admin_client import ADMIN_DEFAULT, AdminOption, post
 from ..confirm import YesOption, confirm
 from ..output import Format, Output, print_json, print_table
-from .common import LogArgument
+from .common import CHANGE_TIMEOUT_SECONDS, LogArgument
 
 if TYPE_CHECKING:
     from ...api.log_answers import SegmentParamsView
@@ -47,7 +47,13 @@ def reconfigure(
     body: dict[str, object] = {"accept_loss": accept_loss}
     if provider is not None:
         body["provider"] = provider
-    answer = post(admin, f"/logs/{log}/reconfigure", body, ReconfigureAnswer)
+    answer = post(
+        admin,
+        f"/logs/{log}/reconfigure",
+        body,
+        ReconfigureAnswer,
+        timeout_seconds=CHANGE_TIMEOUT_SECONDS,
+    )
     if output is Format.JSON:
         print_json(answer)
         return

@@ -8,7 +8,7 @@ import typer
 from ..admin_client import ADMIN_DEFAULT, AdminOption, post
 from ..confirm import YesOption, confirm
 from ..output import Format, Output, print_json
-from .common import LogArgument
+from .common import CHANGE_TIMEOUT_SECONDS, LogArgument
 
 if TYPE_CHECKING:
     from ...api.log_answers import SealAnswer
@@ -28,9 +28,6 @@ works, or will once a node is back. --dry-run shows what is left and changes not
 
   perdure logs seal 3 --accept-loss --dry-run
 """
-
-_TIMEOUT_SECONDS: Final = 60.0
-"""Servers that do not answer are waited for."""
 
 
 def seal(
@@ -62,7 +59,7 @@ def seal(
             f"/logs/{log}/seal",
             {**body, "dry_run": True},
             SealAnswer,
-            timeout_seconds=_TIMEOUT_SECONDS,
+            timeout_seconds=CHANGE_TIMEOUT_SECONDS,
         )
         if dry_run:
             _print(plan, output)
@@ -71,7 +68,9 @@ def seal(
     confirm(
         f"Seal log {log}? Partition {log} takes no calls until the log is opened again.", yes=yes
     )
-    answer = post(admin, f"/logs/{log}/seal", body, SealAnswer, timeout_seconds=_TIMEOUT_SECONDS)
+    answer = post(
+        admin, f"/logs/{log}/seal", body, SealAnswer, timeout_seconds=CHANGE_TIMEOUT_SECONDS
+    )
     _print(answer, output)
 
 

@@ -7,13 +7,13 @@ import typer
 from ..admin_client import ADMIN_DEFAULT, AdminOption, post
 from ..confirm import YesOption, confirm
 from ..output import Format, Output, print_json
-from .common import LogArgument
+from .common import CHANGE_TIMEOUT_SECONDS, LogArgument
 
 HELP: Final = """Remove the records of a log up to an LSN.
 
-The node trims by itself and keeps log.keep_records of each log for reading. It refuses to remove
-what it has not stored durably. Whole batches and segments go, so the log may keep some records
-more than asked for.
+Nodes trim by themselves and keep log.keep_records of each log for reading. What the log's leader
+has not stored durably is not removed, nor what no snapshot has where others may need it. Whole
+batches and segments go, so the log may keep some records more than asked for.
 
   perdure logs trim 3 15000
 
@@ -34,7 +34,9 @@ def trim(
     confirm(
         f"Remove the records of log {log} up to LSN {lsn}? Nobody can read them again.", yes=yes
     )
-    answer = post(admin, f"/logs/{log}/trim", {"lsn": lsn}, TrimAnswer)
+    answer = post(
+        admin, f"/logs/{log}/trim", {"lsn": lsn}, TrimAnswer, timeout_seconds=CHANGE_TIMEOUT_SECONDS
+    )
     if output is Format.JSON:
         print_json(answer)
         return

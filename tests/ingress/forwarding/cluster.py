@@ -15,7 +15,7 @@ from perdure.admin.view import AdminView
 from perdure.core.clock import Clock
 from perdure.core.errors import PerdureError
 from perdure.core.hashing import keyed_partition_key
-from perdure.core.ids import PartitionKey, partition_of
+from perdure.core.ids import LogId, PartitionKey, partition_of
 from perdure.core.net.peers import Peers, introduced
 from perdure.core.protocol.session import SESSION_SERVICE
 from perdure.core.random import Random
@@ -193,6 +193,18 @@ class Node:
     def time_ns(self) -> int:
         """The node's clock, as admin REST shows it."""
         return self.cluster.loop.now_ns
+
+    def durable_lsn(self, log: LogId) -> int:
+        """How far a log may be trimmed, as admin REST asks."""
+        return self.processor(log).written_lsn
+
+    def archived_lsn(self, _log: LogId) -> int | None:
+        """No snapshots are taken."""
+        return None
+
+    def provider_refusal(self, _kind: str) -> str:
+        """Any provider may be taken."""
+        return ""
 
     def processor(self, partition: int) -> PartitionProcessor:
         """This node's processor of a partition."""
