@@ -225,3 +225,10 @@ class ForeignStorageError(StorageError):
     """The directory belongs to another node or another cluster."""
 
     code = "PD0822"
+
+
+class SequencerUnavailableError(LogError):
+    """A node that is to give out a log's offsets for another one cannot be reached."""
+
+    code = "PD0827"
+    retryable = True

@@ -3,12 +3,22 @@
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
+import msgspec
+
 from ..core.ids import LogId
 from .chain import Segment, SegmentParams
+from .errors import SequencerUnavailableError
 from .types import Batch, Record, TailState
 
 CommitListener: TypeAlias = Callable[[Batch], None]
 """Told of every batch once it is durable, in order; must not raise."""
+
+
+class SequencerNode(msgspec.Struct, frozen=True):
+    """Another node that is to give out the offsets of a segment, in this life of its process."""
+
+    node: str
+    generation: int
 
 
 class Loglet(Protocol):
@@ -51,8 +61,12 @@ class Loglet(Protocol):
         """The last offset that was trimmed, 0 when nothing was."""
         ...
 
-    def listen(self, listener: CommitListener) -> None:
-        """Have `listener` told of every batch committed from now on; there is one listener."""
+    def listen(self, listener: CommitListener, on_sealed: Callable[[], None] | None = None) -> None:
+        """Have `listener` told of every batch committed from now on; there is one listener.
+
+        `on_sealed` is called once, where anybody else can have it sealed, when that has begun:
+        nothing more is taken. Also when this process seals it.
+        """
         ...
 
     def enqueue(self, records: list[Record]) -> int:
@@ -102,6 +116,15 @@ class Loglet(Protocol):
         ...
 
 
+def at_home(kind: str, own: str, node: str) -> None:
+    """Segments of a kind are ordered at this node alone. Raises SequencerUnavailableError."""
+    if node != own:
+        raise SequencerUnavailableError(
+            f"a segment of kind {kind!r} is ordered by the node that has it, {own}, and not by "
+            f"{node}: name {own}, or keep the log on log-servers (--provider replicated)"
+        )
+
+
 class LogletProvider(Protocol):
     """Makes and finds the loglets of one kind.
 
@@ -114,13 +137,29 @@ class LogletProvider(Protocol):
         """The name that segments carry, such as ``local``."""
         ...
 
-    def params(self, log: LogId, index: int, epoch: int, record_time_ns: int) -> SegmentParams:
+    async def meet(self, node: str) -> SequencerNode | None:
+        """Who is to give out offsets, if that is to be another node; None for this one.
+
+        Raises SequencerUnavailableError when it cannot be reached, or nobody else can do that.
+        Cancelling is safe.
+        """
+        ...
+
+    def params(
+        self,
+        log: LogId,
+        index: int,
+        epoch: int,
+        record_time_ns: int,
+        sequencer: SequencerNode | None = None,
+    ) -> SegmentParams:
         """What a new segment of this kind is made with.
 
         Args:
             index: of the segment.
             epoch: leader epoch of who extends the chain.
             record_time_ns: the old tail's record time, the floor of the new segment's.
+            sequencer: from `meet`.
         """
         ...
 

@@ -192,6 +192,10 @@ class Sequencer:
         """Whether the segment is known to take nothing more."""
         return self._sealed
 
+    def sealed_below(self) -> None:
+        """The loglet has said that it takes nothing more."""
+        self._sealed = True
+
     def admit(self, append: Append, listener: AnswerListener | None) -> int | None:
         """Give the records their LSNs, or refuse them; the first LSN, or None for a refusal.
 

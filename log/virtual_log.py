@@ -25,7 +25,7 @@ from .errors import (
     StaleEpochError,
     UnknownSegmentError,
 )
-from .loglet import Loglet, LogletProvider
+from .loglet import Loglet, LogletProvider, SequencerNode
 from .pending_answer import PendingAnswer
 from .sequencer import AnswerListener, Append, Sequencer, SequencerLimits, check_append
 from .types import Batch, LogBatch, LogTail, Record
@@ -137,16 +137,24 @@ class VirtualLog(ChainView):
             await self._extend(epoch, kind)
             return self._epoch
 
-    async def reconfigure(self, kind: str | None = None) -> Segment:
+    async def reconfigure(self, kind: str | None = None, *, sequencer: str = "") -> Segment:
         """Seal the last segment and go on in a new one, of another provider if wanted.
 
         Nothing is lost and nothing changes its order; appends wait meanwhile. Only who leads may do
-        it: raises NotSequencerError, and what `lead` raises. Cancelling may leave the log sealed;
-        the next append, or doing it again, goes on.
+        it: raises NotSequencerError, what `lead` raises, and SequencerUnavailableError. Cancelling
+        may leave the log sealed; the next append, or doing it again, goes on.
+
+        Args:
+            sequencer: the node that is to give out the offsets of this one segment, while appends
+                are admitted here as ever; empty for this node. When it fails, or anything else ends
+                the segment, the next one is ordered here again.
         """
+        elsewhere: SequencerNode | None = None
+        if sequencer:
+            elsewhere = await self._provider(kind or self.chain.tail.kind).meet(sequencer)
         async with self._exclusive():
             await self.refresh()
-            await self._extend_own(kind)
+            await self._extend_own(kind, elsewhere)
             return self.chain.tail
 
     async def recover(self) -> None:
@@ -228,7 +236,9 @@ class VirtualLog(ChainView):
             else:
                 self.recover_soon()
 
-    async def _extend(self, epoch: int | None, kind: str | None) -> None:
+    async def _extend(
+        self, epoch: int | None, kind: str | None, elsewhere: SequencerNode | None = None
+    ) -> None:
         """With the lock held exclusively: a new last segment, ordered here."""
         if self._failure is not None:
             raise self._failure
@@ -249,7 +259,7 @@ class VirtualLog(ChainView):
             # Likewise a log whose next segment could be placed nowhere.
             provider.params(self.log, last.index + 1, taken, last.params.record_time_ns)
             tail_lsn, record_time_ns = await self._seal_segment(last)
-            params = provider.params(self.log, last.index + 1, taken, record_time_ns)
+            params = provider.params(self.log, last.index + 1, taken, record_time_ns, elsewhere)
             longer = chain.extend(self.log, tail_lsn, provider.kind, params)
             self._proposed = longer.tail
             return longer
@@ -258,13 +268,13 @@ class VirtualLog(ChainView):
         await self._retire()
         self._install(taken)
 
-    async def _extend_own(self, kind: str | None) -> None:
+    async def _extend_own(self, kind: str | None, elsewhere: SequencerNode | None = None) -> None:
         """`_extend`, if nobody else has taken the lead; the chain was read just now."""
         if self._sequencer is None:
             raise self._not_sequencer()
         if self._is_ours(self.chain.tail):
             try:
-                await self._extend(self._epoch, kind)
+                await self._extend(self._epoch, kind, elsewhere)
                 return
             except StaleEpochError:
                 await self.refresh()
@@ -284,7 +294,18 @@ class VirtualLog(ChainView):
         loglet = self._led = self._loglet(segment)
         sequencer = self._sequencer = Sequencer(segment, loglet, self._limits, self.refusals)
         self._epoch = epoch
-        loglet.listen(lambda batch: self._committed(sequencer, batch))
+        loglet.listen(
+            lambda batch: self._committed(sequencer, batch), lambda: self._sealed_here(sequencer)
+        )
+
+    def _sealed_here(self, sequencer: Sequencer) -> None:
+        """The segment takes nothing more, by whomever: who waits must not wait for the next append.
+
+        Where the chain is being changed from here, that goes on anyway.
+        """
+        if sequencer is self._sequencer:
+            sequencer.sealed_below()
+            self.recover_soon()
 
     def _committed(self, sequencer: Sequencer, batch: Batch) -> None:
         """A batch of a segment that is ordered here is durable."""

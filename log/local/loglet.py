@@ -1,5 +1,7 @@
 """The local loglet: offsets are given out here, batches are made durable by the shared writer."""
 
+from collections.abc import Callable
+
 from ...core.clock import Clock
 from ...core.errors import StorageError
 from ...core.storage.kv import PutOrDelete
@@ -78,7 +80,7 @@ class LocalLoglet:
         """The last offset that was trimmed, 0 when nothing was."""
         return self._trim_point
 
-    def listen(self, listener: CommitListener) -> None:
+    def listen(self, listener: CommitListener, on_sealed: Callable[[], None] | None = None) -> None:
         """Have `listener` told of every batch committed from now on."""
         self._listener = listener
 

@@ -8,6 +8,7 @@ from ...core.ids import LogId
 from ..chain import Segment, SegmentParams, loglet_id
 from ..errors import LogClosedError, LogletLostError
 from ..log_store import LogStore
+from ..loglet import SequencerNode, at_home
 from ..placement import Placement, Replica
 from .loglet import LocalLoglet
 from .writer import LogWriter
@@ -52,8 +53,21 @@ class LocalProvider:
         """``local``."""
         return KIND
 
-    def params(self, log: LogId, index: int, epoch: int, record_time_ns: int) -> SegmentParams:
+    async def meet(self, node: str) -> SequencerNode | None:
+        """Nobody else has these. Raises SequencerUnavailableError unless it is this node."""
+        at_home(KIND, self._node, node)
+        return None
+
+    def params(
+        self,
+        log: LogId,
+        index: int,
+        epoch: int,
+        record_time_ns: int,
+        sequencer: SequencerNode | None = None,
+    ) -> SegmentParams:
         """What a new segment is made with."""
+        assert sequencer is None, "nobody else was met"
         loglet = loglet_id(log, index)
         return SegmentParams(loglet, epoch, record_time_ns, self._node, self._placement)
 

@@ -65,7 +65,7 @@ class MemoryLoglet:
         """The last offset that was trimmed, 0 when nothing was."""
         return self._trim_point
 
-    def listen(self, listener: CommitListener) -> None:
+    def listen(self, listener: CommitListener, on_sealed: Callable[[], None] | None = None) -> None:
         """Have `listener` told of every batch committed from now on."""
         self._listener = listener
 

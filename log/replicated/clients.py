@@ -8,7 +8,7 @@ from typing import Final, Protocol, TypeAlias
 from ...core.errors import MalformedMessageError
 from ...core.net.peers import Peer, Peers
 from .channel import Channel
-from .messages import Reply, Request, Stored, StoreResult, decode_replies
+from .messages import Reply, Request, Stored, StoreResult, decode_replies, encode
 
 Answered: TypeAlias = Callable[[Reply | None], None]
 """Told the reply, or None when the connection was lost first or is not there."""
@@ -53,7 +53,7 @@ class ServerClient:
         self.connections = 0
         self._peer = peer
         self._loop = loop
-        self._channel: Channel[Request] = Channel(peer.send, loop)
+        self._channel: Channel[Request] = Channel(peer.send, encode, loop)
         self._asked: dict[int, Answered] = {}
         self._number = 0
         self._streams: dict[tuple[str, int], StoreStream] = {}
@@ -106,7 +106,7 @@ class ServerClient:
     def connected(self) -> None:
         """A connection was made."""
         self.connections += 1
-        self._channel = Channel(self._peer.send, self._loop)
+        self._channel = Channel(self._peer.send, encode, self._loop)
         for stream in list(self._streams.values()):
             stream.connected()
 

@@ -14,7 +14,8 @@ from ...core.random import Random
 from ...core.tasks import TaskScope
 from ...core.waiters import Waiters, settle
 from ..chain import Chain, Segment, SegmentParams, loglet_id
-from ..errors import LogClosedError, LogletLostError
+from ..errors import LogClosedError, LogletLostError, NotSequencerError
+from ..loglet import SequencerNode, at_home
 from ..placement import LogServer, Placement, place
 from ..upkeep import Review, SegmentHealth, health_of, renewable_through, review
 from .clients import ServerClients
@@ -23,6 +24,8 @@ from .holdings import SegmentHoldings, holdings
 from .loglet import ReplicatedLoglet
 from .members import Members
 from .messages import OK, Delete, Info, Reply, Request
+from .remote.client import SequencerClients
+from .remote.loglet import RemoteLoglet
 from .view import LogletOptions, LogletView
 
 KIND: Final = "replicated"
@@ -53,11 +56,13 @@ class ReplicatedProvider:
         random: Random,
         options: LogletOptions | None = None,
         on_turn: Callable[[], None] | None = None,
+        sequencers: Peers | None = None,
     ) -> None:
         """Connect to nobody yet.
 
         Args:
             peers: for the service of log-servers; name and generation of this node are theirs.
+            sequencers: for the service of sequencers; None where no other node's are used.
             servers: the cluster's log-servers as they are now, asked for each new segment.
             replication: of new segments, asked for each.
             random: for back-off and for the name of each sequencer.
@@ -66,6 +71,9 @@ class ReplicatedProvider:
         self._node = peers.me.node
         self._generation = peers.me.generation
         self._clients = ServerClients(peers, loop)
+        self._sequencers = None if sequencers is None else SequencerClients(sequencers, loop)
+        # Loglets that this process is to append to, and others to give out the offsets of.
+        self._elsewhere: set[int] = set()
         self._servers = servers
         self._replication = replication
         self._loop = loop
@@ -86,8 +94,27 @@ class ReplicatedProvider:
         """``replicated``."""
         return KIND
 
-    def params(self, log: LogId, index: int, epoch: int, record_time_ns: int) -> SegmentParams:
-        """What a new segment is made with; this process would be its sequencer.
+    async def meet(self, node: str) -> SequencerNode | None:
+        """Connect to the node that is to give out offsets. Raises SequencerUnavailableError.
+
+        Cancelling is safe.
+        """
+        if node == self._node:
+            return None
+        if self._sequencers is None:
+            at_home(KIND, self._node, node)
+            return None
+        return await self._sequencers.client(node).meet()
+
+    def params(
+        self,
+        log: LogId,
+        index: int,
+        epoch: int,
+        record_time_ns: int,
+        sequencer: SequencerNode | None = None,
+    ) -> SegmentParams:
+        """What a new segment is made with; this process would append to it.
 
         Raises LogUnavailableError when there are too few log-servers.
         """
@@ -97,11 +124,16 @@ class ReplicatedProvider:
             nodes=replication.nodes,
             zones=replication.zones,
             own=self._node,
-            generation=self._generation,
+            generation=self._generation if sequencer is None else sequencer.generation,
             turn=log,
         )
         loglet = loglet_id(log, index)
-        return SegmentParams(loglet, epoch, record_time_ns, self._node, placement)
+        node = self._node
+        self._elsewhere.discard(loglet)
+        if sequencer is not None:
+            node = sequencer.node
+            self._elsewhere.add(loglet)
+        return SegmentParams(loglet, epoch, record_time_ns, node, placement)
 
     def review(self, log: LogId, segment: Segment) -> Review:
         """Whether the log, whose last segment this is, is to go on on other log-servers."""
@@ -186,7 +218,19 @@ class ReplicatedProvider:
     def _make(self, segment: Segment, placement: Placement) -> LogletView:
         who = f"{self._node}:{self._generation}"
         members = Members(placement, self._clients, self._loop, self._node)
-        if segment.params.sequencer != self._node or placement.generation != self._generation:
+        if segment.params.loglet in self._elsewhere and self._sequencers is not None:
+            return RemoteLoglet(
+                segment,
+                members,
+                self._sequencers.client(segment.params.sequencer),
+                who=who,
+                loop=self._loop,
+                random=self._random,
+                scope=self._scope,
+                options=self._options,
+                on_turn=self._on_turn,
+            )
+        if not self._is_sequencer(segment, placement):
             return LogletView(
                 segment,
                 members,
@@ -209,6 +253,27 @@ class ReplicatedProvider:
             options=self._options,
             on_turn=self._on_turn,
         )
+
+    def _is_sequencer(self, segment: Segment, placement: Placement) -> bool:
+        here = self._node, self._generation
+        return (segment.params.sequencer, placement.generation) == here
+
+    def sequencer_of(self, segment: Segment) -> ReplicatedLoglet:
+        """The loglet of a segment that another node appends to by way of this one.
+
+        Raises NotSequencerError when the segment does not name this node in this life, and
+        LogletLostError, as `open`.
+        """
+        loglet = self.open(segment)
+        if not isinstance(loglet, ReplicatedLoglet):
+            placement = segment.params.placement
+            life = 0 if placement is None else placement.generation
+            raise NotSequencerError(
+                f"segment {segment.index} (loglet {segment.params.loglet}) is ordered by "
+                f"{segment.params.sequencer} in life {life}, and this is {self._node} in life "
+                f"{self._generation}: go on in a new segment"
+            )
+        return loglet
 
     def chase(self, log: LogId, first: Segment) -> None:
         """Tell servers that were away what is gone of a log, whose first segment this is.
@@ -243,6 +308,7 @@ class ReplicatedProvider:
             raise self._failure
         self._first_kept[log] = max(first_kept, self._first_kept.get(log, 0))
         first, end = loglet_id(log, 0), loglet_id(log, first_kept)
+        self._elsewhere = {item for item in self._elsewhere if not first <= item < end}
         self._errands.forget(first, end)
         nodes: dict[str, None] = {}
         # Not only `segments`: one that stayed empty left the chain when it was replaced.

@@ -51,6 +51,7 @@ from .messages import (
     Trim,
     Wait,
     decode_requests,
+    encode,
 )
 from .server_figures import LogServerFigures
 from .server_loglet import ServerLoglet
@@ -155,7 +156,7 @@ class LogServer:
         goes on asking without taking its replies.
         """
         limit = self._limits.queued_bytes_max
-        channel: Channel[Reply] = Channel(connection.send, self._loop)
+        channel: Channel[Reply] = Channel(connection.send, encode, self._loop)
         try:
             while (message := await connection.receive()) is not None:
                 if connection.queued_bytes > 2 * limit:

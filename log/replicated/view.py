@@ -40,6 +40,8 @@ class LogletOptions(msgspec.Struct, frozen=True):
         watch: until a sequencer asks its servers again to tell when they are sealed.
         abandoned_after: how long batches may be under way before a process that only reads takes
             their sequencer for dead and seals the loglet.
+        silent_after: how long another node that gives out offsets for this process may leave
+            records uncommitted before the loglet is sealed.
     """
 
     unavailable_after: float = 30.0
@@ -48,6 +50,7 @@ class LogletOptions(msgspec.Struct, frozen=True):
     wait: float = 1.0
     watch: float = 5.0
     abandoned_after: float = 2.0
+    silent_after: float = 2.0
 
 
 class LogletView:
@@ -133,7 +136,7 @@ class LogletView:
         """The last offset trimmed, as far as this process knows; 0 when nothing was."""
         return self._trim_point
 
-    def listen(self, listener: CommitListener) -> None:
+    def listen(self, listener: CommitListener, on_sealed: Callable[[], None] | None = None) -> None:
         """Nothing is committed by this process, so the listener is never told of anything."""
 
     def enqueue(self, records: list[Record]) -> int:

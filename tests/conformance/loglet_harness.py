@@ -30,6 +30,10 @@ class LogletHarness(Protocol):
         """Begin a life of the process on the running loop, with what earlier ones have left."""
         ...
 
+    async def ready(self) -> None:
+        """Wait until what was started can be appended to."""
+        ...
+
     async def stop(self) -> None:
         """End it in order."""
         ...
@@ -42,6 +46,7 @@ def live(harness: LogletHarness, scenario: Callable[[LogletProvider], Awaitable[
         provider = harness.start()
         try:
             async with asyncio.timeout(HANG_SECONDS):
+                await harness.ready()
                 await scenario(provider)
         finally:
             await harness.stop()

@@ -2,13 +2,14 @@
 
 import asyncio
 from asyncio import Future
+from collections.abc import Callable
 
 from perdure.core.errors import StorageError
 from perdure.core.ids import LogId
 from perdure.core.random import Random
 from perdure.log.chain import Segment, SegmentParams
 from perdure.log.errors import LogletSealedError, TrimmedError
-from perdure.log.loglet import CommitListener
+from perdure.log.loglet import CommitListener, SequencerNode
 from perdure.log.types import Batch, Record, TailState
 
 
@@ -50,7 +51,7 @@ class LossyLoglet:
         """Groups that were enqueued and not committed."""
         return len(self._in_flight)
 
-    def listen(self, listener: CommitListener) -> None:
+    def listen(self, listener: CommitListener, on_sealed: Callable[[], None] | None = None) -> None:
         self._listener = listener
 
     def enqueue(self, records: list[Record]) -> int:
@@ -152,7 +153,17 @@ class LossyProvider:
         self.held = held
         self.loglets: dict[int, LossyLoglet] = {}
 
-    def params(self, log: LogId, index: int, epoch: int, record_time_ns: int) -> SegmentParams:
+    async def meet(self, node: str) -> None:
+        return None
+
+    def params(
+        self,
+        log: LogId,
+        index: int,
+        epoch: int,
+        record_time_ns: int,
+        sequencer: SequencerNode | None = None,
+    ) -> SegmentParams:
         return SegmentParams(log << 32 | index, epoch, record_time_ns, "lossy")
 
     def open(self, segment: Segment) -> LossyLoglet:

@@ -39,6 +39,9 @@ class LocalHarness:
         self._log = LogOnStore(self._store, mode=self._mode, clock=self.clock, disk=self._disk)
         return self._log.provider
 
+    async def ready(self) -> None:
+        pass
+
     async def stop(self) -> None:
         self._log.writer.close()
         self._store.close()
@@ -65,6 +68,9 @@ class MemoryHarness:
 
     def start(self) -> LogletProvider:
         return MemoryProvider(loop=asyncio.get_running_loop(), clock=self.clock, node="n1")
+
+    async def ready(self) -> None:
+        pass
 
     async def stop(self) -> None:
         pass

@@ -20,6 +20,7 @@ from perdure.log.replicated.messages import (
     Request,
     Store,
     decode_replies,
+    encode,
 )
 from perdure.log.replicated.server import LogServerLimits
 from perdure.log.types import Batch
@@ -63,7 +64,7 @@ class Scene:
         def take(message: bytes) -> None:
             replies.extend(decode_replies(message))
 
-        return Channel(take, asyncio.get_running_loop())
+        return Channel(take, encode, asyncio.get_running_loop())
 
     def ask(self, request: Request) -> None:
         self.server.handle(self.channel, request)

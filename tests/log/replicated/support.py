@@ -16,6 +16,8 @@ from perdure.log.local.writer import LogWriter, SyncMode, SyncPolicy
 from perdure.log.placement import LogServer as LogServerEntry
 from perdure.log.replicated.messages import SERVICE
 from perdure.log.replicated.provider import ReplicatedProvider, Replication
+from perdure.log.replicated.remote.messages import SERVICE as SEQUENCER_SERVICE
+from perdure.log.replicated.remote.server import SequencerServer
 from perdure.log.replicated.server import LogServer, LogServerLimits
 from perdure.log.replicated.server_store import ServerStore
 from perdure.log.replicated.view import LogletOptions
@@ -24,7 +26,12 @@ from ..support import LaterSyncs, Measured, SetClock
 
 CLUSTER = "test cluster"
 QUICK = LogletOptions(
-    unavailable_after=15.0, answer=5.0, retry=(0.001, 0.02), wait=0.2, abandoned_after=0.05
+    unavailable_after=15.0,
+    answer=5.0,
+    retry=(0.001, 0.02),
+    wait=0.2,
+    abandoned_after=0.05,
+    silent_after=10.0,
 )
 RETRY = RetryPolicy(
     initial_interval_ns=1_000_000, factor=2.0, interval_max_ns=20_000_000, attempts_max=None
@@ -87,6 +94,7 @@ class Cluster:
         self.writers: dict[str, LogWriter] = {}
         self.listeners: dict[str, Listener] = {}
         self.addresses: dict[str, str] = {}
+        self.sequencers: dict[str, str] = {}
         self.entries: dict[str, LogServerEntry] = {}
         self.providers: dict[str, ReplicatedProvider] = {}
         self.peers: list[Peers] = []
@@ -134,8 +142,20 @@ class Cluster:
             random=SeededRandom(generation),
             retry=RETRY,
         )
+        sequencers = Peers(
+            transport=self._transport(),
+            service=SEQUENCER_SERVICE,
+            cluster=CLUSTER,
+            node=node,
+            generation=generation,
+            address_of=self.sequencers.get,
+            loop=loop,
+            random=SeededRandom(generation),
+            retry=RETRY,
+        )
         provider = ReplicatedProvider(
             peers=peers,
+            sequencers=sequencers,
             servers=lambda: self.entries.values(),
             replication=lambda: self.replication,
             loop=loop,
@@ -144,7 +164,17 @@ class Cluster:
             options=self._options,
         )
         self.providers[node] = provider
-        self.peers.append(peers)
+        self.peers += [peers, sequencers]
+        return provider
+
+    async def order_at(self, node: str) -> ReplicatedProvider:
+        """Have a node order for others what they ask of it."""
+        provider = self.provider(node)
+        me = Introduction(VERSION, CLUSTER, node, 1)
+        serve = introduced(me, SequencerServer(provider, loop=asyncio.get_running_loop()).serve)
+        listener = await self._transport().listen("127.0.0.1:0", {SEQUENCER_SERVICE: serve})
+        self.listeners[f"sequencer {node}"] = listener
+        self.sequencers[node] = listener.address
         return provider
 
     async def stop_server(self, name: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from perdure.core.ids import LogId
 from perdure.log.chain import Segment, SegmentParams, loglet_id
 from perdure.log.errors import LogletSealedError, TrimmedError
-from perdure.log.loglet import CommitListener
+from perdure.log.loglet import CommitListener, SequencerNode
 from perdure.log.staging import Staging
 from perdure.log.types import Batch, Record, TailState
 from perdure.metadata.api import MetadataStore, Precondition, Version, VersionedValue
@@ -116,7 +116,7 @@ class NodeLoglet:
     def trim_point(self) -> int:
         return self._core.trim_point
 
-    def listen(self, listener: CommitListener) -> None:
+    def listen(self, listener: CommitListener, on_sealed: Callable[[], None] | None = None) -> None:
         self._listener = listener
 
     def enqueue(self, records: list[Record]) -> int:
@@ -204,7 +204,17 @@ class NodeProvider:
         self._name = name
         self._loglets: dict[int, NodeLoglet] = {}
 
-    def params(self, log: LogId, index: int, epoch: int, record_time_ns: int) -> SegmentParams:
+    async def meet(self, node: str) -> None:
+        return None
+
+    def params(
+        self,
+        log: LogId,
+        index: int,
+        epoch: int,
+        record_time_ns: int,
+        sequencer: SequencerNode | None = None,
+    ) -> SegmentParams:
         return SegmentParams(loglet_id(log, index), epoch, record_time_ns, self._name)
 
     def open(self, segment: Segment) -> NodeLoglet:
