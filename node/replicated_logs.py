@@ -13,11 +13,14 @@ from ..log.local.writer import LogWriter
 from ..log.placement import LogServer as ServerToPlace
 from ..log.replicated.messages import SERVICE
 from ..log.replicated.provider import ReplicatedProvider, Replication
+from ..log.replicated.remote.messages import SERVICE as SEQUENCER_SERVICE
+from ..log.replicated.remote.server import SequencerServer
 from ..log.replicated.server import LogServer
 from ..log.replicated.server_store import ServerStore
 from .cluster.parts import ClusterParts, disk_name
 
 LOG_SERVICE: Final = SERVICE
+ORDERING_SERVICE: Final = SEQUENCER_SERVICE
 _NO_LEADER: Final = "logs cannot begin new segments and partitions get no leader"
 
 
@@ -28,6 +31,8 @@ class ReplicatedLogs:
         provider: of loglets of the kind ``replicated``.
         server: this node's log-server; None without that role.
         serve: handles connections of other nodes to this one's log-server; None without that role.
+        sequencers: gives out offsets for other nodes.
+        serve_sequencers: handles connections of other nodes to it.
     """
 
     def __init__(
@@ -47,18 +52,24 @@ class ReplicatedLogs:
         Raises ForeignStorageError and StorageCorruptError.
         """
         me = parts.me
-        self._peers = Peers(
-            transport=parts.transport,
-            service=LOG_SERVICE,
-            cluster=parts.fingerprint,
-            node=me.name,
-            generation=parts.life,
-            address_of=parts.address_of,
-            loop=loop,
-            random=random,
-        )
+
+        def peers_for(service: str) -> Peers:
+            return Peers(
+                transport=parts.transport,
+                service=service,
+                cluster=parts.fingerprint,
+                node=me.name,
+                generation=parts.life,
+                address_of=parts.address_of,
+                loop=loop,
+                random=random,
+            )
+
+        self._peers = peers_for(LOG_SERVICE)
+        self._sequencer_peers = peers_for(ORDERING_SERVICE)
         self.provider = ReplicatedProvider(
             peers=self._peers,
+            sequencers=self._sequencer_peers,
             servers=parts.log_servers,
             replication=lambda: replication,
             loop=loop,
@@ -66,6 +77,8 @@ class ReplicatedLogs:
             random=random,
             on_turn=on_turn,
         )
+        self.sequencers = SequencerServer(self.provider, loop=loop)
+        self.serve_sequencers = introduced(self._peers.me, self.sequencers.serve)
         self._parts = parts
         self._replication = replication
         self.serve: ConnectionHandler | None = None
@@ -92,6 +105,7 @@ class ReplicatedLogs:
     async def close(self) -> None:
         """End all connections. Cancelling is safe."""
         await self.provider.close()
+        await self._sequencer_peers.close()
         await self._peers.close()
 
 

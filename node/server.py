@@ -32,9 +32,15 @@ from .engine import NodeEngine
 from .identity import check_base_dir
 from .options import NodeOptions, metadata_servers
 from .ports import NodePorts
-from .replicated_logs import LOG_SERVICE
+from .replicated_logs import LOG_SERVICE, ORDERING_SERVICE
 
-CLUSTER_SERVICES: Final = (SESSION_SERVICE, LOG_SERVICE, FORWARDING_SERVICE, ADMIN_SERVICE)
+CLUSTER_SERVICES: Final = (
+    SESSION_SERVICE,
+    LOG_SERVICE,
+    ORDERING_SERVICE,
+    FORWARDING_SERVICE,
+    ADMIN_SERVICE,
+)
 """What a node of a cluster serves other nodes and workers, beside what the cluster itself needs."""
 
 METADATA_SERVER: Final = "metadata-server"
@@ -213,6 +219,7 @@ class NodeServer:
         cluster.provide(SESSION_SERVICE, engine.reception.serve)
         assert engine.replicated is not None
         cluster.provide(LOG_SERVICE, engine.replicated.serve)
+        cluster.provide(ORDERING_SERVICE, engine.replicated.serve_sequencers)
         assert engine.forwarding is not None
         assert self._peers is not None
         cluster.provide(FORWARDING_SERVICE, introduced(self._peers.me, engine.forwarding.serve))

@@ -34,6 +34,7 @@ class PartitionHistory:
         records: by LSN - 1.
         digests: by LSN, of whoever stood there between two batches.
         batches: by the LSN of its first record the last LSN of each batch.
+        base_lsns: likewise where its segment begins.
     """
 
     def __init__(self, own: PartitionRange) -> None:
@@ -42,6 +43,7 @@ class PartitionHistory:
         self.records: dict[int, LogRecord] = {}
         self.digests: dict[int, tuple[bytes, str]] = {}
         self.batches: dict[int, int] = {}
+        self.base_lsns: dict[int, int] = {}
 
     @property
     def announced(self) -> int:
@@ -54,6 +56,7 @@ class PartitionHistory:
         batch = item.batch
         first_lsn = item.first_lsn
         last = self.batches.setdefault(first_lsn, item.last_lsn)
+        self.base_lsns[first_lsn] = item.base_lsn
         require(last == item.last_lsn, "L11: a batch is never cut", f"LSN {first_lsn} at {name}")
         for lsn, record in enumerate(batch.records, first_lsn):
             new = LogRecord(lsn, batch.record_time_ns, batch.epoch, record)

@@ -25,6 +25,7 @@ class NodesReport:
         records: how many records all logs have had.
         lives: how often a node was started.
         leaders: how often somebody took the lead.
+        apart: records that were ordered at another node than the partition's leader.
         faults: how many there were, by kind.
         lines: the trace.
     """
@@ -39,6 +40,7 @@ class NodesReport:
     records: int = 0
     lives: int = 0
     leaders: int = 0
+    apart: int = 0
     faults: dict[str, int] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
 
@@ -73,6 +75,7 @@ def run_nodes_seed(seed: int, options: NodesOptions | None = None) -> NodesRepor
     report.looks = world.asking.looks
     report.records = sum(len(item.records) for item in world.checks.partitions)
     report.leaders = sum(item.announced for item in world.checks.partitions)
+    report.apart = world.apart.records
     report.lives = world.lives
     report.faults = dict(sorted(world.faults.counts.items()))
     return report

@@ -24,6 +24,7 @@ from ..trace import Trace
 from ..violation import InvariantViolation, require
 from ..worker import SimulatedWorker
 from ..workload import History, Operation, OperationMaker, make_app
+from .apart import Apart
 from .asking import Asking
 from .character import draw_character
 from .checks import Checks
@@ -73,6 +74,7 @@ class NodesWorld:
         lost: the nodes whose disks were lost for good.
         metadata_survives: the loss of one disk for good.
         lives: how often a node was started.
+        apart: what orders logs elsewhere than where they are led, in some worlds.
         healed: all faults are over.
     """
 
@@ -115,6 +117,7 @@ class NodesWorld:
         self.asking = Asking(self, self.chance("asking"))
         self.operators = Operators(self, self.chance("operators"))
         self.faults = NodeFaults(self, self.chance("faults"), character.kinds)
+        self.apart = Apart(self, self.chance("apart"))
         self.healed = False
         self.without_metadata: dict[str, None] = {}
         self.without_metadata_at = 0
@@ -304,6 +307,7 @@ class NodesWorld:
         over = [False]
         reader = self.scope.spawn(self.asking.keep_looking(lambda: over[0]), name="reader")
         operators = self.scope.spawn(self.operators.run(lambda: self.healed), name="operators")
+        apart = self.scope.spawn(self.apart.run(lambda: self.healed), name="apart")
         await self.faults.run(self.options.faults_ns, self.character.gap_ns)
         await self._heal()
         await self._until(
@@ -315,6 +319,7 @@ class NodesWorld:
         for client in clients:
             client.result()
         operators.result()
+        await apart
         await reader
         await self._ask_again()
         if self.loop.now_ns < LIVES_NS:

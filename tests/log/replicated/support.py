@@ -95,6 +95,7 @@ class Cluster:
         self.listeners: dict[str, Listener] = {}
         self.addresses: dict[str, str] = {}
         self.sequencers: dict[str, str] = {}
+        self.sequencer_servers: dict[str, SequencerServer] = {}
         self.entries: dict[str, LogServerEntry] = {}
         self.providers: dict[str, ReplicatedProvider] = {}
         self.peers: list[Peers] = []
@@ -171,7 +172,9 @@ class Cluster:
         """Have a node order for others what they ask of it."""
         provider = self.provider(node)
         me = Introduction(VERSION, CLUSTER, node, 1)
-        serve = introduced(me, SequencerServer(provider, loop=asyncio.get_running_loop()).serve)
+        server = SequencerServer(provider, loop=asyncio.get_running_loop())
+        self.sequencer_servers[node] = server
+        serve = introduced(me, server.serve)
         listener = await self._transport().listen("127.0.0.1:0", {SEQUENCER_SERVICE: serve})
         self.listeners[f"sequencer {node}"] = listener
         self.sequencers[node] = listener.address
