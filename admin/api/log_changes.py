@@ -40,9 +40,13 @@ class SealBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ReconfigureBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``provider`` is the kind of the new segment; None keeps the one there is."""
+    """``provider`` is the kind of the new segment; None keeps the one there is.
+
+    ``sequencer`` is the node that gives out the offsets of the new segment; None is the leader's.
+    """
 
     provider: str | None = None
+    sequencer: str | None = None
     accept_loss: bool = False
 
 
@@ -120,7 +124,7 @@ class LogChanges:
 
     async def _reconfigure(self, request: Request) -> ReconfigureAnswer:
         kinds = self._view.logs.kinds
-        form = f'{{}} or {{"provider": one of {", ".join(kinds)}}}'
+        form = f'{{}} or {{"provider": one of {", ".join(kinds)}, "sequencer": a node}}'
         body = decode_body(request.body, ReconfigureBody, form)
         log = await named_log(self._view, request)
         if body.provider is not None and body.provider not in kinds:
@@ -142,7 +146,7 @@ class LogChanges:
                 "take another provider, or say that the loss is accepted (--accept-loss, "
                 '"accept_loss": true)'
             )
-        new = await log.reconfigure(body.provider)
+        new = await log.reconfigure(body.provider, sequencer=body.sequencer or "")
         return ReconfigureAnswer(
             log=log.log,
             sealed_segment=old.index,

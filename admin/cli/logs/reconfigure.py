@@ -19,6 +19,8 @@ Nothing is lost and nothing changes its order; calls wait meanwhile. An empty se
   perdure logs reconfigure 3
 
   perdure logs reconfigure 3 --provider local --yes
+
+  perdure logs reconfigure 3 --sequencer n2
 """
 
 
@@ -28,6 +30,14 @@ def reconfigure(
         str | None,
         typer.Option(
             "--provider", metavar="KIND", help="What keeps the new segment; as before by default."
+        ),
+    ] = None,
+    sequencer: Annotated[
+        str | None,
+        typer.Option(
+            "--sequencer",
+            metavar="NODE",
+            help="Another node that orders this one segment; the leader's own by default.",
         ),
     ] = None,
     accept_loss: Annotated[
@@ -47,6 +57,8 @@ def reconfigure(
     body: dict[str, object] = {"accept_loss": accept_loss}
     if provider is not None:
         body["provider"] = provider
+    if sequencer is not None:
+        body["sequencer"] = sequencer
     answer = post(
         admin,
         f"/logs/{log}/reconfigure",

@@ -76,6 +76,7 @@ class RemoteLoglet(OrderedLoglet):
         # Of this turn.
         self._groups: list[list[Record]] = []
         self._patience: TimerHandle | None = None
+        self._refused = False
         self._ending = False
 
     def fail(self, reason: str) -> None:
@@ -165,9 +166,21 @@ class RemoteLoglet(OrderedLoglet):
 
     def refused(self, reason: str) -> None:
         """The sequencer takes nothing any more, or is out of reach: find out where it ends."""
-        if not self._sealing and self._final is None and self._failure is None:
+        if not self._refused and self._final is None and self._failure is None:
             _LOG.info("%s is not ordered by %s any more: %s", self, self._client.node, reason)
+        self._refused = True
+        self._events.wake()
         self._seal_soon()
+
+    async def _decide(self) -> None:
+        """As at home, what is under way goes before the seal, here as long as that is told."""
+        deadline = self._loop.time() + self._options.answer
+        while self._records and not self._refused and self._failure is None:
+            left = deadline - self._loop.time()
+            if left <= 0:
+                break
+            await self._events.wait(left)
+        await super()._decide()
 
     def __str__(self) -> str:
         return self._described

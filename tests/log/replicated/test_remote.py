@@ -294,3 +294,18 @@ def test_a_node_that_cannot_be_reached_leaves_the_log_as_it_is(
         assert segment.params.sequencer == "n1"
 
     run(story)
+
+
+def test_what_is_under_way_goes_before_a_seal_from_here() -> None:
+    async def story(cluster: Cluster) -> None:
+        loglet, _segment = await opened(cluster)
+        heard = Heard(loglet)
+        for first in range(1, 40, 2):
+            loglet.enqueue(group(first, 2))
+            await turns(1)
+        await loglet.seal()
+
+        assert (await loglet.find_tail()).offset == 41
+        assert heard.numbers == list(range(1, 41))
+
+    run(story)
