@@ -1,6 +1,8 @@
 """What every process can do with a log, whoever orders its appends: find the tail and read."""
 
 from asyncio import AbstractEventLoop
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 from ..core.ids import LogId
@@ -232,6 +234,37 @@ class ChainView:
         state = await loglet.find_tail()
         assert state.sealed, "a loglet is open after it was sealed"
         return segment.lsn_of(state.offset), state.record_time_ns
+
+    async def _trim(
+        self, last_lsn: int, exclusive: Callable[[], AbstractAsyncContextManager[None]]
+    ) -> int:
+        """See `VirtualLog.trim`; the chain is changed under the lock that `exclusive` takes."""
+        wanted = min(last_lsn, (await self.find_tail()).lsn - 1)
+        if self.chain.trim(wanted) is not self.chain:
+            async with exclusive():
+                await self._trim_segments(wanted)
+        first = self.chain.segments[0]
+        if wanted >= first.base_lsn:
+            await self._loglet(first).trim(first.offset_of(wanted))
+        return self.trim_point_lsn
+
+    async def _trim_segments(self, last_lsn: int) -> None:
+        before = self.chain
+
+        async def trimmed(chain: Chain) -> Chain | None:
+            nonlocal before
+            before = chain
+            shorter = chain.trim(last_lsn)
+            return None if shorter is chain else shorter
+
+        # First the chain, then the data: a crash in between leaves data that nobody reads, which
+        # the next deletion takes along.
+        self._show(await self._chains.change(trimmed))
+        first_kept = self.chain.segments[0].index
+        gone = tuple(item for item in before.segments if item.index < first_kept)
+        for kind in dict.fromkeys(item.kind for item in gone):
+            of_kind = tuple(item for item in gone if item.kind == kind)
+            await self._provider(kind).delete(self.log, of_kind, first_kept)
 
     def _not_sequencer(self) -> NotSequencerError:
         return NotSequencerError(

@@ -476,32 +476,7 @@ class VirtualLog(ChainView):
         LSN that is gone: it may be less than asked for, where that lies within a batch, and more
         when more was trimmed before. Cancelling leaves open how far it came.
         """
-        wanted = min(last_lsn, (await self.find_tail()).lsn - 1)
-        if self.chain.trim(wanted) is not self.chain:
-            await self._trim_segments(wanted)
-        first = self.chain.segments[0]
-        if wanted >= first.base_lsn:
-            await self._loglet(first).trim(first.offset_of(wanted))
-        return self.trim_point_lsn
-
-    async def _trim_segments(self, last_lsn: int) -> None:
-        async with self._exclusive():
-            before = self.chain
-
-            async def trimmed(chain: Chain) -> Chain | None:
-                nonlocal before
-                before = chain
-                shorter = chain.trim(last_lsn)
-                return None if shorter is chain else shorter
-
-            # First the chain, then the data: a crash in between leaves data that nobody reads,
-            # which the next deletion takes along.
-            self._show(await self._chains.change(trimmed))
-            first_kept = self.chain.segments[0].index
-            gone = tuple(item for item in before.segments if item.index < first_kept)
-            for kind in dict.fromkeys(item.kind for item in gone):
-                of_kind = tuple(item for item in gone if item.kind == kind)
-                await self._provider(kind).delete(self.log, of_kind, first_kept)
+        return await self._trim(last_lsn, self._exclusive)
 
     # The rest ------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from perdure.core.random import SystemRandom
-from perdure.testing.simulation.nodes import NodesOptions, NodesReport, run_nodes_seed
+from perdure.testing.simulation.nodes import NodesOptions, NodesReport, apart, run_nodes_seed
 from perdure.testing.simulation.nodes.faults import DISK_LOST, KINDS
 
 from .nodes_breakages import NODES_BREAKAGES
@@ -45,6 +45,14 @@ def test_every_promise_holds_for_fresh_seeds(capsys: pytest.CaptureFixture[str])
     assert all(report.virtual_ns >= 30 * S for report in reports)
     assert sum(report.looks for report in reports) > FRESH
     assert sum(report.leaders for report in reports) > FRESH
+
+
+def test_logs_are_ordered_apart_from_their_leaders(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apart, "SHARE", 1.0)
+    reports = [run_nodes_seed(seed) for seed in range(90_000, 90_003)]
+
+    assert failures(reports) == [], "\n".join(failures(reports))
+    assert all(report.apart > 50 for report in reports)
 
 
 @pytest.mark.parametrize("kinds", [KINDS[:7], KINDS[7:14], (*KINDS[14:], DISK_LOST)])
