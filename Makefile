@@ -11,8 +11,9 @@ STAMP := $(VENV)/.installed
 # What runs the product, without the tools that check it: half the time to the first demo.
 STAMP_SERVER := $(VENV)/.installed-server
 PYTEST_ARGS ?=
-# One process unless told: `make test IN_TWO="-n 2 --dist loadgroup"` takes two thirds of the time.
-IN_TWO ?=
+# Two processes share the tests where there is more than one core. For one process, as --pdb and -s
+# need it: `make test PYTEST_ARGS="-n0 --pdb …"`.
+IN_TWO ?= $(shell sh scripts/in_two.sh)
 
 .DEFAULT_GOAL := help
 FIRST_SEED ?= 0

@@ -6,6 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python="${PYTHON:-.venv/bin/python}"
+in_two="${IN_TWO-$(sh scripts/in_two.sh)}"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
@@ -21,7 +22,7 @@ echo "built   $(basename "$wheel")"
 
 "$python" -m venv "$scratch/venv"
 "$scratch/venv/bin/pip" install --quiet --disable-pip-version-check \
-  "$wheel[server,client]" "pytest>=8.3" "hypothesis>=6.100" "pydantic>=2"
+  "$wheel[server,client]" "pytest>=8.3" "pytest-xdist>=3.6" "hypothesis>=6.100" "pydantic>=2"
 echo "installed into an environment of its own"
 
 # The tests and what they read besides the product, and nothing else.
@@ -48,4 +49,5 @@ if [ "$#" -eq 0 ]; then
     tests/e2e/test_story.py tests/e2e/test_up.py tests/ingress tests/node tests/sdk tests/testing \
     tests/test_examples.py
 fi
-"$scratch/venv/bin/pytest" -p no:cacheprovider "$@"
+# shellcheck disable=SC2086 # Several words.
+"$scratch/venv/bin/pytest" -p no:cacheprovider $in_two "$@"

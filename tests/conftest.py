@@ -40,8 +40,6 @@ _OF_THE_TREE = [
     "test_packaging.py",
     "test_tidy.py",
 ]
-# These choose ports that others could choose as well.
-_TAKES_PORTS = ("tests/e2e/", "tests/node/local_cluster/")
 collect_ignore = _OF_THE_TREE if ON_WHEEL else []
 
 
@@ -77,15 +75,6 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         raise pytest.UsageError(f"the wheel is to be tested, but perdure comes from {location}")
     if not ON_WHEEL and not in_tree:
         raise pytest.UsageError(f"the tree is to be tested, but perdure comes from {location}")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where two processes run tests: a file is one's, and all that starts clusters is one's."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            file = item.nodeid.partition("::")[0]
-            group = "e2e" if file.startswith(_TAKES_PORTS) else file
-            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(autouse=True, scope="module")

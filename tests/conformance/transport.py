@@ -27,10 +27,13 @@ PATIENCE_SECONDS = 30.0
 class TransportHarness(Protocol):
     """How the suite gets at one implementation."""
 
-    free_address: str
-    """Asks for any free address."""
     nobodys_address: str
     """Nobody listens here."""
+
+    @property
+    def free_address(self) -> str:
+        """An address that nobody has, or that asks for one."""
+        ...
 
     def run(self, scenario: Coroutine[Any, Any, None]) -> None:
         """Run a scenario on a new event loop."""

@@ -6,10 +6,7 @@ its body fails.
 
 import contextlib
 import http.client
-import itertools
 import json
-import os
-import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,39 +18,13 @@ import grpc
 from perdure.proto.generated import ingress_pb2 as wire
 from perdure.proto.generated.ingress_pb2_grpc import IngressStub
 
+from ..ports import HOST, free_port
 from .processes import Process, wait_until
 
 APPS = Path(__file__).resolve().parent / "apps"
 DOORS = ("ingress-http", "ingress-grpc", "admin", "node")
-HOST = "127.0.0.1"
 ANSWER_SECONDS_MAX = 30.0
 PORT_CHANGES_MAX = 5
-
-_FIRST_PORT = 12_000
-# Processes that run tests beside each other have neighbouring numbers, and must not meet.
-_ports_tried = itertools.count(os.getpid() * 7919)
-
-
-def free_port() -> int:
-    """A port that nobody listens on, outside of the range that outgoing connections are given.
-
-    A port of that range could be taken by a client, even one of this very node, while the node is
-    down between a kill and its restart.
-    """
-    try:
-        text = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text()
-        last = min(int(text.split()[0]), 49_152)
-    except OSError:
-        last = 32_768
-    while True:
-        port = _FIRST_PORT + next(_ports_tried) % max(1, last - _FIRST_PORT)
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-        return port
 
 
 class Answer(NamedTuple):

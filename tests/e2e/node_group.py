@@ -4,6 +4,7 @@
 its body fails. A client is a stranger to the cluster: it knows addresses and tries the next one.
 """
 
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -11,7 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from .cluster import APPS, DOORS, HOST, LOST, Answer, HttpClient, free_port
+from ..ports import HOST, free_port
+from .cluster import APPS, DOORS, LOST, PORT_CHANGES_MAX, Answer, HttpClient
 from .processes import Process, wait_until
 
 ASKED_SECONDS_MAX = 30.0
@@ -59,6 +61,11 @@ class AnyNodeClient:
         self.close()
 
 
+def choose_ports(count: int) -> dict[str, dict[str, int]]:
+    """Free ports by node and door."""
+    return {f"n{number}": {door: free_port() for door in DOORS} for number in range(1, count + 1)}
+
+
 class NodeGroup:
     """The nodes of a cluster: all of them have all roles unless said otherwise.
 
@@ -86,9 +93,7 @@ class NodeGroup:
         self.directory = directory
         self._options = options
         self._nothing_else = nothing_else
-        self.ports = {
-            f"n{number}": {door: free_port() for door in DOORS} for number in range(1, count + 1)
-        }
+        self.ports = choose_ports(count)
         self._metadata_servers = metadata_servers or tuple(self.ports)
         self.nodes: dict[str, Process] = {}
         self.worker: Process | None = None
@@ -156,14 +161,29 @@ class NodeGroup:
 
     def start(self) -> None:
         """Start all nodes and a worker of all of them, and wait for the first answer."""
-        for name in self.ports:
-            self.spawn(name)
+        for _ in range(1 + PORT_CHANGES_MAX):
+            for name in self.ports:
+                self.spawn(name)
+            wait_until(
+                "all partitions to be led and followed", lambda: self._port_taken() or self.whole()
+            )
+            if not self._port_taken():
+                break
+            # A stranger took a port after it had been looked at; nobody knows ours yet.
+            for name, node in self.nodes.items():
+                node.kill()
+                shutil.rmtree(self.directory / name, ignore_errors=True)
+            self.ports = choose_ports(len(self.ports))
         nodes = ",".join(self.address(name, "node") for name in self.workers)
         arguments = ["worker", str(APPS / "counter.py"), "--connect", nodes]
         self.worker = Process("worker", arguments, self.directory)
         self._processes.append(self.worker)
-        self.wait_until_whole()
         wait_until("a first answer", self.answers)
+
+    def _port_taken(self) -> bool:
+        return any(
+            node.status is not None and "PD0203" in node.stderr for node in self.nodes.values()
+        )
 
     def spawn_worker(self, app: str, name: str) -> None:
         """Start a worker of an app that is connected to one node alone; wait for nothing."""

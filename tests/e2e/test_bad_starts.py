@@ -12,7 +12,8 @@ from perdure.metadata.api import VersionedValue
 from perdure.metadata.local import LocalMetadataStore
 from perdure.metadata.values import read_modify_write
 
-from .cluster import APPS, DOORS, HOST, Cluster
+from ..ports import HOST
+from .cluster import APPS, DOORS, Cluster
 from .load import Load, check_all
 from .processes import Finished, run_perdure
 

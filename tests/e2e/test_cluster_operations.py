@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .cluster import DOORS, HOST, free_port
+from ..ports import HOST, free_port
+from .cluster import DOORS
 from .processes import Finished, Process, run_perdure, wait_until
 
 PARTITIONS = 4

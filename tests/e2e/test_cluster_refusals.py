@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .cluster import DOORS, HOST, HttpClient, free_port
+from ..ports import HOST, free_port
+from .cluster import DOORS, HttpClient
 from .node_group import NodeGroup
 from .processes import Finished, Process, run_perdure, wait_until
 

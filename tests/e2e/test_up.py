@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..ports import free_ports
 from .cluster import APPS, HttpClient
 from .processes import Process, clean_environment, perdure_command, wait_until
 
@@ -57,7 +58,7 @@ def ask(addresses: dict[str, Any], path: str, value: object, key: str | None = N
 
 
 def test_cluster_survives_the_loss_of_a_node_and_goes_on_with_its_data(tmp_path: Path) -> None:
-    app = ("--app", str(APPS / "counter.py"))
+    app = ("--app", str(APPS / "counter.py"), "--port-base", str(free_ports(30)))
     with running(tmp_path, "first", *app) as (up, ready):
         first, second, third = ready["nodes"]
         for number, node in enumerate((first, second, third)):
@@ -105,6 +106,7 @@ def test_keys_kill_a_node_bring_it_back_and_quit(tmp_path: Path) -> None:
             pass  # Nobody has the other end any more.
 
     line = [*perdure_command(), "up", "--nodes", "1", "--base-dir", str(tmp_path / "data")]
+    line += ["--port-base", str(free_ports(10))]
     environment = {**clean_environment(), "TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
     process = subprocess.Popen(
         line, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True

@@ -13,6 +13,7 @@ from perdure.core.ids import invocation_id_text
 from perdure.ingress.http import HttpIngress
 from perdure.ingress.requests import Completed
 
+from ..ports import HOST, free_port
 from .fake_dispatcher import INVOCATION_ID, FakeDispatcher
 
 ID_TEXT = invocation_id_text(INVOCATION_ID)
@@ -370,7 +371,7 @@ def test_taken_port_is_named_with_its_option_and_the_way_out() -> None:
 def test_port_can_be_taken_again_after_stop() -> None:
     async def run() -> None:
         first = HttpIngress(FakeDispatcher())
-        address = await first.start("127.0.0.1:0")
+        address = await first.start(f"{HOST}:{free_port()}")
         await asyncio.to_thread(ask, address, "POST", "/Greeter/echo", b"1")
         await first.stop()
         second = HttpIngress(FakeDispatcher())

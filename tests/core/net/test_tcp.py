@@ -15,6 +15,7 @@ from perdure.core.net.tcp_connection import TcpConnection
 from perdure.core.net.transport import MESSAGE_BYTES_MAX, Connection
 
 from ...conformance.transport import PATIENCE_SECONDS, Ends, echo, listening, received, until
+from ...ports import free_port
 from .test_transport import LOOPS, TcpHarness
 
 GREETING = MAGIC + bytes((1, 4)) + b"test"
@@ -415,7 +416,7 @@ def test_other_hosts_than_v4(harness: TcpHarness, host: str) -> None:
         pytest.skip("this machine has no IPv6")
 
     async def scenario() -> None:
-        listener = await TcpTransport().listen(f"{host}:0", {"test": echo})
+        listener = await TcpTransport().listen(f"{host}:{free_port()}", {"test": echo})
         assert listener.address.startswith(f"{host}:")
         connection = await TcpTransport().connect(listener.address, "test")
         connection.send(b"hello")

@@ -23,6 +23,7 @@ from perdure.core.net.tcp import TcpTransport
 from perdure.core.net.transport import Connection, Transport
 
 from ...conformance.transport import PATIENCE_SECONDS, TransportSuite, echo, listening, received
+from ...ports import HOST, free_port
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
@@ -33,13 +34,17 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 class GrpcHarness:
     """Real sockets on the loopback interface."""
 
-    free_address = "127.0.0.1:0"
     # Port 1 needs privileges that nobody's test service has.
     nobodys_address = "127.0.0.1:1"
 
     def __init__(self, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
         """Take the kind of loop."""
         self.new_loop = new_loop
+
+    @property
+    def free_address(self) -> str:
+        """Another one each time."""
+        return f"{HOST}:{free_port()}"
 
     def run(self, scenario: Coroutine[Any, Any, None]) -> None:
         """Run a scenario on a new event loop."""
@@ -141,7 +146,7 @@ def test_a_process_connects_to_itself_without_a_socket_and_is_found_by_others() 
 
     async def scenario() -> None:
         own = harness.transport()
-        listener = await own.listen("127.0.0.1:0", {"echo": echo})
+        listener = await own.listen(harness.free_address, {"echo": echo})
         connection = await own.connect(listener.address, "echo")
         assert isinstance(connection, InProcConnection)
         other = await TcpTransport().connect(listener.address, "echo")

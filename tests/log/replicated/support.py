@@ -22,6 +22,7 @@ from perdure.log.replicated.server import LogServer, LogServerLimits
 from perdure.log.replicated.server_store import ServerStore
 from perdure.log.replicated.view import LogletOptions
 
+from ...ports import HOST, free_port
 from ..support import LaterSyncs, Measured, SetClock
 
 CLUSTER = "test cluster"
@@ -118,7 +119,7 @@ class Cluster:
     async def _listen(self, name: str, server: LogServer) -> None:
         me = Introduction(VERSION, CLUSTER, name, 1)
         listener = await self._transport().listen(
-            "127.0.0.1:0", {SERVICE: introduced(me, server.serve)}
+            f"{HOST}:{free_port()}", {SERVICE: introduced(me, server.serve)}
         )
         self.listeners[name] = listener
         self.addresses[name] = listener.address

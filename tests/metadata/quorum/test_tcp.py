@@ -22,10 +22,10 @@ from perdure.metadata.quorum import (
 )
 
 from ...conformance.metadata_store import MetadataStoreSuite
+from ...ports import HOST, free_port
 from ..history import Host, record_and_check
 
 COUNT = 3
-NOWHERE = "127.0.0.1:0"
 
 
 class TcpServers:
@@ -36,7 +36,7 @@ class TcpServers:
         self.transport = TcpTransport()
         self.disks = [MemoryStore() for _ in range(COUNT)]
         self.random = SeededRandom(1)
-        self.addresses = [NOWHERE] * COUNT
+        self.addresses = [f"{HOST}:{free_port()}" for _ in range(COUNT)]
         self.running: list[tuple[MetadataServer, Listener]] = []
         self.proposers: list[Proposer] = []
         self.starts: list[asyncio.Task[None]] = []
@@ -74,7 +74,6 @@ class TcpServers:
             acceptor = Acceptor(self.disks[index], name=name, random=self.random)
             server = MetadataServer(acceptor, name=name)
             listener = await self.transport.listen(self.addresses[index], {SERVICE: server.handle})
-            self.addresses[index] = listener.address
             self.running.append((server, listener))
 
     async def stop(self) -> None:

@@ -16,7 +16,9 @@ from perdure.node.local_cluster.directory import (
     read_plan,
 )
 from perdure.node.local_cluster.errors import DirectoryInUseError, ForeignDirectoryError
-from perdure.node.local_cluster.ports import PortClaim, addresses_from, choose_ports, every
+from perdure.node.local_cluster.ports import PortClaim, addresses_from, every
+
+from ...ports import free_ports
 
 
 @contextmanager
@@ -41,7 +43,7 @@ def test_one_three_or_five_nodes_serve_metadata(count: int, servers: int) -> Non
 
 
 def test_second_start_has_the_nodes_and_ports_of_the_first(tmp_path: Path) -> None:
-    with opened(tmp_path / "a", 2) as first:
+    with opened(tmp_path / "a", 2, free_ports(20)) as first:
         assert first.is_new
     with opened(tmp_path / "a") as second:
         assert not second.is_new
@@ -49,7 +51,11 @@ def test_second_start_has_the_nodes_and_ports_of_the_first(tmp_path: Path) -> No
 
 
 def test_one_launcher_at_a_time(tmp_path: Path) -> None:
-    with opened(tmp_path), pytest.raises(DirectoryInUseError, match="runs already"):
+    base = free_ports(30)
+    with (
+        opened(tmp_path, port_base=base),
+        pytest.raises(DirectoryInUseError, match="runs already"),
+    ):
         ClusterDirectory(tmp_path)
     with opened(tmp_path):
         pass
@@ -71,21 +77,20 @@ def test_first_start_that_was_cut_short_is_begun_again(tmp_path: Path, leftover:
 
 
 def test_other_count_or_ports_than_at_first_are_refused(tmp_path: Path) -> None:
-    with opened(tmp_path, 2) as directory:
+    with opened(tmp_path, 2, free_ports(20)) as directory:
         addresses = [node.addresses for node in directory.plan.nodes]
     with opened(tmp_path, 2):
         pass
     with pytest.raises(ForeignDirectoryError, match="2 nodes, not 3"):
         ClusterDirectory(tmp_path, count=3)
     with pytest.raises(ForeignDirectoryError, match=addresses[0]["ingress_http"]):
-        ClusterDirectory(tmp_path, port_base=30_000)
+        ClusterDirectory(tmp_path, port_base=40_000)
 
 
 def test_taken_port_base_names_the_port_and_leaves_no_plan(tmp_path: Path) -> None:
-    [addresses], claim = choose_ports(1)
-    claim.release()
+    port = free_ports(10)
+    [addresses] = addresses_from(port, 1)
     taken = PortClaim([addresses["ingress_grpc"]])
-    port = int(addresses["ingress_http"].rpartition(":")[2])
     with pytest.raises(AddressInUseError, match=f"{addresses['ingress_grpc']}.*--port-base"):
         ClusterDirectory(tmp_path, count=1, port_base=port)
     taken.release()
@@ -96,7 +101,7 @@ def test_taken_port_base_names_the_port_and_leaves_no_plan(tmp_path: Path) -> No
 
 
 def test_port_of_an_old_cluster_that_is_taken_now_is_named(tmp_path: Path) -> None:
-    with opened(tmp_path, 1) as directory:
+    with opened(tmp_path, 1, free_ports(10)) as directory:
         addresses = every(node.addresses for node in directory.plan.nodes)
     taken = PortClaim(addresses[-1:])
     with pytest.raises(AddressInUseError, match=f"{addresses[-1]}.*since its first start"):

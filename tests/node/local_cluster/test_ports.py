@@ -14,6 +14,8 @@ from perdure.node.local_cluster.ports import (
     usual_addresses,
 )
 
+from ...ports import free_ports
+
 
 def test_first_node_listens_where_a_single_node_does() -> None:
     first, second = usual_addresses(2)
@@ -43,7 +45,8 @@ def test_two_clusters_never_choose_the_same_port() -> None:
 
 
 def test_claimed_port_is_refused_until_it_is_given_back() -> None:
-    addresses, claim = choose_ports(1)
+    addresses = addresses_from(free_ports(10), 1)
+    claim = PortClaim(every(addresses))
     try:
         with pytest.raises(AddressInUseError, match=f"listen on {addresses[0]['ingress_http']}"):
             PortClaim(every(addresses))
@@ -53,9 +56,8 @@ def test_claimed_port_is_refused_until_it_is_given_back() -> None:
 
 
 def test_refused_claim_keeps_nothing() -> None:
-    addresses, claim = choose_ports(2)
+    addresses = addresses_from(free_ports(20), 2)
     first, second = addresses
-    claim.release()
     held = PortClaim(second.values())
     with pytest.raises(AddressInUseError):
         PortClaim(every(addresses))

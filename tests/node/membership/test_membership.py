@@ -30,6 +30,8 @@ from perdure.node.membership.messages import (
 )
 from perdure.node.membership.peer import DetectorOptions
 
+from ...ports import HOST, free_port
+
 MS = 1_000_000
 # Quick, so that the test is, and patient about silence, so that a slow machine fails nothing.
 OPTIONS = DetectorOptions(tick_ns=10 * MS, dead_ns=60_000 * MS, suspect_ns=50_000 * MS)
@@ -51,7 +53,7 @@ class Cluster:
     async def start(self) -> None:
         for node_id in range(1, self.count + 1):
             self.listeners[node_id] = await self.transport.listen(
-                "127.0.0.1:0", {MEMBERSHIP_SERVICE: self.server(node_id)}
+                f"{HOST}:{free_port()}", {MEMBERSHIP_SERVICE: self.server(node_id)}
             )
             self.nodes = self.nodes.with_node(
                 NodeConfiguration(
@@ -331,7 +333,7 @@ def test_numbers_and_counts_have_bounds(message: Any) -> None:
 def test_nobody_listening_is_told_apart_from_no_answer() -> None:
     async def body() -> None:
         for transport in (InProcTransport(InProcNetwork()), TcpTransport()):
-            listener = await transport.listen("127.0.0.1:0", {})
+            listener = await transport.listen(f"{HOST}:{free_port()}", {})
             address = listener.address
             with pytest.raises(TransportError) as other:
                 await transport.connect(address, "nothing")
