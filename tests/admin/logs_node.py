@@ -77,7 +77,7 @@ class LogsNode:
         return await asyncio.to_thread(self._ask, method, path, body, headers)
 
     def _ask(self, method: str, path: str, body: object, headers: dict[str, str]) -> Answered:
-        connection = http.client.HTTPConnection(self.address, timeout=20)
+        connection = http.client.HTTPConnection(self.address, timeout=60)
         content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         sent = {"content-type": "application/json"} if method == "POST" else {}
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
@@ -112,7 +112,7 @@ class LogsNode:
 
     async def until_durable(self, lsn: int) -> None:
         """Wait until the node has stored durably what the record at `lsn` did."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while self.view.durable_lsn(LogId(0)) < lsn:
                 await asyncio.sleep(0.005)
 

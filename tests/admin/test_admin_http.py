@@ -20,7 +20,7 @@ def answers(*requests: tuple[str, str]) -> list[Answer]:
     """What admin REST answers to requests, one after the other on one connection."""
 
     def ask(address: str) -> list[Answer]:
-        connection = http.client.HTTPConnection(address, timeout=10)
+        connection = http.client.HTTPConnection(address, timeout=60)
         found: list[Answer] = []
         for method, path in requests:
             connection.request(method, path)

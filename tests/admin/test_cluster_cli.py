@@ -36,7 +36,7 @@ class Served:
         """Status and JSON."""
 
         def asked() -> tuple[int, Any]:
-            connection = http.client.HTTPConnection(self.address, timeout=10)
+            connection = http.client.HTTPConnection(self.address, timeout=60)
             headers = {} if method == "GET" else {"content-type": "application/json"}
             data = None if body is None else json.dumps(body)
             connection.request(method, path, data, headers)

@@ -33,7 +33,7 @@ async def start(node: LogsNode, service: str, handler: str, body: bytes = b"", *
 
 async def until(node: LogsNode, invocation: str, status: str) -> Any:
     """Wait until an invocation has a status; its detail."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             answer = await node.ask("GET", f"/invocations/{invocation}")
             if answer.status == 200 and answer.body["invocation"]["status"] == status:

@@ -44,7 +44,7 @@ async def parked(node: LogsNode) -> int:
     proposals = processor._proposals
     assert proposals is not None
     proposals.propose(Proposal(99, b"", (), 0, None, None, None))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while processor.parked is None:
             await asyncio.sleep(0.001)
     return processor.parked.lsn

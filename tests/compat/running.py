@@ -41,7 +41,7 @@ def used(use: Callable[[RestateClient], Awaitable[Any]], *services: ServiceBase)
     async def main() -> Any:
         app = restate.app(services)
         if way == "over gRPC":
-            async with asyncio.timeout(30), over_grpc(app) as client:
+            async with asyncio.timeout(60), over_grpc(app) as client:
                 return await use(client)
         async with restate.create_test_harness(app, always_replay=True) as harness:
             return await use(harness.client)

@@ -20,7 +20,7 @@ from perdure.core.net.transport import (
     Transport,
 )
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 """No test waits longer for something that must happen; none waits this long when all is well."""
 
 

@@ -14,7 +14,7 @@ def scenario(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
 
     def run() -> None:
         async def main() -> None:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 await test()
             assert asyncio.all_tasks() == {asyncio.current_task()}
 

@@ -70,7 +70,7 @@ class Nodes:
 
     def _status(self, name: str) -> Any:
         """As the command has it, and cheap enough to ask again and again."""
-        connection = http.client.HTTPConnection(HOST, self._ports[name]["admin"], timeout=10)
+        connection = http.client.HTTPConnection(HOST, self._ports[name]["admin"], timeout=60)
         try:
             connection.request("GET", "/cluster")
             response = connection.getresponse()

@@ -42,7 +42,7 @@ def on(scenario: Callable[[InProcessNode], Awaitable[None]], *options: str) -> N
     """Run a scenario on a node with a worker."""
 
     async def run() -> None:
-        async with asyncio.timeout(30), open_node(*options) as node:
+        async with asyncio.timeout(60), open_node(*options) as node:
             await scenario(node)
 
     asyncio.run(run())

@@ -35,7 +35,7 @@ class Clients:
         """By the method of its own."""
         method = getattr(self.stub, "".join(word.title() for word in kind.split("_")))
         try:
-            return await method(request, timeout=10)
+            return await method(request, timeout=60)
         except grpc.aio.AioRpcError as error:
             metadata = dict(error.trailing_metadata() or ())
             retry = metadata.get("retry-after-ms")
@@ -79,7 +79,7 @@ def serve(scenario: Callable[[Clients], Awaitable[None]], *options: str, **limit
     """Run a scenario against a node."""
 
     async def run() -> None:
-        async with asyncio.timeout(30), open_clients(*options, **limits) as clients:
+        async with asyncio.timeout(60), open_clients(*options, **limits) as clients:
             await scenario(clients)
 
     asyncio.run(run())
@@ -359,7 +359,7 @@ def test_id_used_twice_ends_the_session_with_a_status() -> None:
 
 def test_idle_session_does_not_hold_up_a_stop() -> None:
     async def run() -> None:
-        async with asyncio.timeout(20), open_node() as node:
+        async with asyncio.timeout(60), open_node() as node:
             ingress = GrpcIngress(node.engine.dispatcher, stop_grace_seconds=600)
             address = await ingress.start("127.0.0.1:0")
             async with grpc.aio.insecure_channel(address) as channel:

@@ -61,7 +61,7 @@ def invocation(
 async def call(channel: grpc.aio.Channel, request: wire.InvocationRequest) -> wire.CallResponse:
     """Call over a channel."""
     stub = IngressStub(channel)  # type: ignore[no-untyped-call]
-    response = await stub.Call(wire.CallRequest(invocation=request), timeout=10)
+    response = await stub.Call(wire.CallRequest(invocation=request), timeout=60)
     assert isinstance(response, wire.CallResponse)
     return response
 
@@ -141,7 +141,7 @@ def test_refusal_has_its_status_and_code(
         stub = IngressStub(channel)  # type: ignore[no-untyped-call]
         kind = wire.CallRequest if method == "Call" else wire.SendRequest
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await getattr(stub, method)(kind(invocation=request_), timeout=10)
+            await getattr(stub, method)(kind(invocation=request_), timeout=60)
 
         assert refused.value.code() is grpc.StatusCode[status]
         assert refused.value.details()
@@ -154,7 +154,7 @@ def test_request_without_invocation_is_refused() -> None:
     async def scenario(channel: grpc.aio.Channel, dispatcher: FakeDispatcher) -> None:
         stub = IngressStub(channel)  # type: ignore[no-untyped-call]
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await stub.Call(wire.CallRequest(), timeout=10)
+            await stub.Call(wire.CallRequest(), timeout=60)
 
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
@@ -176,7 +176,7 @@ def test_client_that_cancels_is_forgotten() -> None:
         before = len(asyncio.all_tasks())
         stub = IngressStub(channel)  # type: ignore[no-untyped-call]
         waiting = stub.Call(wire.CallRequest(invocation=invocation("wait")))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not dispatcher.waiting:
                 await asyncio.sleep(0.005)
             waiting.cancel()
@@ -190,12 +190,12 @@ def test_health_and_reflection_name_the_service() -> None:
     async def scenario(channel: grpc.aio.Channel, dispatcher: FakeDispatcher) -> None:
         health = health_pb2_grpc.HealthStub(channel)
         for name in ("", "perdure.ingress.v1.Ingress"):
-            answer = await health.Check(health_pb2.HealthCheckRequest(service=name), timeout=10)
+            answer = await health.Check(health_pb2.HealthCheckRequest(service=name), timeout=60)
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
         reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
         asked = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
-        answers = [item async for item in reflection.ServerReflectionInfo(asked, timeout=10)]
+        answers = [item async for item in reflection.ServerReflectionInfo(asked, timeout=60)]
         names = {service.name for service in answers[0].list_services_response.service}
         assert "perdure.ingress.v1.Ingress" in names
         assert "grpc.health.v1.Health" in names

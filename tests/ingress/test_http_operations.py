@@ -21,7 +21,7 @@ def behind(scenario: Callable[[Door], Awaitable[None]], *options: str) -> None:
     """Run a scenario against a node."""
 
     async def run() -> None:
-        async with asyncio.timeout(30), open_door(*options) as door:
+        async with asyncio.timeout(60), open_door(*options) as door:
             await scenario(door)
 
     asyncio.run(run())

@@ -48,7 +48,7 @@ def ask(
     headers: dict[str, str] | None = None,
 ) -> Answer:
     """One request on a connection of its own."""
-    connection = http.client.HTTPConnection(address, timeout=10)
+    connection = http.client.HTTPConnection(address, timeout=60)
     try:
         connection.request(method, path, body, headers or {})
         response = connection.getresponse()
@@ -261,7 +261,7 @@ def test_health_lists_the_services() -> None:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Give the loop turns until a condition holds."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.005)
 
@@ -269,7 +269,7 @@ async def until(condition: Callable[[], bool]) -> None:
 def open_call(address: str) -> socket.socket:
     """A client that calls the handler that never answers."""
     host, port = address.rsplit(":", 1)
-    client = socket.create_connection((host, int(port)), timeout=10)
+    client = socket.create_connection((host, int(port)), timeout=60)
     client.sendall(b"POST /Greeter/wait HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n")
     return client
 
@@ -339,7 +339,7 @@ def test_stop_does_not_wait_for_half_a_request(head: bytes) -> None:
         address = await ingress.start("127.0.0.1:0")
         before = len(asyncio.all_tasks())
         host, port = address.rsplit(":", 1)
-        with socket.create_connection((host, int(port)), timeout=10) as client:
+        with socket.create_connection((host, int(port)), timeout=60) as client:
             client.sendall(b"POST /Greeter/echo HTTP/1.1\r\nhost: a\r\n" + head + b"\r\n\r\n")
             await until(lambda: len(asyncio.all_tasks()) > before)
             await ingress.stop()

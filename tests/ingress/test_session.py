@@ -63,7 +63,7 @@ def serve(scenario: Scenario, *, in_flight_max: int = 100) -> FakeDispatcher:
         serving = asyncio.ensure_future(session.run())
         dispatcher.session = session  # type: ignore[attr-defined]
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await scenario(stream, dispatcher, serving)
         finally:
             serving.cancel()

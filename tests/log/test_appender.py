@@ -362,7 +362,7 @@ def test_room_that_somebody_cancelled_was_called_for_goes_to_the_next() -> None:
         assert second.done()
         assert room.records == 1
 
-    asyncio.run(asyncio.wait_for(scenario(), 10))
+    asyncio.run(asyncio.wait_for(scenario(), 60))
 
 
 def test_a_bad_append_is_refused_before_it_takes_room() -> None:

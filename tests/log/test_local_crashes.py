@@ -44,13 +44,13 @@ async def _fill(loglet: LocalLoglet, *counts: int) -> Committed:
 
 async def _closed(operation: Awaitable[object]) -> LogClosedError:
     with pytest.raises(LogClosedError) as raised:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await operation
     return raised.value
 
 
 async def _until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0)
 

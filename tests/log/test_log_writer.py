@@ -221,7 +221,7 @@ def test_sync_in_the_thread_reports_whatever_went_wrong(error: Exception) -> Non
         result = await done
         runner.close()
         runner.close()
-        thread.join(timeout=10)
+        thread.join(timeout=60)
 
         assert isinstance(result, StorageError)
         assert str(error) in str(result)

@@ -155,4 +155,4 @@ def run(scenario: Callable[[House], Awaitable[None]], **options: Any) -> None:
         finally:
             house.close()
 
-    asyncio.run(asyncio.wait_for(whole(), 10))
+    asyncio.run(asyncio.wait_for(whole(), 60))

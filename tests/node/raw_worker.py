@@ -42,7 +42,7 @@ class RawWorker:
 
     async def hear(self) -> list[tuple[int, int, bytes]]:
         """The frames of the next message: (stream, type, body)."""
-        message = await asyncio.wait_for(self.connection.receive(), 5)
+        message = await asyncio.wait_for(self.connection.receive(), 60)
         assert message is not None
         return [
             (stream, kind, frames[start:end])

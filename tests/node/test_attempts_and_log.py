@@ -90,7 +90,7 @@ def test_a_retry_that_meets_a_record_of_the_attempt_before_it_is_decided_anew(
             worker.say(stream, state_of_a_service())
             (again,) = await heard_on(worker, messages.OPEN)
             worker.say(again, output(b'"second"'))
-            reply = await asyncio.wait_for(future, 5)
+            reply = await asyncio.wait_for(future, 60)
             assert isinstance(reply, Completed)
             assert reply.value == b'"second"'
 
@@ -110,7 +110,7 @@ def test_a_draining_worker_is_not_silent_for_ever() -> None:
             ticks(node)
             (again,) = await heard_on(other, messages.OPEN)
             other.say(again, output(b"1"))
-            assert isinstance(await asyncio.wait_for(future, 5), Completed)
+            assert isinstance(await asyncio.wait_for(future, 60), Completed)
 
     asyncio.run(scenario())
 
@@ -185,7 +185,7 @@ def test_who_waits_for_a_sealed_log_is_not_taken_for_silent() -> None:
             await log.reconfigure()
             assert await heard_on(worker, messages.RUN_COMPLETION) == [stream]
             worker.say(stream, output(b'"done"'))
-            reply = await asyncio.wait_for(future, 5)
+            reply = await asyncio.wait_for(future, 60)
             assert isinstance(reply, Completed)
             assert reply.failure is None
 
@@ -202,7 +202,7 @@ def test_a_call_that_comes_while_the_log_is_being_sealed_is_refused_like_the_nex
                 await asyncio.sleep(0)
             during = node.submit(GREET)
             await sealing
-            reply = await asyncio.wait_for(during, 5)
+            reply = await asyncio.wait_for(during, 60)
             assert not isinstance(reply, Completed)
             assert "perdure logs reconfigure 0" in str(reply.error)
             with pytest.raises(NotLeaderError, match="perdure logs reconfigure 0"):

@@ -96,11 +96,11 @@ def test_an_error_that_cannot_be_encoded_fails_its_own_call_alone() -> None:
             bad = [node.submit(call("unprintable", flag)) for flag in (b"false", b"true")]
             good = [node.submit(call("greet", b'"Ann"')) for _ in range(3)]
             for future in good:
-                reply = await asyncio.wait_for(future, 5)
+                reply = await asyncio.wait_for(future, 60)
                 assert isinstance(reply, Completed)
                 assert reply.value == b'"Hello Ann"'
             for future in bad:
-                reply = await asyncio.wait_for(future, 5)
+                reply = await asyncio.wait_for(future, 60)
                 assert isinstance(reply, Completed)
                 assert reply.failure is not None
                 assert reply.failure.message.count("bad") == 1

@@ -128,7 +128,7 @@ def test_what_was_under_way_when_the_log_was_sealed_goes_on_when_it_opens() -> N
             assert (await log.find_tail()).lsn == tail.lsn
 
             await log.reconfigure()
-            reply = await asyncio.wait_for(future, 5)
+            reply = await asyncio.wait_for(future, 60)
             assert isinstance(reply, Completed)
             assert reply.value == b'"done"'
 
@@ -145,7 +145,7 @@ def test_calls_held_back_are_told_when_the_disk_fails() -> None:
                 future = node.submit(InvocationRequest("Greeter", "greet", None, b'"Ann"'))
                 assert node.engine.manager.in_flight() == 1
                 node.engine.writer.fail(StorageError("no disk"))
-            reply = await asyncio.wait_for(future, 5)
+            reply = await asyncio.wait_for(future, 60)
             assert isinstance(reply, Rejected)
             assert [str(error) for error in node.failures] == ["no disk"]
 

@@ -63,7 +63,7 @@ def test_what_was_killed_while_no_worker_was_there_is_not_kept(
             worker = await RawWorker.connect(node, hello())
             (stream,) = await heard_on(worker, messages.OPEN)
             worker.say(stream, output(b'"done"'))
-            reply = await asyncio.wait_for(stays, 5)
+            reply = await asyncio.wait_for(stays, 60)
             assert isinstance(reply, Completed)
             assert reply.value == b'"done"'
 
@@ -82,7 +82,7 @@ def test_frames_that_would_not_fit_into_another_partitions_record_fail_the_invoc
             future = node.submit(GREET)
             (stream,) = await heard_on(worker, messages.OPEN)
             worker.say(stream, output(bytes(1_001)))
-            reply = await asyncio.wait_for(future, 5)
+            reply = await asyncio.wait_for(future, 60)
             assert isinstance(reply, Completed)
             assert reply.failure is not None
             assert reply.failure.code == 413

@@ -41,7 +41,7 @@ def test_resuming_what_runs_takes_no_attempt_for_ever(late: str, resumed: int) -
                 (stream,) = await heard_on(worker, messages.OPEN)
             worker.say(stream, output(b'"done"'))
 
-            reply = await asyncio.wait_for(future, 5)
+            reply = await asyncio.wait_for(future, 60)
             assert isinstance(reply, Completed)
             assert reply.value == b'"done"'
             assert told == [outcomes.UNCHANGED] * resumed

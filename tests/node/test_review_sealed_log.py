@@ -14,7 +14,7 @@ OPTIONS = ["partitions.count=2", "log.sync_inline=always"]
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0)
 

@@ -67,7 +67,7 @@ class FakeNode:
 
     async def until(self, condition: Callable[[], Any]) -> None:
         """Wait until the worker has done something."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not condition():
                 self.changed.clear()
                 await self.changed.wait()
@@ -104,7 +104,7 @@ class World:
 
     async def node(self, number: int = 0) -> FakeNode:
         """The session that was accepted as number `number`, once it is there."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(self.nodes) <= number:
                 self.arrived.clear()
                 await self.arrived.wait()

@@ -176,7 +176,7 @@ def test_suspension_unwinds_the_thread() -> None:
         await host.frames(attempt, 1)
         host.feed(attempt, SUSPEND)
         sent = await host.frames(attempt, 2)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not seen:
                 await asyncio.sleep(0.001)
         return sent
@@ -217,8 +217,8 @@ def test_handler_that_computes_is_not_asked_to_make_room() -> None:
     gone = threading.Event()
 
     def computes(ctx: BlockingContext) -> int:
-        ctx.run("step", lambda: go.wait(10) and None)
-        gone.wait(10)
+        ctx.run("step", lambda: go.wait(60) and None)
+        gone.wait(60)
         return 1
 
     def answers(ctx: BlockingContext) -> int:
@@ -250,7 +250,7 @@ def test_killed_handlers_thread_ends_at_its_next_call() -> None:
 
     def it(ctx: BlockingContext) -> None:
         begun.set()
-        go.wait(10)
+        go.wait(60)
         try:
             ctx.run("step", lambda: ended.append("ran"))
         except BaseException as error:
@@ -263,7 +263,7 @@ def test_killed_handlers_thread_ends_at_its_next_call() -> None:
         host.feed(attempt, frame(messages.ABORT, b""))
         await host.until(lambda: attempt.ended)
         go.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not ended:
                 await asyncio.sleep(0.001)
         return host.sent[attempt]
@@ -399,7 +399,7 @@ def test_worker_runs_such_handlers_beside_the_others() -> None:
     async def main() -> list[Frame]:
         world = World(app([service]))
         listener = await world.listen("node:1")
-        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
             group.create_task(world.worker("node:1", drain_seconds=0))
             node = await world.node()
             await node.until(lambda: node.hello)
@@ -421,4 +421,4 @@ def test_worker_runs_such_handlers_beside_the_others() -> None:
     sent = asyncio.run(main())
 
     assert parsed(sent[-2]).value.content == b'"Hello Ann"'
-    assert unwound.wait(10)
+    assert unwound.wait(60)

@@ -31,7 +31,7 @@ async def world() -> AsyncIterator[World]:
     """A node of the fake kind that listens at node:1."""
     there = World(app([service]))
     listener = await there.listen("node:1")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         yield there
     await listener.close()
 

@@ -73,7 +73,7 @@ def test_turn_longer_than_what_a_node_takes_at_once() -> None:
     async def main() -> None:
         world = World(app([thing]))
         listener = await world.listen("node:1")
-        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
             group.create_task(world.worker("node:1"))
             node = await world.node()
             await node.until(lambda: node.hello)

@@ -29,7 +29,7 @@ async def hangs() -> None:
 
 
 def blocks() -> None:
-    free.wait(10)
+    free.wait(60)
 
 
 def within(action: Callable[..., Any], **options: Any) -> Service:

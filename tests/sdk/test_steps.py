@@ -288,7 +288,7 @@ def test_closures_run_where_they_belong() -> None:
 
 def test_functions_run_side_by_side() -> None:
     """Two that wait for each other end."""
-    barrier = threading.Barrier(2, timeout=10)
+    barrier = threading.Barrier(2, timeout=60)
 
     def meets() -> int:
         barrier.wait()
@@ -349,7 +349,7 @@ class Gate:
     def blocks(self) -> None:
         self.calls.append("blocks")
         self.entered.set()
-        assert self.opened.wait(10)
+        assert self.opened.wait(60)
 
     def tells(self, name: str) -> Callable[[], None]:
         return lambda: self.calls.append(name)
@@ -363,7 +363,7 @@ def with_one_thread(
     """Start an attempt of each service with a runner of one thread, which the first blocks."""
 
     async def main() -> None:
-        async with TaskScope("test") as scope, asyncio.timeout(10):
+        async with TaskScope("test") as scope, asyncio.timeout(60):
             loop = asyncio.get_running_loop()
             runner = StepRunner(loop, scope, ManualClock(), threads_max=1)
             host = RunnerHost(runner)
@@ -450,7 +450,7 @@ def test_thread_that_cannot_be_started_fails_its_attempt(monkeypatch: pytest.Mon
         raise RuntimeError("can't start new thread")
 
     async def main() -> None:
-        async with TaskScope("test") as scope, asyncio.timeout(10):
+        async with TaskScope("test") as scope, asyncio.timeout(60):
             loop = asyncio.get_running_loop()
             runner = StepRunner(loop, scope, ManualClock(), threads_max=1)
             host = RunnerHost(runner)

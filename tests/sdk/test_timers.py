@@ -237,7 +237,7 @@ def test_session_corrects_the_clock_by_the_greeting() -> None:
     async def main() -> Any:
         world = World(app([service]))
         listener = await world.listen("node:1")
-        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
             group.create_task(world.worker("node:1", drain_seconds=0))
             node = await world.node()
             await node.until(lambda: node.hello)

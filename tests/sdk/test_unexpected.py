@@ -209,7 +209,7 @@ def play(scenario: Callable[[World], Awaitable[None]]) -> None:
     async def main() -> None:
         world = World(app([service]))
         listener = await world.listen("node:1")
-        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
             group.create_task(world.worker("node:1", drain_seconds=0.01))
             await scenario(world)
             world.stop.set()

@@ -143,7 +143,7 @@ def with_node(main: Callable[[InProcessNode], Awaitable[None]], *options: str) -
     """Run a test with a node and a worker."""
 
     async def around() -> None:
-        async with asyncio.timeout(30), InProcessNode(options=options) as node:
+        async with asyncio.timeout(60), InProcessNode(options=options) as node:
             await node.add_worker(app([service, thing, flow]))
             await main(node)
 

@@ -70,7 +70,7 @@ def play(scenario: Callable[[World], Awaitable[None]], **options: Any) -> None:
         events.clear()
         world = World(app([service]))
         listener = await world.listen("node:1")
-        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
             group.create_task(world.worker("node:1", **options))
             await scenario(world)
             world.stop.set()
@@ -202,7 +202,7 @@ def test_every_node_has_its_own_session() -> None:
     async def main() -> None:
         world = World(app([service]))
         first = await world.listen("node:1")
-        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
             group.create_task(world.worker("node:2", "node:1"))
             node = await world.node()
             await node.until(lambda: node.hello)
@@ -225,7 +225,7 @@ def test_newer_attempt_ends_the_older_one_across_sessions() -> None:
         events.clear()
         world = World(app([service]))
         listeners = [await world.listen("node:1"), await world.listen("node:2")]
-        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
             group.create_task(world.worker("node:1", "node:2"))
             old, new = await world.node(0), await world.node(1)
             await old.until(lambda: old.hello)
@@ -275,7 +275,7 @@ def test_refusal_for_now_is_tried_again_and_said_once(caplog: pytest.LogCaptureF
         world = World(app([service]))
         world.greetings = ["later", "later"]
         listener = await world.listen("node:1")
-        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
             group.create_task(world.worker("node:1"))
             await scenario(world)
             world.stop.set()
@@ -390,7 +390,7 @@ def test_attempts_in_one_message_with_the_welcome_are_served() -> None:
             await connection.receive()
 
         listener = await InProcTransport(world.network).listen("node:1", {SESSION_SERVICE: accept})
-        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
             group.create_task(world.worker("node:1"))
             await answered.wait()
             world.stop.set()

@@ -70,7 +70,7 @@ class Host:
 
     async def until(self, condition: Callable[[], Any]) -> None:
         """Wait until something has come about."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not condition():
                 self.changed.clear()
                 await self.changed.wait()

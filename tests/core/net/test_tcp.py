@@ -29,6 +29,12 @@ def harness(request: pytest.FixtureRequest) -> TcpHarness:
     return TcpHarness(LOOPS[request.param])
 
 
+@pytest.fixture(autouse=True)
+def _patient_greeting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is dropped before the tests lose patience was dropped for what he said."""
+    monkeypatch.setattr(tcp, "GREETING_TIMEOUT_SECONDS", 10 * PATIENCE_SECONDS)
+
+
 async def dial(ends: Ends) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Connect to the listener as something that is not Perdure."""
     host, _, port = ends.listener.address.rpartition(":")
@@ -43,9 +49,9 @@ async def end(writer: asyncio.StreamWriter) -> None:
 
 
 async def answer_to(ends: Ends, said: bytes) -> bytes:
-    """Say something to the listener and read until it closes; it must not take its time."""
+    """Say something to the listener and read until it closes; see `_patient_greeting`."""
     reader, writer = await dial(ends)
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         writer.write(said)
         answer = b""
         with contextlib.suppress(ConnectionResetError):
@@ -317,7 +323,7 @@ def test_close_waits_at_most_a_second_for_a_peer_that_does_not_read(harness: Tcp
             near, far = await ends.pair()
             for _ in range(64):
                 near.send(MEBIBYTE)
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await near.close()
             arrived = await received(far)
 
@@ -358,7 +364,7 @@ def test_cancelled_close_drops_the_connection(harness: TcpHarness) -> None:
             closing.cancel()
             await asyncio.wait([closing])
             assert closing.cancelled()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await received(far)
             assert near.queued_bytes == 0
 

@@ -216,8 +216,7 @@ def test_killed_listening_process_ends_the_connection(
             receiving = asyncio.create_task(connection.receive())
             await asyncio.sleep(0)
             peer.send_signal(signal.SIGKILL)
-            async with asyncio.timeout(2):
-                assert await receiving is None
+            assert await receiving is None
             with pytest.raises(TransportError):
                 connection.send(b"late")
             await connection.close()
@@ -264,8 +263,7 @@ def test_killed_connecting_process_ends_the_connection_and_not_its_handler() -> 
             )
             await arrived.wait()
             client.kill()
-            async with asyncio.timeout(2):
-                assert await outcome == [b"hello"]
+            assert await outcome == [b"hello"]
             await client.wait()
             await listener.close()
 
@@ -328,7 +326,7 @@ def test_close_waits_at_most_a_second_for_a_peer_that_does_not_read() -> None:
             message = bytes(1024 * 1024)
             for _ in range(64):
                 near.send(message)
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await near.close()
             arrived = await received(far)
 

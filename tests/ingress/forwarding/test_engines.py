@@ -133,7 +133,7 @@ class Engines:
 def test_an_engine_that_leads_nothing_serves_clients_by_one_that_does(tcp: bool) -> None:
     async def scenario() -> None:
         transport: Transport = TcpTransport() if tcp else InProcTransport(InProcNetwork())
-        async with asyncio.timeout(30), Engines(transport, tcp=tcp).running() as both:
+        async with asyncio.timeout(60), Engines(transport, tcp=tcp).running() as both:
             calls: list[asyncio.Future[Any]] = []
             for number in range(40):
                 engine = both.engines["other" if number % 2 else "leader"]

@@ -67,7 +67,7 @@ def run(
         cluster = Cluster(names or SERVERS, **options)
         await cluster.started()
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await story(cluster)
         finally:
             await cluster.close()

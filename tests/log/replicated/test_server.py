@@ -181,7 +181,7 @@ def test_waits_end_with_news_with_a_seal_and_with_their_time() -> None:
         await turns()
         assert _numbers(scene) == [14, 11]
         scene.ask(Wait(17, scene.storage, LOGLET, 1 << 40, 1))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while 17 not in _numbers(scene):
                 await asyncio.sleep(0)
         await scene.reply(Wait(15, scene.storage, LOGLET, 0, 0))

@@ -115,7 +115,7 @@ def test_it_places_at_once_and_again_when_somebody_dies() -> None:
         controller, scope = controller_of(await store_of(nodes), seen, placed)
         async with scope:
             controller.start()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while not placed:
                     await asyncio.sleep(0)
                 seen.change(view_of(nodes, dead=(3,)))
@@ -214,7 +214,7 @@ def test_a_store_that_cannot_be_reached_ends_nothing() -> None:
         controller, scope = controller_of(metadata, seen)
         async with scope:
             controller.start()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while not controller.writes:
                     seen.change(seen.view)
                     await asyncio.sleep(0)

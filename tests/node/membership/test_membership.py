@@ -102,7 +102,7 @@ class Cluster:
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Wait until something holds, looking at each change and each tick."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not holds():
                 await asyncio.sleep(0.005)
 

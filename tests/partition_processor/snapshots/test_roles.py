@@ -23,7 +23,7 @@ RARELY = "log.trim_interval=1h"
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for something that is going to be so."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.001)
 
