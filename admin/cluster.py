@@ -11,6 +11,7 @@ import msgspec
 from ..metadata.api import VersionedValue
 from ..metadata.nodes import Addresses, Role, StorageState
 from ..metadata.quorum import MembersReport
+from ..partition_processor.status import StoppedCopy
 
 
 class NodeRow(msgspec.Struct, frozen=True):
@@ -50,6 +51,7 @@ class PartitionRow(msgspec.Struct, frozen=True):
         leader: the node that is to lead it; None while none can.
         replicas: the nodes that are to have it.
         role: of the node that answers; so are `epoch`, `applied_lsn` and `lag`.
+        stopped: the copies that have stopped, on any node, as far as they told.
     """
 
     partition: int
@@ -59,6 +61,7 @@ class PartitionRow(msgspec.Struct, frozen=True):
     epoch: int
     applied_lsn: int
     lag: int
+    stopped: list[StoppedCopy] = []
 
 
 class ClusterStatus(msgspec.Struct, frozen=True):
@@ -115,7 +118,11 @@ class ClusterView(Protocol):
 
     def applied_elsewhere(self, partition: int) -> Mapping[str, int]:
         """How far other nodes are with a partition, by name, as far as they told; none is waited
-        for."""
+        for. Copies that are not to be gone on from are left out."""
+        ...
+
+    def stopped_copies(self, partition: int) -> list[StoppedCopy]:
+        """The copies of a partition that have stopped, by node, as far as nodes told."""
         ...
 
     async def metadata_members(self) -> MembersReport:

@@ -23,6 +23,7 @@ from ..metadata.quorum import (
     StrangerError,
 )
 from ..metadata.quorum import OutcomeUnknownError as ChangeOutcomeUnknownError
+from ..partition_processor.errors import RefillRefusedError
 from ..partition_processor.partition import OutcomeUnknownError, PeerOverloadedError
 from ..partition_processor.processor import NotLeadingError
 from ..partition_processor.skipping import SkipRefusedError
@@ -165,6 +166,7 @@ HTTP_STATUS: Final[dict[type[PerdureError], int]] = {
     RecordTooLargeError: 413,
     NotLeadingError: 503,
     SkipRefusedError: 409,
+    RefillRefusedError: 409,
     PeerOverloadedError: 429,
     OutcomeUnknownError: 504,
     UnknownLogError: 404,

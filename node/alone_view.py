@@ -7,7 +7,7 @@ from ..admin.errors import ClusterAloneError
 from ..metadata.api import MetadataStore, VersionedValue
 from ..metadata.nodes import Addresses, NodeConfiguration, NodeId
 from ..metadata.quorum import MembersReport
-from ..partition_processor.status import PartitionStatus
+from ..partition_processor.status import PartitionStatus, StoppedCopy
 from .cluster.errors import UnknownNodeError
 from .cluster_rows import node_row, partition_row, unknown_node
 from .identity import stored_identity
@@ -59,6 +59,14 @@ class SingleNodeView:
     def applied_elsewhere(self, partition: int) -> Mapping[str, int]:
         """There is no other node."""
         return {}
+
+    def stopped_copies(self, partition: int) -> list[StoppedCopy]:
+        """Its own, if that has stopped."""
+        return [
+            StoppedCopy(status.node, status.applied_lsn, status.parked_lsn > 0)
+            for status in self._statuses()
+            if status.partition == partition and status.role == "stopped"
+        ]
 
     async def metadata_members(self) -> MembersReport:
         """Refused: there are none."""

@@ -1,13 +1,20 @@
 """Nodes and partitions of a cluster as admin REST shows them, and finding a node by its name."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias
+
+from msgspec.structs import replace
 
 from ..admin.cluster import NodeRow, PartitionRow
 from ..metadata.nodes import NodeConfiguration, NodesConfiguration
 from ..metadata.placement import Placement
-from ..partition_processor.status import PartitionStatus
+from ..partition_processor.describing import PARKED
+from ..partition_processor.status import PartitionStatus, StoppedCopy
 from .cluster.errors import UnknownNodeError
 from .membership.view import MembershipView
+
+Stopped: TypeAlias = Mapping[tuple[int, int], tuple[int, int]]
+"""By (partition, node): the last applied LSN of a copy that has stopped, and why."""
 
 
 def node_row(
@@ -32,9 +39,12 @@ def node_row(
 
 
 def partition_rows(
-    nodes: NodesConfiguration, placement: Placement | None, statuses: list[PartitionStatus]
+    nodes: NodesConfiguration,
+    placement: Placement | None,
+    statuses: list[PartitionStatus],
+    stopped: Stopped,
 ) -> list[PartitionRow]:
-    """All partitions: where they are to be, and how they are on this node."""
+    """All partitions: where they are to be, how they are on this node, and where they stopped."""
     names: dict[int, str] = {node.id: node.name for node in nodes.nodes}
     here = {status.partition: status for status in statuses}
     rows: list[PartitionRow] = []
@@ -45,8 +55,20 @@ def partition_rows(
             place = placement.partitions[number]
             leader = names.get(place.leader)
             replicas = [names.get(node, f"n{node}") for node in place.replicas]
-        rows.append(partition_row(number, leader, replicas, here.get(number)))
+        row = partition_row(number, leader, replicas, here.get(number))
+        rows.append(replace(row, stopped=stopped_copies(nodes, stopped, number)))
     return rows
+
+
+def stopped_copies(
+    nodes: NodesConfiguration, stopped: Stopped, partition: int
+) -> list[StoppedCopy]:
+    """The copies of a partition that have stopped, by node."""
+    return [
+        StoppedCopy(node.name, lsn, why == PARKED)
+        for (number, node_id), (lsn, why) in sorted(stopped.items())
+        if number == partition and (node := nodes.node(node_id)) is not None
+    ]
 
 
 def partition_row(

@@ -31,6 +31,7 @@ from ..metadata.quorum import (
     Proposer,
     QuorumMetadataStore,
 )
+from ..partition_processor.describing import IN_ORDER, UNFIT, standing
 from ..partition_processor.manager import PartitionManager
 from .cluster.chains import check_readable
 from .cluster.errors import AlreadyProvisionedError
@@ -186,6 +187,7 @@ class ClusterRuntime:
             scope=self._scope,
             on_placement=self.watch.use,
             applied=self._applied,
+            unfit=self.unfit,
         )
         self.joined = True
         self._joined_at = self._loop.time()
@@ -276,6 +278,7 @@ class ClusterRuntime:
         membership = self.membership
         membership.schema_version = lambda: manager.schema_version
         self.membership.own_applied = self._own_applied
+        self.membership.own_stopped = self._own_stopped
         self.membership.own_latest_ns = manager.latest_record_ns
         manager.latest_elsewhere_ns = lambda: membership.latest_ns
         self.membership.start()
@@ -289,6 +292,26 @@ class ClusterRuntime:
         for partition, lsn in self._own_applied():
             found[partition, self.me.id] = lsn
         return found
+
+    def unfit(self) -> frozenset[tuple[int, int]]:
+        """The (partition, node) of copies that must not lead, or have stopped for good."""
+        return frozenset(place for place, (_, why) in self.stopped().items() if why == UNFIT)
+
+    def stopped(self) -> dict[tuple[int, int], tuple[int, int]]:
+        """The copies that have stopped anywhere, as `Membership.stopped` has those of others."""
+        found = self.membership.stopped()
+        for partition, lsn, why in self._own_stopped():
+            found[partition, self.me.id] = lsn, why
+        return found
+
+    def _own_stopped(self) -> tuple[tuple[int, int, int], ...]:
+        if self._manager is None:
+            return ()
+        return tuple(
+            (processor.partition, processor.written_lsn, why)
+            for processor in self._manager.processors
+            if (why := standing(processor)) != IN_ORDER
+        )
 
     def _own_applied(self) -> tuple[tuple[int, int], ...]:
         """How far the partitions are that this node keeps."""

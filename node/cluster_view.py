@@ -12,13 +12,14 @@ from ..metadata.nodes import NodeConfiguration, NodesConfiguration
 from ..metadata.placement import PLACEMENT_KEY, Placement, decode_placement
 from ..metadata.quorum import MembersReport, MetadataServers
 from ..metadata.quorum.configuration import quorum_of
-from ..partition_processor.status import PartitionStatus
+from ..partition_processor.describing import PARKED
+from ..partition_processor.status import PartitionStatus, StoppedCopy
 from .cluster.chains import read_chains
 from .cluster.changes import remove, set_drained
 from .cluster.errors import NodeChangeError
 from .cluster.registry import NodeRegistry
 from .cluster.removal import check_dead, check_nodesets, check_removal
-from .cluster_rows import named_node, node_row, partition_rows
+from .cluster_rows import named_node, node_row, partition_rows, stopped_copies
 from .controller.controller import Controller
 from .controller.planner import plan
 from .controller.sketch import Facts
@@ -72,6 +73,14 @@ class RunningCluster(Protocol):
         """The store that all nodes share."""
         ...
 
+    def stopped(self) -> dict[tuple[int, int], tuple[int, int]]:
+        """The copies that have stopped: by (partition, node), last applied LSN and why."""
+        ...
+
+    def unfit(self) -> frozenset[tuple[int, int]]:
+        """Those of them that are not to be gone on from."""
+        ...
+
     @property
     def joined_seconds(self) -> float:
         """How long ago this node has joined."""
@@ -115,7 +124,7 @@ class JoinedClusterView:
             me=running.me.name,
             replicas=nodes.replicas,
             nodes=[node_row(node, view, ahead_ns.get(node.id)) for node in nodes.nodes],
-            partitions=partition_rows(nodes, placement, self._statuses()),
+            partitions=partition_rows(nodes, placement, self._statuses(), running.stopped()),
             warnings=[
                 *_warnings(running, nodes, view, placement),
                 *clock_warnings(
@@ -186,17 +195,25 @@ class JoinedClusterView:
         running = self._joined()
         node = named_node(running.membership.nodes, name)
         placement = await running.controller.move(partition, node.id, only_keepers=True)
-        return partition_rows(running.membership.nodes, placement, self._statuses())[partition]
+        nodes, stopped = running.membership.nodes, running.stopped()
+        return partition_rows(nodes, placement, self._statuses(), stopped)[partition]
 
     def applied_elsewhere(self, partition: int) -> Mapping[str, int]:
         """See `ClusterView`."""
-        membership = self._joined().membership
+        running = self._joined()
+        told = running.membership.applied()
+        told |= {place: lsn for place, (lsn, why) in running.stopped().items() if why == PARKED}
         found: dict[str, int] = {}
-        for (number, node_id), lsn in membership.applied().items():
-            node = membership.nodes.node(node_id)
+        for (number, node_id), lsn in told.items():
+            node = running.membership.nodes.node(node_id)
             if number == partition and node is not None and node.name != self._name:
                 found[node.name] = lsn
         return found
+
+    def stopped_copies(self, partition: int) -> list[StoppedCopy]:
+        """See `ClusterView`."""
+        running = self._joined()
+        return stopped_copies(running.membership.nodes, running.stopped(), partition)
 
     async def metadata_members(self) -> MembersReport:
         """See `ClusterView`. Raises what `MetadataServers` raises, as the next two do."""
@@ -271,7 +288,7 @@ def _warnings(
             )
     else:
         # Who decides knows more, as how long somebody has been dead; what all can see is told too.
-        found += plan(Facts(nodes, view), placement).warnings
+        found += plan(Facts(nodes, view, unfit=running.unfit()), placement).warnings
     return found
 
 

@@ -1,11 +1,18 @@
 """What a partition processor tells about itself, put together from where it is known."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from .skips import skipped
 from .status import PartitionDetail, PartitionStatus
+from .tables.aside import Aside
 from .tables.invocations import STATUS_NAMES
 from .tables.progress import Progress
+
+IN_ORDER: Final = 0
+PARKED: Final = 1
+"""A record cannot be applied, on no node that has this release."""
+UNFIT: Final = 2
+"""This copy has stopped for a reason of its own, or must not be led from."""
 
 if TYPE_CHECKING:
     from .processor import PartitionProcessor
@@ -30,7 +37,18 @@ def partition_status(
         error=processor.error,
         durable_lsn=processor.durable_lsn,
         parked_lsn=0 if processor.parked is None else processor.parked.lsn,
+        aside=processor.aside is not None,
     )
+
+
+def standing(processor: "PartitionProcessor") -> int:
+    """Whether a copy is `IN_ORDER`, `PARKED` or `UNFIT`."""
+    if processor.parked is not None:
+        return PARKED
+    aside: Aside | None = processor.aside
+    if processor.role == "stopped" or (aside is not None and not aside.refill):
+        return UNFIT
+    return IN_ORDER
 
 
 def partition_detail(

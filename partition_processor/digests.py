@@ -17,6 +17,10 @@ MARKS_KEPT: Final = 16
 """A leader's digest comes back from the log as far behind as it has records under way."""
 
 
+class DifferenceError(AssertionError):
+    """This replica has other rows than the leader."""
+
+
 def mark(context: ApplyContext, lsn: int, digest: bytes) -> None:
     """Note the digest at `lsn`, and forget one that is long past."""
     context.digests[lsn] = digest
@@ -24,14 +28,13 @@ def mark(context: ApplyContext, lsn: int, digest: bytes) -> None:
 
 
 def compare(context: ApplyContext, lsn: int, digest: bytes) -> None:
-    """See that this replica had the leader's digest. Raises AssertionError when it had another."""
+    """See that this replica had the leader's digest. Raises DifferenceError when it had another."""
     before_lsn, before = context.digest_before
     own = before if lsn == before_lsn else context.digests.get(lsn, digest)
     if own != digest:
-        raise AssertionError(
+        raise DifferenceError(
             f"partition {context.range.number} has other rows here than at its leader: after LSN "
-            f"{lsn} its digest is {own.hex()}, and the leader's {digest.hex()}. Stop the node, "
-            "clear its directory store, and start it again: it is filled from a snapshot or from "
-            "the log. If it stops here again, the leader's rows are the wrong ones: do the same "
-            "there"
+            f"{lsn} its digest is {own.hex()}, and the leader's {digest.hex()}. Have it filled "
+            f"anew (perdure partitions refill {context.range.number}). If it stops here again, the "
+            "leader's rows are the wrong ones: do the same there"
         )

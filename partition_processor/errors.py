@@ -28,6 +28,18 @@ class AheadOfLogError(PerdureError):
     code = "PD0914"
 
 
+class SetAsideError(PerdureError):
+    """A copy of a partition does not count any more: its rows were found not to be the others'."""
+
+    code = "PD0929"
+
+
+class RefillRefusedError(PerdureError):
+    """A copy of a partition is not filled anew: it works, or that would not help."""
+
+    code = "PD0928"
+
+
 def sealed_error(partition: int) -> NotLeadingError:
     """What callers are told while the log as a whole is sealed."""
     return NotLeadingError(

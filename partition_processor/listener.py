@@ -16,7 +16,7 @@ class ProcessorListener:
 
     Attributes:
         dirty: a commit was applied; called once until `take_writes`.
-        parked: a record cannot be applied.
+        parked: a record cannot be applied, here or, where rows differ, anywhere.
         log_sealed: somebody else sealed the log's last segment: have it recovered.
         leads: this node leads the partition, and its log takes records, from now on.
         superseded: an announcement of a higher epoch was applied: another node leads.

@@ -36,7 +36,7 @@ from .context import (
     ApplyContext,
     PartitionRange,
 )
-from .digests import MARK_EVERY, mark
+from .digests import MARK_EVERY, DifferenceError, mark
 from .effects import DigestMarked, Effect
 from .records import (
     ANNOUNCE_LEADER,
@@ -97,6 +97,7 @@ class RecordFailedError(PerdureError):
     Attributes:
         lsn: of the record; everything before it is applied.
         record: what failed.
+        rows_differ: it fails here alone, as this copy's rows are not those of the others.
     """
 
     code = "PD0902"
@@ -109,6 +110,7 @@ class RecordFailedError(PerdureError):
         )
         self.lsn = lsn
         self.record = record
+        self.rows_differ = isinstance(cause, DifferenceError)
 
 
 class Machine:

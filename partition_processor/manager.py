@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 import structlog
+from msgspec.structs import replace
 
 from ..core.clock import Clock
 from ..core.errors import PerdureError, StorageCorruptError, StorageError
@@ -20,6 +21,7 @@ from ..metadata.values import read_modify_write
 from .context import PartitionRange
 from .deployments import SCHEMA_KEY, Deployment, Schema, Targets
 from .drivers import Drivers
+from .errors import SetAsideError
 from .handling import HandlingDefaults
 from .invoker.invoker import Invoker
 from .invoker.silence import tick_ns_for
@@ -33,12 +35,14 @@ from .pauses import pause
 from .processor import PartitionProcessor
 from .read_barrier import barrier_for
 from .records import Deliver
+from .refilling import check_refill
 from .role_changes import Placement, RoleChanges
 from .schema_value import decode_schema, encode_schema
 from .skipping import KnownElsewhere, skip_record
 from .snapshots.service import Snapshots
 from .status import PartitionDetail, PartitionStatus
 from .tables import keys
+from .tables.aside import Aside, write_aside
 from .tables.skipped import Skip
 from .timers import Timers
 
@@ -90,7 +94,7 @@ class PartitionManager:
         self.elsewhere: Elsewhere | None = None
         self.latest_elsewhere_ns: Callable[[], int] = int
         self._dirty: list[PartitionProcessor] = []
-        self._failed = False
+        self._failed = self._stopping = False
         self._schema = Schema()
         self.schema_version = 0
         self._defaults = defaults
@@ -193,9 +197,13 @@ class PartitionManager:
     async def prepare(self, processor: PartitionProcessor, log: VirtualLog) -> None:
         """Restore a partition from a snapshot if the log alone does not lead to its end.
 
-        What can be built from neither is stopped. Raises what `Snapshots.prepare` does.
+        What can be built from neither is stopped, and so is what was set aside. Raises
+        what `Snapshots.prepare` does.
         """
-        if self._snapshots is not None:
+        aside = processor.aside
+        if aside is not None and not (aside.refill and self.restores):
+            processor.lose(SetAsideError(aside.error))
+        elif self._snapshots is not None:
             await self._snapshots.prepare(processor, log)
 
     def apply_placement(self, placement: Mapping[int, Placement]) -> None:
@@ -266,6 +274,8 @@ class PartitionManager:
     # Between partitions --------------------------------------------------------------------------
 
     def _parked(self, processor: PartitionProcessor, error: RecordFailedError) -> None:
+        if processor.aside is not None:
+            self._set_aside(processor, processor.aside)
         self._on_parked(processor, error)
         self._roles.parked()
 
@@ -401,6 +411,26 @@ class PartitionManager:
             await self._roles.look_at_decision(processor)
         return decided
 
+    def _set_aside(self, processor: PartitionProcessor, aside: Aside) -> None:
+        """Before anybody is told: what is applied may be lost with the process, this may not."""
+        try:
+            write_aside(self._store, processor.own.first, aside)
+        except StorageError as error:
+            self.fail(error)
+
+    def refill(self, partition: int) -> None:
+        """Have a copy that has stopped begun anew from a snapshot, or from the log.
+
+        Its rows stay until it is certain that either leads to the log's end. When this returns, it
+        is certain that it will be done, also after a crash; raises RefillRefusedError.
+        """
+        processor = self.processors[partition]
+        check_refill(processor, self._node, stopping=self._failed or self._stopping)
+        before = processor.aside or Aside(0, processor.error)
+        self._set_aside(processor, replace(before, refill=True))
+        if not self._failed:
+            self._roles.begin_again(processor)
+
     # Looking in ----------------------------------------------------------------------------------
 
     @property
@@ -424,6 +454,7 @@ class PartitionManager:
 
     def stop(self, error: PerdureError) -> None:
         """Take and do nothing more; whoever still waits is told `error`."""
+        self._stopping = True
         for processor in self.processors:
             processor.stop()
             processor.clients.fail(error)

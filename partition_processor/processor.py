@@ -55,6 +55,7 @@ from .same_time import check_same_records, check_same_time
 from .shipments import Carrier
 from .status import PartitionDetail, PartitionStatus
 from .tables import keys
+from .tables.aside import Aside, read_aside
 from .tables.invocations import STATUS_COMPLETED
 from .tables.progress import Progress, decode_progress, encode_progress
 from .tables.skipped import Skip
@@ -78,6 +79,7 @@ class PartitionProcessor:
         drivers: what moves its timers, messages and purges.
         barrier: where reads wait whose answers leave the node.
         parked: the record that cannot be applied, where that is why it stopped.
+        aside: why this copy does not count any more; None while it does.
     """
 
     def __init__(
@@ -150,6 +152,7 @@ class PartitionProcessor:
         """Begin where the store is: when it was opened, and once a snapshot was restored to it."""
         stored = self._store.get(self._progress_row)
         progress = Progress() if stored is None else decode_progress(stored)
+        self.aside = read_aside(self._store, self.own.first)
         self._machine = Machine(self.transaction, progress, self.own)
         # What opening the store found may not have been synced before; the first round does that.
         self.written_lsn = progress.applied_lsn
@@ -259,7 +262,8 @@ class PartitionProcessor:
         try:
             self._machine.apply_batch(item.batch, item.base_lsn)
         except RecordFailedError as error:
-            self.parked = error
+            self.parked = None if error.rows_differ else error
+            self.aside = Aside(error.lsn, str(error.__cause__)) if error.rows_differ else None
             self._stop_for(error)
             self._listener.parked(self, error)
         except PerdureError as error:

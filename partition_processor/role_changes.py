@@ -441,11 +441,15 @@ class RoleChanges:
             _log.warning(
                 "partition goes on without a record", partition=processor.partition, lsn=parked.lsn
             )
-            if processor.log is not None:
-                processor.log.resign()
-            self._host.finish_turn()
-            self._host.read_anew(processor.partition)
-            self._set_out(self._seats[processor.partition], "")
+            self.begin_again(processor)
+
+    def begin_again(self, processor: PartitionProcessor) -> None:
+        """Have a partition that has stopped start over from the store, as after a restart."""
+        if processor.log is not None:
+            processor.log.resign()
+        self._host.finish_turn()
+        self._host.read_anew(processor.partition)
+        self._set_out(self._seats[processor.partition], "")
 
     # The rest ------------------------------------------------------------------------------------
 

@@ -44,8 +44,8 @@ def check_same_records(partition: PartitionId, context: ApplyContext, log: Virtu
         raise AheadOfLogError(
             f"partition {partition} has applied up to LSN {context.lsn} under leader epoch "
             f"{context.epoch}, and in its log another leader wrote from LSN {segment.base_lsn} on: "
-            "what was applied was given up with lost disks. Stop the node, clear its directory "
-            "store, and start it again: it is filled from a snapshot or from the log"
+            "what was applied was given up with lost disks. Have this copy filled anew: perdure "
+            f"partitions refill {partition}"
         )
 
 

@@ -51,9 +51,8 @@ def missed(partition: int, lsn: int) -> SkipMissedError:
     """The error of a replica that has applied what the others have skipped."""
     return SkipMissedError(
         f"partition {partition} was to go on without the record at LSN {lsn}, and it was applied "
-        "here, maybe by another release: the rows are not those of the other replicas. Stop the "
-        "node, clear its directory store, and start it again: it is filled from a snapshot or "
-        "from the log"
+        "here, maybe by another release: the rows are not those of the other replicas. Have this "
+        f"copy filled anew: perdure partitions refill {partition}"
     )
 
 

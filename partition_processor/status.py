@@ -18,6 +18,8 @@ class PartitionStatus(msgspec.Struct, frozen=True):
         error: why it stopped, empty otherwise.
         durable_lsn: last position whose effect on the store is known to survive a crash.
         parked_lsn: of the record that cannot be applied, where that is why it stopped; else 0.
+        aside: its rows were found not to be those of the other copies: it never leads, until it is
+            filled anew.
     """
 
     partition: int
@@ -31,6 +33,26 @@ class PartitionStatus(msgspec.Struct, frozen=True):
     error: str = ""
     durable_lsn: int = 0
     parked_lsn: int = 0
+    aside: bool = False
+
+    @property
+    def counts(self) -> bool:
+        """Whether this node has a copy that may be gone on from, now or once it is not parked."""
+        stopped = self.role == "stopped" and not self.parked_lsn
+        return self.role != "absent" and not stopped and not self.aside
+
+
+class StoppedCopy(msgspec.Struct, frozen=True):
+    """A copy of a partition that has stopped on a node, as that node tells.
+
+    Attributes:
+        applied_lsn: last position applied there.
+        parked: at a record that cannot be applied; else it does not count any more.
+    """
+
+    node: str
+    applied_lsn: int
+    parked: bool
 
 
 class SnapshotStatus(msgspec.Struct, frozen=True):
@@ -63,6 +85,7 @@ class PartitionDetail(msgspec.Struct, frozen=True):
         waiting_for_worker: invocations that no connected worker can take.
         snapshot: the newest one; None when there is none, or none are taken.
         skipped: the records that it has gone on without, by LSN.
+        stopped: the copies that have stopped, of all nodes that are known to have one.
     """
 
     status: PartitionStatus
@@ -73,3 +96,4 @@ class PartitionDetail(msgspec.Struct, frozen=True):
     waiting_for_worker: int
     snapshot: SnapshotStatus | None = None
     skipped: list[Skip] = []
+    stopped: list[StoppedCopy] = []

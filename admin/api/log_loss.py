@@ -79,7 +79,8 @@ def _left(held: SegmentHoldings, lost: tuple[str, ...], name: str) -> list[Serve
 def _check_replicas(view: AdminView, log: VirtualLog, tail_lsn: int) -> None:
     applied = dict(view.cluster_view.applied_elsewhere(log.log))
     detail = view.partition(log.log)
-    if detail is not None and detail.status.role != "absent":
+    # Of a copy that is not to be gone on from nothing follows, here as elsewhere.
+    if detail is not None and detail.status.counts:
         applied[view.node_name] = detail.status.applied_lsn
     for node, lsn in sorted(applied.items()):
         if lsn >= tail_lsn:

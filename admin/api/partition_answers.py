@@ -25,3 +25,16 @@ class SkipAnswer(msgspec.Struct, frozen=True):
     dry_run: bool
     behind: int | None
     record: RecordView | None
+
+
+class RefillAnswer(msgspec.Struct, frozen=True):
+    """A copy that is to be filled anew.
+
+    Attributes:
+        node: whose copy it is.
+        error: why it had stopped.
+    """
+
+    partition: int
+    node: str
+    error: str

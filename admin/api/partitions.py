@@ -1,4 +1,4 @@
-"""The partitions over admin REST: look at them, and have one go on without a record."""
+"""The partitions over admin REST: look at them, and have one that has stopped go on."""
 
 from contextlib import suppress
 from typing import Final
@@ -15,7 +15,7 @@ from ..errors import AdminRequestError, NoSuchResourceError
 from ..view import AdminView
 from .log_answers import RecordView
 from .parameters import NUMBER_MAX, decode_body
-from .partition_answers import SkipAnswer
+from .partition_answers import RefillAnswer, SkipAnswer
 from .record_view import view_record
 from .routes import Request, Route
 from .times import time_text
@@ -42,6 +42,10 @@ class SkipBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accept_loss: bool = False
 
 
+class RefillBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Nothing is to be said."""
+
+
 class PartitionsApi:
     """``/partitions`` and what lies below it."""
 
@@ -55,6 +59,7 @@ class PartitionsApi:
             Route("GET", "/partitions", self.list_partitions),
             Route("GET", "/partitions/{partition}", self.inspect),
             Route("POST", "/partitions/{partition}/skip", self.skip),
+            Route("POST", "/partitions/{partition}/refill", self.refill),
         ]
 
     async def list_partitions(self, request: Request) -> dict[str, list[PartitionStatus]]:
@@ -63,7 +68,9 @@ class PartitionsApi:
 
     async def inspect(self, request: Request) -> PartitionDetail:
         """One partition in full. Raises NoSuchResourceError."""
-        return self._find(request)
+        detail = self._find(request)
+        stopped = self._view.cluster_view.stopped_copies(detail.status.partition)
+        return msgspec.structs.replace(detail, stopped=stopped)
 
     def _find(self, request: Request) -> PartitionDetail:
         (number,) = request.parts
@@ -119,6 +126,16 @@ class PartitionsApi:
             behind=await self._behind(partition, body.lsn),
             record=record,
         )
+
+    async def refill(self, request: Request) -> RefillAnswer:
+        """Have this node's copy of a partition, which has stopped, begun anew.
+
+        Raises NoSuchResourceError, RefillRefusedError.
+        """
+        decode_body(request.body, RefillBody, "{}")
+        status = self._find(request).status
+        self._view.manager.refill(status.partition)
+        return RefillAnswer(status.partition, self._view.node_name, status.error)
 
     async def _behind(self, partition: int, lsn: int) -> int | None:
         """How many records the log has behind one; None where it does not tell now."""

@@ -71,7 +71,16 @@ def status(admin: AdminOption = ADMIN_DEFAULT, output: Output = Format.TABLE) ->
     print_nodes(found)
     print()
     print_table(
-        ["PARTITION", "LEADER", "REPLICAS", f"ON {found.me}", "EPOCH", "APPLIED", "LAG"],
+        [
+            "PARTITION",
+            "LEADER",
+            "REPLICAS",
+            f"ON {found.me}",
+            "EPOCH",
+            "APPLIED",
+            "LAG",
+            "STOPPED ON",
+        ],
         [
             [
                 str(row.partition),
@@ -81,6 +90,7 @@ def status(admin: AdminOption = ADMIN_DEFAULT, output: Output = Format.TABLE) ->
                 str(row.epoch),
                 str(row.applied_lsn),
                 str(row.lag),
+                ",".join(copy.node for copy in row.stopped) or "-",
             ]
             for row in found.partitions
         ],

@@ -164,6 +164,14 @@ def _of_copies(
                 "in its directory bundles; or go on without it: perdure partitions skip "
                 f"{status.partition} --lsn {status.parked_lsn}",
             )
+        elif status.aside:
+            yield Problem(
+                "error",
+                f"partition {status.partition} on {name}",
+                f"this copy does not count any more and never leads: {status.error}",
+                "report it with what the node keeps in its directory bundles; then have it filled "
+                f"anew: perdure partitions refill {status.partition} --on {name}",
+            )
         elif status.error:
             yield Problem(
                 "error",

@@ -8,16 +8,16 @@ import typer
 from .admin_client import ADMIN_DEFAULT, AdminOption, get, post
 from .everybody import NODE_TIMEOUT_SECONDS, admin_of, ask_everybody, cluster_status
 from .output import Format, Output, print_json, print_table, printable, report, short_time
+from .refill import HELP as REFILL_HELP
+from .refill import refill
 from .skip import HELP as SKIP_HELP
 from .skip import skip
 
 if TYPE_CHECKING:
-    from ...partition_processor.status import PartitionDetail, PartitionStatus
+    from ...partition_processor.status import PartitionDetail, PartitionStatus, StoppedCopy
     from ..cluster import ClusterStatus, PartitionRow
 
-HELP: Final = (
-    """Look at the partitions, have another node lead one, or one go on without a record."""
-)
+HELP: Final = """Look at the partitions, have another node lead one, or one that stopped go on."""
 LIST_HELP: Final = """List the partitions, each as the node that leads it sees it.
 
 With --here: as the node that is asked sees them, those included that it only follows.
@@ -57,6 +57,7 @@ def build_partitions() -> typer.Typer:
     group.command("inspect", help=INSPECT_HELP)(inspect_partition)
     group.command("move", help=MOVE_HELP)(move)
     group.command("skip", help=SKIP_HELP)(skip)
+    group.command("refill", help=REFILL_HELP)(refill)
     return group
 
 
@@ -161,6 +162,7 @@ def _print_cluster(cluster: "ClusterStatus", admin: str, output: Format) -> None
                         "partition": row.partition,
                         "leader": row.leader,
                         "replicas": row.replicas,
+                        "stopped": row.stopped,
                         "status": status,
                     }
                     for row, status in rows
@@ -180,6 +182,10 @@ def _print_cluster(cluster: "ClusterStatus", admin: str, output: Format) -> None
                 for row, status in rows
             ],
         )
+    for row, _ in rows:
+        for copy in row.stopped:
+            if copy.node != row.leader:
+                _note(f"partition {row.partition} has stopped on {_stopped(copy)}")
     for name, answer in answers.items():
         if answer.problem is not None:
             _note(f"{name} does not tell how its partitions are:")
@@ -228,11 +234,19 @@ def _print_detail(detail: "PartitionDetail", output: Format) -> None:
     if (last := detail.snapshot) is not None:
         rows["snapshot"] = f"lsn {last.lsn}, {short_time(time_text(last.created_ns))}"
         rows["snapshot digest"] = last.digest
+    for copy in detail.stopped:
+        if copy.node != status.node:
+            rows[f"stopped on {copy.node}"] = _stopped(copy)
     for skipped in detail.skipped:
         who = f"{skipped.by or 'somebody'} on {skipped.node}"
         when = short_time(time_text(skipped.at_ns))
         rows[f"skipped lsn {skipped.lsn}"] = f"{skipped.what}; by {who}, {when}: {skipped.error}"
     print_table(["FIELD", "VALUE"], [[name, value] for name, value in rows.items()])
+
+
+def _stopped(copy: "StoppedCopy") -> str:
+    why = "parked" if copy.parked else "not to be gone on from"
+    return f"{copy.node}: {why}, applied lsn {copy.applied_lsn} (perdure doctor)"
 
 
 def _counts(status: "PartitionStatus") -> str:

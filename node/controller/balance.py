@@ -43,6 +43,8 @@ def _move_replica(sketch: Sketch) -> bool:
 def _may_swap(sketch: Sketch, slot: Slot, source: int, target: int) -> bool:
     if slot.moved or source not in slot.replicas or target in slot.replicas:
         return False
+    if not sketch.fit(slot, target):
+        return False
     after = [target if node == source else node for node in slot.replicas]
     return len(sketch.domains(after)) >= len(sketch.domains(slot.replicas))
 
@@ -53,7 +55,11 @@ def _swap(sketch: Sketch, number: int, source: int, target: int, *, is_led: bool
     sketch.add(slot, target)
     if is_led:
         # Somebody who has it already goes on, rather than the new one.
-        fit = [node for node in slot.replicas if node in sketch.takers and node != target]
+        fit = [
+            node
+            for node in slot.replicas
+            if node in sketch.takers and node != target and sketch.fit(slot, node)
+        ]
         sketch.lead(slot, best_leader(sketch, number, fit) or target)
 
 
@@ -87,7 +93,9 @@ def _path(sketch: Sketch, source: int) -> list[tuple[Slot, int]]:
             if slot.leader != node or slot.moved:
                 continue
             for target in sorted(slot.replicas):
-                if target in sketch.settled and target != source and target not in came_by:
+                if target in came_by or target == source or not sketch.fit(slot, target):
+                    continue
+                if target in sketch.settled:
                     came_by[target] = node, slot
                     waiting.append(target)
     return []

@@ -61,6 +61,7 @@ class Controller:
         scope: TaskScope,
         on_placement: Callable[[int, Placement], None],
         applied: Callable[[], dict[tuple[int, int], int]] = dict,
+        unfit: Callable[[], frozenset[tuple[int, int]]] = frozenset,
         options: SteadinessOptions | None = None,
     ) -> None:
         """Prepare; `start` follows.
@@ -68,6 +69,7 @@ class Controller:
         Args:
             on_placement: told each placement that it has stored, with its version.
             applied: how far nodes are with partitions, see `Facts.applied`.
+            unfit: see `Facts.unfit`.
         """
         self._metadata = metadata
         self._membership = membership
@@ -75,7 +77,7 @@ class Controller:
         self._clock = clock
         self._scope = scope
         self._on_placement = on_placement
-        self._applied = applied
+        self._applied, self._unfit = applied, unfit
         self._steadiness = Steadiness(options)
         self._wake = Waiters()
         self._dirty = True
@@ -125,7 +127,15 @@ class Controller:
                 raise _not_placed()
             before = decode_placement(current.value)
             view, nodes = self._membership.view, self._membership.nodes
-            moved = move_lead(nodes, view, before, partition, node_id, only_keepers=only_keepers)
+            moved = move_lead(
+                nodes,
+                view,
+                before,
+                partition,
+                node_id,
+                only_keepers=only_keepers,
+                unfit=self._unfit(),
+            )
             return None if moved == before else encode_placement(moved)
 
         stored = await read_modify_write(self._metadata, PLACEMENT_KEY, change)
@@ -180,6 +190,7 @@ class Controller:
             settled=self._steadiness.settled(now_ns),
             lost=self._steadiness.lost(now_ns),
             applied=self._applied(),
+            unfit=self._unfit(),
         )
         planned = plan(facts, current)
         if planned.warnings != self.warnings:

@@ -1,5 +1,7 @@
 """Moves: what an operator asks for; granted in the placement, or refused with the reason."""
 
+from collections.abc import Collection
+
 from ...metadata.nodes import NodesConfiguration
 from ...metadata.placement import Placement
 from ..cluster.errors import ClusterRefusedError
@@ -21,13 +23,15 @@ def move_lead(
     node_id: int,
     *,
     only_keepers: bool = False,
+    unfit: Collection[tuple[int, int]] = (),
 ) -> Placement:
     """Have a node lead a partition until need takes it away. Raises MoveRefusedError.
 
     Args:
         only_keepers: refuse a node that does not keep the partition, instead of having it copy it.
+        unfit: see `Facts.unfit`.
     """
-    _check(nodes, view, current, partition, node_id, only_keepers)
+    _check(nodes, view, current, partition, node_id, only_keepers, unfit)
     sketch = Sketch(Facts(nodes, view), current)
     slot = sketch.slots[partition]
     if node_id not in slot.replicas:
@@ -48,6 +52,7 @@ def _check(
     partition: int,
     node_id: int,
     only_keepers: bool,
+    unfit: Collection[tuple[int, int]],
 ) -> None:
     if not 0 <= partition < len(current.partitions):
         raise MoveRefusedError(
@@ -61,7 +66,9 @@ def _check(
     fit = [
         item.name
         for item in nodes.nodes
-        if item.id in takers and (item.id in keepers or not only_keepers)
+        if item.id in takers
+        and (item.id in keepers or not only_keepers)
+        and (partition, item.id) not in unfit
     ]
     others = f"these can lead it: {', '.join(fit) or 'none'}"
     if node is None or status is None:
@@ -73,6 +80,12 @@ def _check(
     if status.state != "alive" or status.leaving:
         state = "about to stop" if status.leaving else status.state
         raise MoveRefusedError("node", f"{node.name!r} ({node}) is {state}; {others}")
+    if (partition, node_id) in unfit:
+        raise MoveRefusedError(
+            "node",
+            f"the copy of partition {partition} on {node.name!r} has stopped and is not to be gone "
+            f"on from (perdure doctor tells why); {others}",
+        )
     if only_keepers and node_id not in keepers:
         raise MoveRefusedError(
             "node",

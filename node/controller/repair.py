@@ -35,7 +35,9 @@ def _repair_replicas(sketch: Sketch, slot: Slot, wanted: int) -> None:
 def best_taker(sketch: Sketch, slot: Slot) -> int | None:
     """The node that should get a copy next: another zone first, then who has least."""
     taken = [sketch.node(node).failure_domain for node in slot.replicas if node in sketch.workers]
-    takers = [node for node in sketch.takers if node not in slot.replicas]
+    takers = [
+        node for node in sketch.takers if node not in slot.replicas and sketch.fit(slot, node)
+    ]
     return min(
         takers,
         key=lambda node: (
@@ -49,10 +51,11 @@ def best_taker(sketch: Sketch, slot: Slot) -> int | None:
 
 
 def _least_needed(sketch: Sketch, slot: Slot) -> int:
-    def need(node: int) -> tuple[bool, bool, int, int, int]:
+    def need(node: int) -> tuple[bool, bool, bool, int, int, int]:
         others = [other for other in slot.replicas if other != node]
         return (
             node == slot.leader,
+            sketch.fit(slot, node),
             node in sketch.leads,
             len(sketch.domains([node]) - sketch.domains(others)),
             -sketch.replica_counts[node],
@@ -71,7 +74,9 @@ def _spread(sketch: Sketch, slot: Slot) -> None:
         fresh = [
             node
             for node in sketch.settled
-            if node not in slot.replicas and sketch.node(node).failure_domain not in have
+            if node not in slot.replicas
+            and sketch.node(node).failure_domain not in have
+            and sketch.fit(slot, node)
         ]
         doubled = [
             node
@@ -88,9 +93,9 @@ def _spread(sketch: Sketch, slot: Slot) -> None:
 
 
 def _repair_leader(sketch: Sketch, number: int, slot: Slot, wanted: int) -> None:
-    if slot.leader in sketch.leads:
+    if slot.leader in sketch.leads and sketch.fit(slot, slot.leader):
         return
-    fit = [node for node in slot.replicas if node in sketch.leads]
+    fit = [node for node in slot.replicas if node in sketch.leads and sketch.fit(slot, node)]
     steady = [node for node in fit if node in sketch.takers]
     chosen = best_leader(sketch, number, steady or fit)
     if chosen is None:
@@ -121,6 +126,26 @@ def best_leader(sketch: Sketch, number: int, fit: list[int]) -> int | None:
     )
 
 
+def _unfit(sketch: Sketch, slot: Slot) -> list[str]:
+    """The living nodes that keep a partition and cannot lead it."""
+    return [
+        sketch.node(node).name
+        for node in sorted(slot.replicas)
+        if node in sketch.leads and not sketch.fit(slot, node)
+    ]
+
+
+def _warn_of_unfit(sketch: Sketch) -> None:
+    for slot in sketch.slots:
+        if not slot.leader and (names := _unfit(sketch, slot)):
+            where = ", ".join(names)
+            sketch.warnings.append(
+                f"partition {slot.number} has no leader, as its only copies that live are not to "
+                f"be gone on from ({where}); start the nodes that have others; if none come back: "
+                f"perdure partitions refill {slot.number} --on {names[0]}"
+            )
+
+
 def _warn(sketch: Sketch) -> None:
     replicas = sketch.facts.nodes.replicas
     if len(sketch.workers) < replicas:
@@ -129,7 +154,10 @@ def _warn(sketch: Sketch) -> None:
             f"each partition is to have {replicas} replicas, but only {len(sketch.workers)} nodes "
             f"can have any ({names}): add nodes, or take drained ones back"
         )
-    leaderless = [number for number, slot in enumerate(sketch.slots) if not slot.leader]
+    _warn_of_unfit(sketch)
+    leaderless = [
+        slot.number for slot in sketch.slots if not slot.leader and not _unfit(sketch, slot)
+    ]
     if leaderless:
         sketch.warnings.append(
             f"{len(leaderless)} partitions have no leader, as no node that lives can have them: "

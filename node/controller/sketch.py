@@ -18,6 +18,7 @@ class Facts:
         settled: the nodes that have been steady for so long that work is moved to them for balance.
         lost: the nodes that have been dead for so long that their copies are made elsewhere.
         applied: how far a node is with a partition, by (partition, node): its last applied LSN.
+        unfit: the (partition, node) of copies that must not lead, or have stopped for good.
     """
 
     nodes: NodesConfiguration
@@ -25,12 +26,14 @@ class Facts:
     settled: frozenset[int] = frozenset()
     lost: frozenset[int] = frozenset()
     applied: dict[tuple[int, int], int] = field(default_factory=dict)
+    unfit: frozenset[tuple[int, int]] = frozenset()
 
 
 @dataclass(slots=True)
 class Slot:
     """One partition: who has it, who leads it."""
 
+    number: int
     replicas: list[int]
     leader: int
     moved: bool
@@ -64,10 +67,12 @@ class Sketch:
         known: set[int] = {node.id for node in nodes.nodes}
         placed = () if current is None else current.partitions
         self.slots = [
-            Slot([node for node in item.replicas if node in known], item.leader, item.moved)
-            for item in placed[: nodes.partition_count]
+            Slot(number, [node for node in item.replicas if node in known], item.leader, item.moved)
+            for number, item in enumerate(placed[: nodes.partition_count])
         ]
-        self.slots += [Slot([], 0, False) for _ in range(nodes.partition_count - len(self.slots))]
+        self.slots += [
+            Slot(number, [], 0, False) for number in range(len(self.slots), nodes.partition_count)
+        ]
         self.leader_counts: dict[int, int] = dict.fromkeys(known, 0)
         self.replica_counts: dict[int, int] = dict.fromkeys(known, 0)
         for slot in self.slots:
@@ -84,6 +89,10 @@ class Sketch:
         node = self.facts.nodes.node(node_id)
         assert node is not None, node_id
         return node
+
+    def fit(self, slot: Slot, node_id: int) -> bool:
+        """Whether a node could lead a partition with the copy that it has or had."""
+        return (slot.number, node_id) not in self.facts.unfit
 
     def domains(self, node_ids: Iterable[int]) -> set[str]:
         """The zones of some nodes; a node without one is its own."""

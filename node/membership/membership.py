@@ -92,6 +92,7 @@ class Membership:
         own_latest_ns: gives the latest time of a record that is here; set before `start`.
         latest_ns: the latest time of a clock or a record of other nodes that was heard of.
         own_applied: gives how far this node is with its partitions; set before `start`.
+        own_stopped: gives which of its copies have stopped, see `Gossip`; set before `start`.
     """
 
     def __init__(
@@ -137,6 +138,9 @@ class Membership:
         self.own_latest_ns: Callable[[], int] = int
         self.latest_ns = 0
         self.own_applied: Callable[[], tuple[tuple[int, int], ...]] = tuple
+        self.own_stopped: Callable[[], tuple[tuple[int, int, int], ...]] = tuple
+        # By node: the generation that told it, and what it told last.
+        self._stopped: dict[int, tuple[int, tuple[tuple[int, int, int], ...]]] = {}
         # By node: the generation that told it, and by partition the last applied LSN.
         self._applied: dict[int, tuple[int, dict[int, int]]] = {}
         self._clocks = ClockOffsets()
@@ -179,6 +183,19 @@ class Membership:
             for node in self.nodes.nodes
             if (told := self._applied.get(node.id)) is not None and told[0] == node.generation
             for partition, lsn in told[1].items()
+        }
+
+    def stopped(self) -> dict[tuple[int, int], tuple[int, int]]:
+        """The copies that have stopped on other nodes: by (partition, node), last applied LSN and
+        why.
+
+        What an earlier life of a node told is left out.
+        """
+        return {
+            (partition, node.id): (lsn, why)
+            for node in self.nodes.nodes
+            if (told := self._stopped.get(node.id)) is not None and told[0] == node.generation
+            for partition, lsn, why in told[1]
         }
 
     def clocks_ahead_ns(self) -> dict[int, int]:
@@ -227,8 +244,9 @@ class Membership:
             )
         known = tuple((node.id, node.generation) for node in self.nodes.nodes)
         ids = {node_id for node_id, _ in known}
-        for node_id in [node_id for node_id in self._applied if node_id not in ids]:
-            del self._applied[node_id]
+        for told in (self._applied, self._stopped):
+            for node_id in [node_id for node_id in told if node_id not in ids]:
+                del told[node_id]
         for node_id in [node_id for node_id in self._links if node_id not in ids]:
             self._drop_link(node_id)
         self._handle(Configured(self._clock.monotonic_ns(), self._nodes_version, known))
@@ -300,6 +318,7 @@ class Membership:
             # A clock that is set to before 1970 tells nothing; it could not be sent either.
             time_ns=max(0, self._clock.time_ns()),
             latest_ns=max(self.own_latest_ns(), self.latest_ns),
+            stopped=self.own_stopped(),
         )
         try:
             link.connection.send(encode_message(gossip))
@@ -433,6 +452,9 @@ class Membership:
         before = self._applied.get(hello.node_id)
         if gossip.applied and (before is None or before[0] <= hello.generation):
             self._applied[hello.node_id] = hello.generation, dict(gossip.applied)
+        generation, _ = self._stopped.get(hello.node_id, (0, ()))
+        if generation <= hello.generation:
+            self._stopped[hello.node_id] = hello.generation, gossip.stopped
 
 
 async def answers_as(

@@ -84,6 +84,8 @@ class Gossip(msgspec.Struct, frozen=True, tag="gossip", array_like=True):
         time_ns: the sender's wall clock, nanoseconds since 1970; 0 where it is not told. For
             operators only.
         latest_ns: the latest time of a clock or a record that the sender has heard of.
+        stopped: the copies of the sender that have stopped: partition, last applied LSN, and why
+            (`describing.PARKED` or `UNFIT`). Told to everybody, also when there are none.
     """
 
     nodes_version: int
@@ -93,6 +95,7 @@ class Gossip(msgspec.Struct, frozen=True, tag="gossip", array_like=True):
     applied: tuple[tuple[int, int], ...] = ()
     time_ns: int = 0
     latest_ns: int = 0
+    stopped: tuple[tuple[int, int, int], ...] = ()
 
 
 Message: TypeAlias = Hello | Welcome | Turned | Gossip
@@ -116,12 +119,20 @@ def decode_message(data: bytes) -> Message:
         raise _malformed(str(error)) from None
     match message:
         case Gossip(
-            nodes_version, placement_version, entries, schema_version, applied, time_ns, latest_ns
+            nodes_version,
+            placement_version,
+            entries,
+            schema_version,
+            applied,
+            time_ns,
+            latest_ns,
+            stopped,
         ):
             numbers = [nodes_version, placement_version, schema_version, time_ns, latest_ns]
-            if len(applied) > APPLIED_MAX:
-                raise _malformed(f"it tells of {len(applied)} partitions, more than {APPLIED_MAX}")
-            numbers += [number for pair in applied for number in pair]
+            for told in (applied, stopped):
+                if len(told) > APPLIED_MAX:
+                    raise _malformed(f"it tells of {len(told)} partitions, more than {APPLIED_MAX}")
+                numbers += [number for item in told for number in item]
             if len(entries) > NODES_MAX:
                 raise _malformed(f"it tells of {len(entries)} nodes, more than {NODES_MAX}")
             for entry in entries:

@@ -7,5 +7,5 @@ from ..records import CompareDigest
 
 
 def apply_compare_digest(context: ApplyContext, command: CompareDigest, _record: Record) -> None:
-    """Change nothing. Raises AssertionError where this replica has come to something else."""
+    """Change nothing. Raises DifferenceError where this replica has come to something else."""
     compare(context, command.lsn, command.digest)

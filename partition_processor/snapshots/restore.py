@@ -14,6 +14,7 @@ from ...core.errors import PerdureError
 from ...core.storage.kv import KvStore, PutOrDelete
 from ..context import PartitionRange
 from ..tables import keys
+from ..tables.aside import no_longer_aside
 from .errors import (
     ForeignSnapshotError,
     SnapshotAheadError,
@@ -34,6 +35,7 @@ class Situation(msgspec.Struct, frozen=True):
         interrupted: a restore was begun and not finished.
         trim_point_lsn: the last LSN that the log does not have any more.
         tail_lsn: where the log ends.
+        refill: what the store has is not to be gone on from, whatever it is.
     """
 
     partition: int
@@ -42,12 +44,13 @@ class Situation(msgspec.Struct, frozen=True):
     interrupted: bool
     trim_point_lsn: int
     tail_lsn: int
+    refill: bool = False
 
     @property
     def complete(self) -> bool:
         """Whether the store has something, and the log everything behind it."""
         reaches = self.applied_lsn > 0 and self.applied_lsn >= self.trim_point_lsn
-        return reaches and not self.interrupted
+        return reaches and not self.interrupted and not self.refill
 
     @property
     def from_the_beginning(self) -> bool:
@@ -140,9 +143,11 @@ class StoreRestore:
 
     def finish(self, progress: bytes) -> None:
         """Have the partition be as of the snapshot."""
-        self._store.write([(self._progress, progress), (self._mark, None)])
+        # Whatever was wrong with the rows before, these are another copy's.
+        counts = no_longer_aside(self._own.first)
+        self._store.write([(self._progress, progress), (self._mark, None), counts])
 
     def give_up(self) -> None:
         """Have the partition be empty, as new: the log has everything."""
         self.begin("")
-        self._store.write([(self._mark, None)])
+        self._store.write([(self._mark, None), no_longer_aside(self._own.first)])

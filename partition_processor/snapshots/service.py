@@ -39,7 +39,6 @@ from .step_runner import StepRunner
 from .writer import SnapshotWriter
 
 _log = structlog.get_logger("snapshots")
-
 _TAKES: Final = ("leader", "candidate")
 
 
@@ -351,6 +350,7 @@ class Snapshots:
             interrupted=restore.interrupted,
             trim_point_lsn=trim_point_for(log, processor.written_lsn),
             tail_lsn=tail_lsn,
+            refill=processor.aside is not None,
         )
         try:
             if last is not None:
@@ -373,8 +373,9 @@ class Snapshots:
             )
         if not situation.from_the_beginning:
             processor.lose(missing(situation, self.place, problems))
-        elif restore.interrupted:
+        elif restore.interrupted or situation.refill:
             restore.give_up()
+            processor.read_progress()
 
     async def _latest(self, partition: int) -> Manifest | None:
         """How far the archive is; None when that is not known."""

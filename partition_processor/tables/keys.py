@@ -25,6 +25,7 @@ letter table          after the partition key              lifetime; what absenc
 ``w``  restoring      nothing (first key of the range)     while a snapshot is being restored
 ``d``  operations     + operation's id                    some time after it was applied `Once`
 ``k``  skipped        + LSN u64                            for ever; absent: it was not skipped
+``z``  aside          nothing (first key of the range)     until the copy is filled anew
 ====== ============== ==================================== =======================================
 
 Rows marked with + belong to the partition as a whole and lie under the first key of its range:
@@ -57,6 +58,7 @@ RECEIVED: Final = b"r"
 RESTORING: Final = b"w"
 OPERATIONS: Final = b"d"
 SKIPPED: Final = b"k"
+ASIDE: Final = b"z"
 
 TABLES: Final = (
     INVOCATIONS,

@@ -28,6 +28,7 @@ from perdure.metadata.placement import PLACEMENT_KEY, Placement, decode_placemen
 from perdure.metadata.quorum import MetadataServers
 from perdure.node.cluster.registry import NodeRegistry
 from perdure.node.cluster_view import JoinedClusterView, RunningCluster
+from perdure.partition_processor.describing import UNFIT
 from perdure.partition_processor.status import PartitionStatus
 
 from ..metadata.quorum.hosts import FINGERPRINT, InProcessServers
@@ -102,6 +103,14 @@ class SmallCluster:
     def watch(self) -> Any:
         """Has the placement of the last decision."""
         return self
+
+    def stopped(self) -> dict[tuple[int, int], tuple[int, int]]:
+        """What the test says."""
+        return self.seen.stopped_copies
+
+    def unfit(self) -> frozenset[tuple[int, int]]:
+        """What the test says."""
+        return frozenset(place for place, (_, why) in self.stopped().items() if why == UNFIT)
 
     def view(self) -> JoinedClusterView:
         """What is tried."""

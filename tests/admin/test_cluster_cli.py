@@ -94,6 +94,7 @@ def test_the_shape_of_the_answer(serve: Serve) -> None:
         }  # fmt: skip
         assert set(body["partitions"][0]) == {
             "partition", "leader", "replicas", "role", "epoch", "applied_lsn", "lag",
+            "stopped",
         }  # fmt: skip
 
     serve(scenario)

@@ -136,6 +136,17 @@ def test_nodes_that_are_not_as_they_should_be(
     only(diagnose(cluster, reports(cluster), members()), severity, "c", what)
 
 
+def test_a_copy_that_is_set_aside_is_to_be_filled_anew() -> None:
+    cluster = well()
+    told = reports(cluster)
+    status = replace(told["b"].partitions[0], role="stopped", error="PD0929 it differs", aside=True)
+    told["b"] = replace(told["b"], partitions=[status])
+    found = diagnose(cluster, told, members())
+
+    only(found, "error", f"partition {status.partition} on b", "never leads: PD0929 it differs")
+    assert f"perdure partitions refill {status.partition} --on b" in found[0].fix
+
+
 def test_a_dead_node_and_what_it_leaves_with_too_few_copies() -> None:
     cluster = changed(well(), "c", state="dead")
     told = {name: report for name, report in reports(cluster).items() if name != "c"}

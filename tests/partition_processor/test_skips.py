@@ -133,7 +133,7 @@ def test_who_has_applied_what_was_to_be_skipped_does_not_go_on() -> None:
     partition = Partition()
     partition.apply(greet(1))
     partition.apply(greet(2))
-    with pytest.raises(SkipMissedError, match="clear its directory store"):
+    with pytest.raises(SkipMissedError, match="perdure partitions refill 0"):
         partition.machine.know_skips([skip_of(2)])
     # Nor where it hears of the decision from the log alone.
     with pytest.raises(RecordFailedError, match="was to go on without the record at LSN 2"):

@@ -1,9 +1,13 @@
 """A replica whose rows are not its leader's parks, and the others go on."""
 
-from perdure.ingress.requests import Completed, InvocationRequest
-from perdure.partition_processor.digests import MARK_EVERY
+import pytest
 
-from .cluster import Cluster, Node
+from perdure.ingress.requests import Completed, InvocationRequest
+from perdure.partition_processor.describing import UNFIT, standing
+from perdure.partition_processor.digests import MARK_EVERY
+from perdure.partition_processor.errors import RefillRefusedError
+
+from .cluster import MS, Cluster, Node
 from .ledgers import APP
 from .test_parked import expect_parked, until
 
@@ -47,8 +51,22 @@ def test_a_follower_that_differs_parks_under_load() -> None:
             "stopped",
             "follower",
         ]
-        assert "Stop the node, clear its directory store" in two.processor(0).error
+        assert "perdure partitions refill 0" in two.processor(0).error
         await call(cluster, three, "last")
+        # Not even when it begins anew, as after a restart of its node, and is told to lead.
+        two.manager.apply_placement({0: "absent"})
+        await until(cluster, lambda: two.processor(0).role == "absent")
+        assert standing(two.processor(0)) == UNFIT
+        two.manager.apply_placement({0: "leader"})
+        one.manager.apply_placement({0: "follower"})
+        await until(cluster, lambda: two.processor(0).role == "stopped")
+        await cluster.loop.pause(3000 * MS)
+        assert two.processor(0).role == "stopped"
+        assert two.processor(0).error.startswith("PD0929 partition 0 has other rows here")
+        assert (two.processor(0).epoch, standing(two.processor(0))) == (0, UNFIT)
+        await three.lead(0)
+        with pytest.raises(RefillRefusedError, match="partition 0 is leader on n2"):
+            three.manager.refill(0)
 
     cluster.run(scenario())
 

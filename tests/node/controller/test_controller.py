@@ -32,6 +32,7 @@ class Seen:
         self.listeners: list[Callable[[MembershipView], None]] = []
         self.ahead_ns: dict[int, int] = {}
         self.told: dict[tuple[int, int], int] = {}
+        self.stopped_copies: dict[tuple[int, int], tuple[int, int]] = {}
 
     def clocks_ahead_ns(self) -> dict[int, int]:
         return self.ahead_ns

@@ -175,6 +175,58 @@ def test_who_is_further_leads() -> None:
     assert after.partitions[0].leader == others[1]
 
 
+def test_a_copy_that_is_unfit_never_leads_while_another_lives() -> None:
+    nodes = nodes_of(3, partitions=1, replicas=2)
+    before = plan(facts_of(nodes), None).placement
+    leader = before.partitions[0].leader
+    (other,) = set(before.partitions[0].replicas) - {leader}
+    (third,) = {1, 2, 3} - {leader, other}
+    unfit = frozenset({(0, leader)})
+
+    # It loses the lead, also when it is further.
+    facts = replace(facts_of(nodes), unfit=unfit, applied={(0, leader): 9, (0, other): 1})
+    after, _ = plan_to_the_end(facts, before)
+    assert after.partitions[0].leader == other
+    assert plan(facts, after).warnings == ()
+    # And does not get it when the other one dies: a node that has nothing yet is filled.
+    facts = replace(facts_of(nodes, dead=(other,)), unfit=unfit)
+    assert plan(facts, after).placement.partitions[0].leader == third
+    with pytest.raises(MoveRefusedError, match="is not to be gone on from"):
+        move_lead(nodes, facts.view, after, 0, leader, unfit=unfit)
+    # Where nobody is left, nobody leads, and it is said how that ends.
+    alone = replace(facts_of(nodes, dead=(other, third)), unfit=unfit)
+    planned = plan(alone, after)
+    assert planned.placement.partitions[0].leader == 0
+    assert [warning for warning in planned.warnings if "no leader" in warning] == [
+        "partition 0 has no leader, as its only copies that live are not to be gone on from "
+        f"(node-{leader}); start the nodes that have others; if none come back: perdure "
+        f"partitions refill 0 --on node-{leader}"
+    ]
+    # Once it is filled anew it may.
+    facts = facts_of(nodes, dead=(other, third))
+    assert plan(facts, planned.placement).placement.partitions[0].leader == leader
+
+
+@pytest.mark.parametrize("first", range(0, 200, 20))
+def test_no_plan_has_an_unfit_copy_lead_or_gives_a_node_one(first: int) -> None:
+    for seed in range(first, first + 20):
+        _, facts = drawn(seed)
+        before, _ = plan_to_the_end(facts, None)
+        unfit = frozenset(
+            (number, item.leader or 1)
+            for number, item in enumerate(before.partitions)
+            if number % 3 == seed % 3
+        )
+        facts = replace(facts, unfit=unfit)
+        after, _ = plan_to_the_end(facts, before)
+        if all(item.leader for item in after.partitions):
+            check(facts, after)
+        for number, node in unfit:
+            assert after.partitions[number].leader != node
+            if node not in before.partitions[number].replicas:
+                assert node not in after.partitions[number].replicas
+
+
 def test_a_move_is_honoured_and_kept() -> None:
     nodes = nodes_of(4, partitions=4)
     facts = facts_of(nodes)

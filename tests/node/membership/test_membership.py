@@ -288,6 +288,28 @@ def test_admin_nodes_hear_how_far_others_are(run: Any) -> None:
     run(body)
 
 
+def test_everybody_hears_which_copies_have_stopped(run: Any) -> None:
+    async def body(cluster: Cluster) -> None:
+        first, second = cluster.members[1], cluster.members[2]
+        second.own_stopped = lambda: ((0, 17, 2), (3, 5, 1))
+        for other in (first, cluster.members[3]):
+            await cluster.until(lambda other=other: len(other.stopped()) == 2)
+            assert other.stopped() == {(0, 2): (17, 2), (3, 2): (5, 1)}
+        # One goes on again, and the other one, too.
+        second.own_stopped = lambda: ((3, 5, 1),)
+        await cluster.until(lambda: first.stopped() == {(3, 2): (5, 1)})
+        second.own_stopped = tuple
+        await cluster.until(lambda: not first.stopped())
+        # What a node told before it was started again counts no more.
+        second.own_stopped = lambda: ((3, 5, 1),)
+        await cluster.until(lambda: bool(first.stopped()))
+        again = msgspec.structs.replace(cluster.nodes.nodes[1], generation=2)
+        first.use_nodes(3, cluster.nodes.with_node(again))
+        assert not first.stopped()
+
+    run(body)
+
+
 def test_who_leaves_is_given_nothing(run: Any) -> None:
     async def body(cluster: Cluster) -> None:
         members = cluster.members.values()
@@ -304,6 +326,7 @@ def test_messages_are_read_as_they_were_written() -> None:
         Welcome(1, 2),
         Turned("PD1114", "no"),
         Gossip(3, 4, (Entry(1, 2, 3, 4), Entry(5, 6, 7, 8)), 9, ((0, 10), (3, 11))),
+        Gossip(3, 4, (), 9, (), 5, 6, ((2, 7, 1), (3, 8, 2))),
     ):
         assert decode_message(encode_message(message)) == message
 
@@ -323,6 +346,8 @@ def test_gossip_of_a_release_that_tells_less_is_read() -> None:
         Gossip(1, 1, (), -1),
         Gossip(1, 1, (), 1, ((0, -1),)),
         Gossip(1, 1, (), 1, tuple((number, 1) for number in range(1025))),
+        Gossip(1, 1, (), stopped=((0, 1, -1),)),
+        Gossip(1, 1, (), stopped=tuple((number, 1, 1) for number in range(1025))),
     ],
 )
 def test_numbers_and_counts_have_bounds(message: Any) -> None:

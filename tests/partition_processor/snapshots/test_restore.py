@@ -391,11 +391,12 @@ def test_a_restore_begins_and_ends_with_mark_and_progress_in_one_write() -> None
 
     progress, mark = keys.PROGRESS + bytes(8), keys.RESTORING + bytes(8)
     old = keys.STATE + bytes(8) + b"old"
-    store = NotingStore({progress: b"before", old: b"1"})
+    aside = keys.ASIDE + bytes(8)
+    store = NotingStore({progress: b"before", old: b"1", aside: b"as it differed"})
     restore = StoreRestore(store, WHOLE)
     restore.begin("name")
     assert restore.interrupted
-    assert dict(store.scan(b"", b"\xff")) == {mark: b"name"}
+    assert dict(store.scan(b"", b"\xff")) == {mark: b"name", aside: b"as it differed"}
     restore.add([(old, b"2")])
     restore.finish(b"after")
 
@@ -404,7 +405,7 @@ def test_a_restore_begins_and_ends_with_mark_and_progress_in_one_write() -> None
     assert [{key for key, _ in write} for write in writes] == [
         {mark, progress},
         {old},
-        {mark, progress},
+        {mark, progress, aside},
     ]
 
 
