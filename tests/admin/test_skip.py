@@ -7,7 +7,13 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from perdure.admin.cli.main import run
+from perdure.log.types import Record
+from perdure.partition_processor.describing import PARKED, UNFIT
+from perdure.partition_processor.digests import DifferenceError
+from perdure.partition_processor.machine import RecordFailedError
 from perdure.partition_processor.proposals import Proposal
+from perdure.partition_processor.status import StoppedCopy
+from perdure.partition_processor.tables.aside import Aside
 
 from .logs_node import LogsNode, on_logs_node
 from .small_cluster import SmallCluster, on_cluster
@@ -114,5 +120,44 @@ def test_a_node_knows_how_far_others_are_with_a_partition() -> None:
         cluster.seen.told = {(0, 1): 9, (0, 2): 7, (1, 3): 5, (0, 3): 8}
         assert cluster.view().applied_elsewhere(0) == {"node-2": 7, "node-3": 8}
         assert cluster.view().applied_elsewhere(2) == {}
+        # Who is parked tells, too; of a copy that is not to be gone on from nothing follows.
+        cluster.seen.stopped_copies = {(2, 2): (6, PARKED), (2, 3): (9, UNFIT), (2, 1): (6, PARKED)}
+        assert cluster.view().applied_elsewhere(2) == {"node-2": 6}
+        found = [StoppedCopy("node-1", 6, True), StoppedCopy("node-2", 6, True)]
+        assert cluster.view().stopped_copies(2) == [*found, StoppedCopy("node-3", 9, False)]
+        row = (await cluster.view().status()).partitions[2]
+        assert row.stopped == cluster.view().stopped_copies(2)
 
     on_cluster(scenario)
+
+
+def test_a_copy_that_is_set_aside_is_filled_anew_by_command(on_node: OnNode) -> None:
+    async def scenario(node: LogsNode, command: Command) -> None:
+        await node.add("ada")
+        manager = node.view.manager
+        refused = await command("partitions", "refill", "0", "--yes")
+        assert refused.code == 1
+        assert "PD0928: partition 0 is leader on" in refused.err
+        error = RecordFailedError(3, Record(1, b"", ()), DifferenceError("its rows differ"))
+        processor = manager.processors[0]
+        processor.aside = Aside(error.lsn, "its rows differ")
+        processor.lose(error)
+        manager._parked(processor, error)
+        doctor = await command("doctor")
+        assert doctor.code == 1
+        assert f"perdure partitions refill 0 --on {node.view.node_name}" in doctor.out
+        assert node.view.node_name in (await command("cluster", "status")).out.splitlines()[-1]
+
+        unasked = await command("partitions", "refill", "0")
+        assert unasked.code == 2
+        assert f"Fill the copy of partition 0 on {node.view.node_name} anew?" not in unasked.out
+        done = await command("partitions", "refill", "0", "--yes")
+        assert done.code == 0, done.err
+        assert "is filled anew" in done.out
+        async with asyncio.timeout(20):
+            while not manager.processors[0].leading:
+                await asyncio.sleep(0.001)
+        await node.add("ada")
+        assert (await command("doctor")).code == 0
+
+    on_node(scenario)

@@ -6,20 +6,23 @@
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from perdure.log.placement import Placement
 from perdure.log.replicated import replicator
 from perdure.metadata.quorum.acceptor import Acceptor
 from perdure.node.cluster import joining
+from perdure.node.controller.sketch import Sketch
 from perdure.node.engine import NodeEngine
-from perdure.partition_processor import machine, role_changes
+from perdure.partition_processor import machine, manager, processor, role_changes
 from perdure.partition_processor.commands import deliver
 from perdure.partition_processor.effects import ArmRetry, Delivered
 from perdure.partition_processor.pending import pending_effects
 from perdure.partition_processor.read_barrier import ReadBarrier
 from perdure.partition_processor.records import DELIVER
 from perdure.partition_processor.snapshots.service import Snapshots
+from perdure.partition_processor.tables import keys
 from perdure.testing.simulation.nodes import NodesOptions
 from perdure.testing.simulation.nodes.faults import DISK_LOST
 
@@ -146,6 +149,60 @@ def retries_forgotten(patch: pytest.MonkeyPatch) -> NodesOptions:
     return NodesOptions(kinds=("move", "kill"), gap_ns=BUSY)
 
 
+def one_zone_is_enough(patch: pytest.MonkeyPatch) -> NodesOptions:
+    """Copies count wherever they are."""
+    acknowledged = replicator.Replicator.acknowledged
+
+    def eager(self: replicator.Replicator) -> None:
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(
+                Placement, "is_write_quorum", lambda self, present: len(present) >= self.nodes
+            )
+            acknowledged(self)
+
+    patch.setattr(replicator.Replicator, "acknowledged", eager)
+    return NodesOptions(count=4, kinds=("kill", "move"), gap_ns=(S, 3 * S), zones=True)
+
+
+DIFFERS = NodesOptions(kinds=("kill", "power", "move"), gap_ns=BUSY, differing=True)
+"""Copies come to differ, and the nodes that have them are started again and again."""
+
+
+def set_aside_for_this_life(patch: pytest.MonkeyPatch) -> NodesOptions:
+    """A copy that differs is stopped, and goes on once its node is started again."""
+    patch.setattr(processor, "read_aside", lambda _store, _first: None)
+    return DIFFERS
+
+
+def set_aside_without_a_sync(patch: pytest.MonkeyPatch) -> NodesOptions:
+    """It is told before it is certain."""
+
+    def write(store: Any, first: bytes, aside: Any) -> None:
+        store.write([(keys.ASIDE + first, msgspec.json.encode(aside))])
+
+    patch.setattr(manager, "write_aside", write)
+    return DIFFERS
+
+
+def the_lead_stays_with_who_is_set_aside(patch: pytest.MonkeyPatch) -> NodesOptions:
+    """The controller goes by who lives."""
+    patch.setattr(Sketch, "fit", lambda _self, _slot, _node_id: True)
+    return DIFFERS
+
+
+def set_aside_and_goes_on(patch: pytest.MonkeyPatch) -> NodesOptions:
+    """It is on the disk, and nobody looks."""
+    prepare = manager.PartitionManager.prepare
+
+    async def unseeing(self: Any, item: Any, log: Any) -> None:
+        item.aside, aside = None, item.aside
+        await prepare(self, item, log)
+        item.aside = item.aside or aside
+
+    patch.setattr(manager.PartitionManager, "prepare", unseeing)
+    return DIFFERS
+
+
 NODES_BREAKAGES: dict[str, Breakage] = {
     breakage.__name__: breakage
     for breakage in (
@@ -159,5 +216,10 @@ NODES_BREAKAGES: dict[str, Breakage] = {
         trimmed_below_no_snapshot,
         trimmed_past_the_snapshot,
         an_empty_disk_is_let_in,
+        one_zone_is_enough,
+        set_aside_for_this_life,
+        set_aside_without_a_sync,
+        set_aside_and_goes_on,
+        the_lead_stays_with_who_is_set_aside,
     )
 }

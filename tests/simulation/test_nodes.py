@@ -11,8 +11,12 @@ import sys
 import pytest
 
 from perdure.core.random import SystemRandom
+from perdure.testing.simulation.loop import SimulationLoop
 from perdure.testing.simulation.nodes import NodesOptions, NodesReport, apart, run_nodes_seed
+from perdure.testing.simulation.nodes.differing import FAULT
 from perdure.testing.simulation.nodes.faults import DISK_LOST, KINDS
+from perdure.testing.simulation.nodes.world import NodesWorld
+from perdure.testing.simulation.nodes.zones import FAILURE, LOG_ZONES
 
 from .nodes_breakages import NODES_BREAKAGES
 
@@ -64,6 +68,22 @@ def test_each_kind_of_fault_happens(kinds: tuple[str, ...]) -> None:
     assert {kind for report in reports for kind in report.faults} == set(kinds)
 
 
+def test_zones_fail_and_copies_differ() -> None:
+    options = NodesOptions(count=4, zones=True, differing=True)
+    reports = [run_nodes_seed(seed, options) for seed in range(2)]
+
+    assert failures(reports) == [], "\n".join(failures(reports))
+    assert {FAILURE, FAULT} <= {kind for report in reports for kind in report.faults}
+
+
+def test_worlds_with_zones_or_copies_that_differ_are_some_of_all() -> None:
+    worlds = [NodesWorld(seed, NodesOptions(), SimulationLoop()) for seed in range(200)]
+    zoned = [world for world in worlds if world.zones.of]
+    assert 0.15 < len(zoned) / len(worlds) < 0.35
+    assert all(len(set(world.zones.of.values())) >= LOG_ZONES for world in zoned)
+    assert 0.1 < sum(world.differing.wanted for world in worlds) / len(worlds) < 0.3
+
+
 def test_bytes_do_not_depend_on_the_process() -> None:
     outputs = [
         subprocess.run(
@@ -89,6 +109,11 @@ FOUND = {
     "trimmed_below_no_snapshot": 1,
     "trimmed_past_the_snapshot": 8,
     "an_empty_disk_is_let_in": 22,
+    "one_zone_is_enough": 10,
+    "set_aside_for_this_life": 1,
+    "set_aside_without_a_sync": 11,
+    "set_aside_and_goes_on": 2,
+    "the_lead_stays_with_who_is_set_aside": 24,
 }
 """Where to look first, so that not all are tried: the seed that showed a breakage last time."""
 

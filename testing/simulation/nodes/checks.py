@@ -5,6 +5,7 @@ metadata, P for leadership.
 """
 
 from bisect import bisect_right
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -51,8 +52,8 @@ class PartitionHistory:
         kinds = [item.record.kind for item in self.records.values()]
         return kinds.count(ANNOUNCE_LEADER)
 
-    def applied(self, name: str, item: LogBatch) -> None:
-        """A node is about to apply a batch."""
+    def applied(self, name: str, item: LogBatch, first_seen: Callable[[LogRecord], None]) -> None:
+        """A node is about to apply a batch; `first_seen` is told of what nobody has read before."""
         batch = item.batch
         first_lsn = item.first_lsn
         last = self.batches.setdefault(first_lsn, item.last_lsn)
@@ -60,7 +61,10 @@ class PartitionHistory:
         require(last == item.last_lsn, "L11: a batch is never cut", f"LSN {first_lsn} at {name}")
         for lsn, record in enumerate(batch.records, first_lsn):
             new = LogRecord(lsn, batch.record_time_ns, batch.epoch, record)
-            known = self.records.setdefault(lsn, new)
+            known = self.records.get(lsn)
+            if known is None:
+                known = self.records[lsn] = new
+                first_seen(new)
             require(
                 known == new,
                 "L1: everybody reads the same record",
@@ -145,6 +149,8 @@ class Checks:
         make = manager._make_processor
 
         def watched(processor: PartitionProcessor) -> PartitionProcessor:
+            with self._world.first_violation():
+                self._world.differing.opened(member.name, processor)
             apply = partial(self._apply, member, processor, processor.committed)
             processor.committed = apply  # type: ignore[method-assign]
             return processor
@@ -177,16 +183,21 @@ class Checks:
     def _apply(
         self, member: SimulatedMember, processor: PartitionProcessor, commit: object, item: LogBatch
     ) -> None:
-        history = self.partitions[processor.partition]
+        number, differing = processor.partition, self._world.differing
+        history = self.partitions[number]
         stopped = processor.role == "stopped"
+        spoilt = False
         with self._world.first_violation():
             if not stopped:
-                history.applied(member.name, item)
+                history.applied(member.name, item, partial(differing.seen, number))
+                spoilt = differing.spoils(member.name, processor, item)
         commit(item)  # type: ignore[operator]
         with self._world.first_violation():
             faulty = any(disk.faulty for disk in member.disks.values())
+            if spoilt and not faulty:
+                differing.spoilt(member, processor)
             require(
-                stopped or processor.role != "stopped" or faulty,
+                stopped or processor.role != "stopped" or faulty or spoilt,
                 "no partition stops by itself",
                 f"partition {processor.partition} of {member.name}: {processor.error}",
             )

@@ -28,9 +28,11 @@ from .apart import Apart
 from .asking import Asking
 from .character import draw_character
 from .checks import Checks
+from .differing import Differing
 from .faults import NodeFaults
 from .member import DISKS, MS, NodeClock, S, SimulatedMember, address_of, member_options
 from .operators import Operators
+from .zones import Zones
 
 LIVES_NS: Final = 30 * S
 """No world is over before that."""
@@ -52,6 +54,9 @@ class NodesOptions:
         faults_ns: how long faults go on.
         gap_ns: how long it is quiet between two, least and most; None has each seed choose.
         operations: of each client, least and most.
+        zones: whether nodes are in zones that fail; None has each seed choose, where it chooses
+            the kinds.
+        differing: whether copies come to differ; None as with zones.
         alter: called with each node before it starts; tests break the product with it.
     """
 
@@ -60,6 +65,8 @@ class NodesOptions:
     faults_ns: int = 15 * S
     gap_ns: tuple[int, int] | None = None
     operations: tuple[int, int] = (8, 30)
+    zones: bool | None = None
+    differing: bool | None = None
     alter: Callable[[SimulatedMember], None] | None = None
 
 
@@ -75,6 +82,8 @@ class NodesWorld:
         metadata_survives: the loss of one disk for good.
         lives: how often a node was started.
         apart: what orders logs elsewhere than where they are led, in some worlds.
+        zones: which nodes fail together.
+        differing: the copies that have come to differ.
         healed: all faults are over.
     """
 
@@ -102,6 +111,12 @@ class NodesWorld:
         )
         self.network.on_failure = self.task_failed
         self.names = list(character.names)
+        # Who names the kinds of faults wants no others.
+        chosen = None if options.kinds is None else False
+        zones = chosen if options.zones is None else options.zones
+        self.zones = Zones(self, self.chance("zones"), character.names, zones)
+        differing = chosen if options.differing is None else options.differing
+        self.differing = Differing(self, self.chance("differing"), differing)
         self.partitions = character.partitions
         self.metadata_survives = character.metadata_servers > 1
         self.files = SimulationFiles()
@@ -180,7 +195,7 @@ class NodesWorld:
     def start(self, name: str) -> None:
         """Begin a life of a node."""
         self.lives += 1
-        settings = dict(self.character.settings)
+        settings = self.character.settings | self.zones.settings(name)
         settings["cluster.provision"] = str(name == self.names[0]).lower()
         settings["cluster.accept_storage_loss"] = str(name in self.lost).lower()
         member = SimulatedMember(self, name, member_options(name, settings), self.disks[name])
@@ -308,8 +323,11 @@ class NodesWorld:
         reader = self.scope.spawn(self.asking.keep_looking(lambda: over[0]), name="reader")
         operators = self.scope.spawn(self.operators.run(lambda: self.healed), name="operators")
         apart = self.scope.spawn(self.apart.run(lambda: self.healed), name="apart")
+        failing = self.scope.spawn(self.zones.run(self.options.faults_ns), name="zones")
         await self.faults.run(self.options.faults_ns, self.character.gap_ns)
         await self._heal()
+        await failing
+        await self.differing.mend()
         await self._until(
             lambda: all(item.done() for item in (*clients, operators)),
             HEALED_NS,
@@ -326,6 +344,7 @@ class NodesWorld:
             await self.loop.pause(LIVES_NS - self.loop.now_ns)
         await self._until(self.checks.idle, HEALED_NS, "what was started ends once all is well")
         await self._until(self.checks.agree, HEALED_NS, "replicas become alike once all is well")
+        await self.zones.check()
         self.checks.check_end()
         for worker in self.workers:
             worker.die()
