@@ -5,6 +5,10 @@ records are numbered contiguously when the sequencer takes them, so a refusal le
 an answer that leaves a doubt (Sealed, WrongSegment, OutOfOrder, Indeterminate) the appender stops,
 waits until everything in flight has its answer, reads the log's old end for its own records, and
 goes on under the next epoch: first what is absent, in its order, then what is newer.
+
+The sequencer may be here, on another node, or move while the appender works (`lane`). Away from it
+nobody knows at once whether an append was taken, so a refusal takes all that was sent behind it
+along, and that is sent again; nothing is ever sent again that may be in the log.
 """
 
 from asyncio import AbstractEventLoop, CancelledError, Future, TimerHandle
@@ -31,14 +35,19 @@ from .answers import (
     WrongSegment,
 )
 from .chain_view import POLL_SECONDS
+from .elsewhere import NotHere, Outcome
 from .errors import LogClosedError, NotSequencerError
+from .lane import Lane
 from .reader import FilteredGap, LogEntry, LogReader, TrimGap
 from .room import Room
 from .sequencer import Append, check_append
 from .types import Record
 from .virtual_log import VirtualLog
 
-_DOUBTS: Final = (Sealed, WrongSegment, OutOfOrder, Indeterminate)
+OVERLOADED_SECONDS: Final = 0.05
+"""A pause before another node is sent to again that had too much under way."""
+
+_DOUBTS: Final = (Sealed, WrongSegment, OutOfOrder, Overloaded, Indeterminate)
 
 
 class AppenderOptions(msgspec.Struct, frozen=True):
@@ -84,7 +93,7 @@ class _Item:
 
 
 class Appender:
-    """Appends to a log that this process leads, under one producer id.
+    """Appends to a log, under one producer id.
 
     Use it as ``async with Appender(...) as appender``: leaving waits until everything submitted is
     answered; leaving with an exception gives up at once, and what was in flight is answered
@@ -108,6 +117,7 @@ class Appender:
         """
         options = options or AppenderOptions()
         self._log = log
+        self._lane = Lane(log)
         self._producer = producer
         self._loop = loop
         self._epoch = epoch
@@ -168,8 +178,9 @@ class Appender:
         matter and may be left for later. It gives the final answer, never a doubt that reading can
         resolve: Committed, Conflict, StaleSnapshot, Fenced by another holder of the producer id,
         or Sealed once the whole log is sealed and nothing was written. It is Indeterminate only
-        when the log cannot be read any more. It raises FuturePositionError, NotSequencerError,
-        LogClosedError or what metadata raises when nothing was written.
+        when the log cannot be read any more. It raises FuturePositionError, LogClosedError, what
+        metadata raises, or NotSequencerError once nobody was found in time who orders the log, when
+        nothing was written.
 
         Conditions stay as they are when the append has to be sent again: StaleSnapshot and
         Conflict then go to the caller.
@@ -227,9 +238,9 @@ class Appender:
 
     def _send(self) -> None:
         """Send what is queued, as far as the log takes it now."""
-        log = self._log
+        lane = self._lane
         while self._queued and not self._mending:
-            if self._doubt or not log.accepting:
+            if self._doubt or not lane.ready:
                 self._mend_soon()
                 return
             item = self._queued[0]
@@ -238,13 +249,13 @@ class Appender:
                 self._done(item)
                 continue
             if not self._segment:
-                self._segment = log.open_segment
+                self._segment = lane.segment
             producer = Producer(self._producer, self._epoch, self._next_sequence)
             append = Append(item.records, item.conditions, None, producer, self._segment)
             # In `_sent` before the sequencer decides: it may answer at once.
             self._sent.append(self._queued.popleft())
             try:
-                lsn = log.offer(append, partial(self._answered, item))
+                lsn = lane.offer(append, partial(self._answered, item))
             except PerdureError as error:
                 # Refused for itself or because this log takes nothing here any more.
                 self._fail(item, error)
@@ -257,25 +268,30 @@ class Appender:
                 item.forget_sending()
                 self._sent.pop()
                 self._queued.appendleft(item)
-                self._overloaded_lsn = log.committed_tail_lsn
+                self._overloaded_lsn = self._log.committed_tail_lsn
                 self._mend_soon()
         if self._sent and self._timer is None:
             self._watch()
 
-    def _answered(self, item: _Item, answer: Answer) -> None:
-        """The sequencer's answer, final or a doubt."""
+    def _answered(self, item: _Item, outcome: Outcome) -> None:
+        """The sequencer's answer, final or a doubt, or its refusal."""
         if item.over or item.doubt is not None:
             return  # Given up on.
         self._answers += 1
-        if type(answer) in _DOUBTS:
-            item.doubt = answer
+        if isinstance(outcome, PerdureError):
+            self._fail(item, outcome)
+        elif isinstance(outcome, Overloaded) and not item.sequence:
+            item.doubt = outcome  # At once, so nothing was sent behind it.
+        elif isinstance(outcome, _DOUBTS):
+            item.doubt = outcome
+            if not isinstance(outcome, Indeterminate):
+                item.sequence = 0  # It was refused, and nobody needs to look for it.
             self._doubt = True
             self._mend_soon()
             self._wake()
-        elif type(answer) is Overloaded:
-            item.doubt = answer
         else:
-            self._finish(item, answer)
+            assert not isinstance(outcome, NotHere), "the lane knows what to make of it"
+            self._finish(item, outcome)
 
     def _finish(self, item: _Item, answer: Answer) -> None:
         if not item.answered.done():
@@ -328,6 +344,8 @@ class Appender:
         try:
             error = await self._recover()
             over = isinstance(error, NotSequencerError | LogClosedError)
+            if self._sent and self._has_ended:
+                self._doubt = True
             if self._doubt and (error is None or over):
                 await self._resolve(over)
             if error is not None:
@@ -348,11 +366,8 @@ class Appender:
                 if self._overloaded_lsn:
                     lsn, self._overloaded_lsn = self._overloaded_lsn, 0
                     await self._log.wait_for_tail(lsn)
-                if self._overdue:
-                    self._overdue = False
-                    await self._log.recover()
-                else:
-                    await self._log.wait_until_open()
+                overdue, self._overdue = self._overdue, False
+                await self._lane.open(overdue=overdue)
             except PerdureError as error:
                 if not error.retryable or isinstance(error, NotSequencerError):
                     return error
@@ -373,10 +388,13 @@ class Appender:
             elif not await self._change(POLL_SECONDS):
                 self._overdue = True
                 over = isinstance(await self._recover(), NotSequencerError | LogClosedError)
+                over = over or self._has_ended
         numbered = [item for item in self._sent if item.sequence]
-        found, unknown = await self._find(numbered)
+        found, unknown = await self._find(numbered, over)
         absent: list[_Item] = []
+        full = False
         for item in tuple(self._sent):
+            full = full or isinstance(item.doubt, Overloaded)
             if item.sequence in found:
                 lsn = found[item.sequence]
                 self._finish(item, Committed(lsn, lsn + len(item.records) - 1))
@@ -391,8 +409,15 @@ class Appender:
         self._next_sequence = 1
         self._segment = 0
         self._doubt = False
+        if full:
+            await self._change(OVERLOADED_SECONDS)
 
-    async def _find(self, items: list[_Item]) -> tuple[dict[int, int], str]:
+    @property
+    def _has_ended(self) -> bool:
+        """Whether no answers are to be expected from the other node that was sent to."""
+        return self._lane.is_away and self._log.chain.end_of_index(self._segment) > 0
+
+    async def _find(self, items: list[_Item], over: bool) -> tuple[dict[int, int], str]:
         """Read the old segment's end: the LSNs of what is there, by number.
 
         Also why the others may be there nevertheless; "" when they are absent for ever.
@@ -403,9 +428,10 @@ class Appender:
         first_lsn = min(item.first_lsn for item in items)
         numbers = {item.sequence for item in items}
         try:
-            end_lsn = self._end_of_segment()
-            unknown = "" if end_lsn else "the segment was not sealed before the log was closed"
-            end_lsn = end_lsn or (await self._log.find_tail()).lsn
+            end_lsn, unknown = await self._end_lsn(over), ""
+            if not end_lsn:
+                unknown = "the segment was not sealed before the log was closed"
+                end_lsn = (await self._log.find_tail()).lsn
             async for entry in LogReader(self._log, first_lsn, to_lsn=end_lsn - 1):
                 match entry:
                     case LogEntry(lsn, record):
@@ -423,13 +449,11 @@ class Appender:
             unknown = f"the log cannot be read: {error}"
         return found, unknown
 
-    def _end_of_segment(self) -> int:
-        """The tail of the segment that was sent to, 0 while it is open."""
-        chain = self._log.chain
-        for segment in chain.segments:
-            if segment.index > self._segment:
-                return segment.base_lsn
-        return chain.sealed_tail or 0
+    async def _end_lsn(self, over: bool) -> int:
+        """All that was sent is below this LSN or never gets into the log; 0 if nobody knows."""
+        if over or self._log.elsewhere is None:
+            return self._log.chain.end_of_index(self._segment)
+        return await self._lane.end_lsn(self._segment, self._producer, self._epoch + 1)
 
     def _refuse_queued(self, error: PerdureError | None) -> None:
         """Nothing that is queued can be sent: tell so, with the error or as Sealed."""

@@ -111,6 +111,13 @@ class Chain(msgspec.Struct, frozen=True):
             return self.segments[position + 1].base_lsn
         return self.sealed_tail
 
+    def end_of_index(self, index: int) -> int:
+        """The first LSN after the segment with this index, 0 while it is the last one and open."""
+        for segment in self.segments:
+            if segment.index > index:
+                return segment.base_lsn
+        return self.sealed_tail or 0
+
     def extend(self, log: LogId, tail_lsn: int, kind: str, params: SegmentParams) -> "Chain":
         """The chain with a new segment that begins at `tail_lsn`, the sealed tail of the last one.
 

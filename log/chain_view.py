@@ -1,8 +1,6 @@
 """What every process can do with a log, whoever orders its appends: find the tail and read."""
 
 from asyncio import AbstractEventLoop
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 from ..core.ids import LogId
@@ -18,6 +16,7 @@ from .errors import (
     NotSequencerError,
     TrimmedError,
     UnknownProviderError,
+    UnknownSegmentError,
 )
 from .loglet import Loglet, LogletProvider
 from .types import LogBatch, LogTail
@@ -72,6 +71,11 @@ class ChainView:
     def sealed(self) -> bool:
         """Whether the log as a whole was sealed, as far as this process knows."""
         return self.chain.sealed_tail is not None
+
+    @property
+    def is_own_affair(self) -> bool:
+        """Whether appends are this process's own: it orders them, or takes none at all."""
+        return self._failure is not None
 
     @property
     def shared(self) -> bool:
@@ -235,20 +239,23 @@ class ChainView:
         assert state.sealed, "a loglet is open after it was sealed"
         return segment.lsn_of(state.offset), state.record_time_ns
 
-    async def _trim(
-        self, last_lsn: int, exclusive: Callable[[], AbstractAsyncContextManager[None]]
-    ) -> int:
-        """See `VirtualLog.trim`; the chain is changed under the lock that `exclusive` takes."""
-        wanted = min(last_lsn, (await self.find_tail()).lsn - 1)
-        if self.chain.trim(wanted) is not self.chain:
-            async with exclusive():
-                await self._trim_segments(wanted)
-        first = self.chain.segments[0]
-        if wanted >= first.base_lsn:
-            await self._loglet(first).trim(first.offset_of(wanted))
-        return self.trim_point_lsn
+    async def _seal_chain(self, segment: int | None) -> int:
+        """Seal the last segment, and in the chain the log as a whole; gives the final tail."""
 
-    async def _trim_segments(self, last_lsn: int) -> None:
+        async def sealed(chain: Chain) -> Chain | None:
+            if segment is not None and chain.tail.index != segment:
+                there = f"its last one is {chain.tail.index}"
+                raise UnknownSegmentError(self.log, segment, there)
+            if chain.sealed_tail is not None:
+                return None
+            return chain.seal((await self._seal_segment(chain.tail))[0])
+
+        self._show(await self._chains.change(sealed))
+        assert self.chain.sealed_tail is not None
+        return self.chain.sealed_tail
+
+    async def _trim_chain(self, last_lsn: int) -> None:
+        """Take whole segments out of the chain, and delete them; nobody else changes it here."""
         before = self.chain
 
         async def trimmed(chain: Chain) -> Chain | None:
@@ -257,8 +264,8 @@ class ChainView:
             shorter = chain.trim(last_lsn)
             return None if shorter is chain else shorter
 
-        # First the chain, then the data: a crash in between leaves data that nobody reads, which
-        # the next deletion takes along.
+        # First the chain, then the data: a crash in between leaves data that nobody reads,
+        # which the next deletion takes along.
         self._show(await self._chains.change(trimmed))
         first_kept = self.chain.segments[0].index
         gone = tuple(item for item in before.segments if item.index < first_kept)

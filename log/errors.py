@@ -232,3 +232,25 @@ class SequencerUnavailableError(LogError):
 
     code = "PD0827"
     retryable = True
+
+
+class SequencerUnreachableError(NotSequencerError):
+    """The node that orders the appends could not be reached in time; nothing was written."""
+
+    code = "PD0823"
+
+
+class RefusedElsewhereError(LogError):
+    """The node that orders the appends could not take one; nothing was written.
+
+    Attributes:
+        cause_code: the code of the error there.
+    """
+
+    code = "PD0824"
+    retryable = True
+
+    def __init__(self, node: str, cause_code: str, message: str) -> None:
+        """Name the node and what it says."""
+        super().__init__(f"node {node} did not take the append ({cause_code}): {message}")
+        self.cause_code = cause_code

@@ -8,6 +8,7 @@ from ..metadata.api import MetadataStore
 from .chain import first_chain
 from .chain_store import ChainStore
 from .chain_view import OF_ONE_PROCESS
+from .elsewhere import Elsewhere
 from .errors import UnknownLogError, UnknownProviderError
 from .loglet import LogletProvider
 from .sequencer import SequencerLimits
@@ -26,11 +27,13 @@ class Logs:
         default_kind: str,
         limits: SequencerLimits | None = None,
         on_turn: Callable[[], None] | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         """Keep chains in `metadata`; new logs begin with the provider `default_kind`.
 
         Args:
             on_turn: see `VirtualLog`; providers that commit call the same.
+            elsewhere: takes appends to the nodes that order them; None where this one orders all.
         """
         self._metadata = metadata
         self._providers = {provider.kind: provider for provider in providers}
@@ -38,6 +41,7 @@ class Logs:
         self._default_kind = default_kind
         self._limits = limits
         self._on_turn = on_turn
+        self._elsewhere = elsewhere
         self._open: dict[LogId, VirtualLog] = {}
         if default_kind not in self._providers:
             raise UnknownProviderError(
@@ -83,8 +87,13 @@ class Logs:
                 loop=self._loop,
                 limits=self._limits,
                 on_turn=self._on_turn,
+                elsewhere=self._elsewhere,
             ),
         )
+
+    def find(self, log: LogId) -> VirtualLog | None:
+        """The log, if this process has opened it."""
+        return self._open.get(log)
 
     def opened(self) -> list[VirtualLog]:
         """The logs that this process has opened, by number."""

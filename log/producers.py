@@ -78,7 +78,20 @@ class ProducerTable:
         known.last_sequence = producer.sequence + count - 1
         known.last_lsn = first_lsn + count - 1
         known.ring.append((producer.sequence, first_lsn))
-        self._known[producer.id] = known
+        self._remember(producer.id, known)
+
+    def begin(self, producer: bytes, epoch: int) -> None:
+        """Refuse what the producer has sent under lower epochs and comes only now."""
+        known = self._known.pop(producer, None)
+        if known is None or known.epoch < epoch:
+            last_lsn = 0 if known is None else known.last_lsn
+            known = _Known(epoch)
+            known.last_lsn = last_lsn
+        self._remember(producer, known)
+
+    def _remember(self, producer: bytes, known: _Known) -> None:
+        """As the most recent one."""
+        self._known[producer] = known
         if len(self._known) > self._producers_max:
             forgotten = self._known.pop(next(iter(self._known)))
             self._forgotten_lsn = max(self._forgotten_lsn, forgotten.last_lsn)

@@ -9,6 +9,7 @@ for its streams). If they never are, the caller hears Indeterminate or Sealed in
 import heapq
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, TypeAlias
 
 import msgspec
@@ -25,6 +26,8 @@ from .answers import (
     Producer,
     Refusal,
     Sealed,
+    Settled,
+    SettledListener,
     StaleSnapshot,
     WrongSegment,
 )
@@ -55,6 +58,7 @@ AnswerListener: TypeAlias = Callable[[Answer], None]
 """Told once, on the event loop, what became of an append; must not raise."""
 
 FENCES_MAX: Final = 1024
+FENCE_SCOPE_BYTES_MAX: Final = 256
 RECORDS_IN_FLIGHT_MAX: Final = 20_000
 
 
@@ -66,8 +70,8 @@ class SequencerLimits(msgspec.Struct, frozen=True):
     records_in_flight_max: int = RECORDS_IN_FLIGHT_MAX
 
 
-class Append(msgspec.Struct, frozen=True, gc=False):
-    """Records to be appended together, and on what terms.
+class Append(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Records to be appended together, and on what terms. Sent between nodes as it is.
 
     Attributes:
         records: at least one; contiguous and all or nothing.
@@ -111,8 +115,11 @@ def check_append(append: Append) -> None:
             f"{BATCH_BYTES_MAX} for one append: send them as several"
         )
     fence = append.fence
-    if fence is not None and fence.epoch < 1:
-        raise MalformedAppendError(f"a fence of epoch {fence.epoch}: epochs count from 1")
+    if fence is not None and (fence.epoch < 1 or len(fence.scope) > FENCE_SCOPE_BYTES_MAX):
+        raise MalformedAppendError(
+            f"a fence of epoch {fence.epoch} with a scope of {len(fence.scope)} bytes: epochs "
+            f"count from 1, a scope has at most {FENCE_SCOPE_BYTES_MAX} bytes"
+        )
     producer = append.producer
     if producer is not None and (
         len(producer.id) != KEY_BYTES or producer.epoch < 1 or producer.sequence < 1
@@ -181,8 +188,9 @@ class Sequencer:
         self.committed_tail_lsn = self.tail_lsn
         # Admitted appends in order: (last LSN, first LSN, who wants to know).
         self._admitted: deque[tuple[int, int, AnswerListener]] = deque()
-        # Refusals until their cause is committed: (LSN of the cause, number, refusal, who).
-        self._held: list[tuple[int, int, Refusal, AnswerListener]] = []
+        # Until their cause is committed: (LSN of the cause, number, what tells the answer, what
+        # tells that the segment was sealed first).
+        self._held: list[tuple[int, int, Callable[[], None], Callable[[Sealed], None]]] = []
         self._held_count = 0
         self._refusals: dict[str, int] = {} if refusals is None else refusals
         self._sealed = False
@@ -317,11 +325,32 @@ class Sequencer:
     def _refuse(self, refusal: Refusal, after_lsn: int, listener: AnswerListener) -> None:
         name = type(refusal).__name__
         self._refusals[name] = self._refusals.get(name, 0) + 1
+        self._hold(after_lsn, partial(listener, refusal), listener)
+
+    def _hold(
+        self, after_lsn: int, tell: Callable[[], None], sealed: Callable[[Sealed], None]
+    ) -> None:
+        """Tell once an LSN is committed; `sealed` hears it if it never will be."""
         if after_lsn < self.committed_tail_lsn:
-            listener(refusal)
+            tell()
             return
         self._held_count += 1
-        heapq.heappush(self._held, (after_lsn, self._held_count, refusal, listener))
+        heapq.heappush(self._held, (after_lsn, self._held_count, tell, sealed))
+
+    def settle(self, segment: int, producer: bytes, epoch: int, listener: SettledListener) -> None:
+        """Take nothing more that the producer sent under epochs below `epoch`.
+
+        The listener hears Settled once everything that was taken before is committed, or Sealed,
+        or WrongSegment; possibly before this returns. Doing it again is fine.
+        """
+        if segment != self.segment.index:
+            listener(WrongSegment(self.segment.index))
+        elif self._sealed:
+            listener(Sealed(segment))
+        else:
+            self._producers.begin(producer, epoch)
+            tail_lsn = self.tail_lsn
+            self._hold(tail_lsn - 1, partial(listener, Settled(tail_lsn)), listener)
 
     def committed(self, batch: Batch) -> None:
         """A batch is durable: tell who waited for it, in the order of the log."""
@@ -334,8 +363,7 @@ class Sequencer:
             listener(Committed(first_lsn, last_lsn))
         held = self._held
         while held and held[0][0] < tail:
-            _, _, refusal, listener = heapq.heappop(held)
-            listener(refusal)
+            heapq.heappop(held)[2]()
 
     def close(self, *, lost: bool, reason: str) -> None:
         """Nothing more is committed here: tell everybody who still waits.
@@ -354,8 +382,8 @@ class Sequencer:
         for _, _, listener in admitted:
             listener(answer)
         # A refusal consumed nothing, whatever became of its cause.
-        for _, _, _, listener in held:
-            listener(Sealed(self.segment.index))
+        for _, _, _, sealed in held:
+            sealed(Sealed(self.segment.index))
 
 
 def _stamped(append: Append) -> list[Record]:

@@ -15,16 +15,11 @@ import aiorwlock
 from ..core.errors import PerdureError, StorageError
 from ..core.ids import LogId
 from ..metadata.api import MetadataStore
-from .answers import Answer, Fence, NotChangedSince, Producer, Sealed
+from .answers import Answer, Fence, NotChangedSince, Producer, Sealed, SettledListener
 from .chain import SEGMENTS_MAX, Chain, Segment
 from .chain_view import POLL_SECONDS, READ_BYTES_MAX, ChainView
-from .errors import (
-    ChainFullError,
-    LogClosedError,
-    LogError,
-    StaleEpochError,
-    UnknownSegmentError,
-)
+from .elsewhere import Elsewhere
+from .errors import ChainFullError, LogClosedError, LogError, NotSequencerError, StaleEpochError
 from .loglet import Loglet, LogletProvider, SequencerNode
 from .pending_answer import PendingAnswer
 from .sequencer import AnswerListener, Append, Sequencer, SequencerLimits, check_append
@@ -43,6 +38,7 @@ class VirtualLog(ChainView):
 
     Attributes:
         refusals: appends refused here so far, by the name of the answer.
+        elsewhere: takes appends to other nodes, None where they are only taken here.
     """
 
     def __init__(
@@ -55,9 +51,11 @@ class VirtualLog(ChainView):
         loop: AbstractEventLoop,
         limits: SequencerLimits | None = None,
         on_turn: Callable[[], None] | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         """Show the log; `on_turn` follows when `listen` was told of what a seal had kept back."""
         super().__init__(log, chain, metadata=metadata, providers=providers, loop=loop)
+        self.elsewhere = elsewhere
         self._limits = limits
         self._on_turn = on_turn or _nothing
         self.refusals: dict[str, int] = {}
@@ -195,20 +193,11 @@ class VirtualLog(ChainView):
         Cancelling leaves it open or sealed.
         """
 
-        async def sealed(chain: Chain) -> Chain | None:
-            if segment is not None and chain.tail.index != segment:
-                there = f"its last one is {chain.tail.index}"
-                raise UnknownSegmentError(self.log, segment, there)
-            if chain.sealed_tail is not None:
-                return None
-            return chain.seal((await self._seal_segment(chain.tail))[0])
-
         async with self._exclusive():
-            self._show(await self._chains.change(sealed))
+            tail_lsn = await self._seal_chain(segment)
             if self._is_ours(self.chain.tail):
                 await self._retire()
-            assert self.chain.sealed_tail is not None
-            return LogTail(self.chain.sealed_tail, True)
+            return LogTail(tail_lsn, True)
 
     def resign(self) -> None:
         """Order no appends any more, and tell nobody of commits; the segment stays as it is.
@@ -378,6 +367,10 @@ class VirtualLog(ChainView):
         assert not self._change_lock.locked, "offered while the chain is being changed"
         return self._ordering().admit(append, listener)
 
+    def settle(self, segment: int, producer: bytes, epoch: int, listener: SettledListener) -> None:
+        """See `Sequencer.settle`. Raises NotSequencerError, LogClosedError."""
+        self._ordering().settle(segment, producer, epoch, listener)
+
     def recover_soon(self) -> None:
         """Have `recover` called for if the segment was sealed by somebody else."""
         sequencer = self._sequencer
@@ -391,6 +384,16 @@ class VirtualLog(ChainView):
         ):
             self._recovering = sequencer.segment.index
             self._on_sealed()
+
+    @property
+    def is_own_affair(self) -> bool:
+        """Whether appends are this process's own: it orders them, or takes none at all."""
+        return self._sequencer is not None or self._failure is not None
+
+    @property
+    def changing(self) -> bool:
+        """Whether this process is changing the chain, and `offer` has to wait."""
+        return self._change_lock.locked
 
     @property
     def accepting(self) -> bool:
@@ -413,7 +416,9 @@ class VirtualLog(ChainView):
         """Append records as one group: contiguous, all or nothing, if the conditions hold.
 
         The answer comes when it is final; `Committed` means durable. Reconfigurations are waited
-        for; `Sealed` comes only when the log as a whole is sealed.
+        for; `Sealed` comes only when the log as a whole is sealed. Where another node orders the
+        appends and there is a way to it (`elsewhere`), it goes there, and back comes the same, or
+        Indeterminate when the connection is lost before the answer is here.
 
         Args:
             records: 1 to 1000, 4 MiB together, or one longer one.
@@ -428,13 +433,25 @@ class VirtualLog(ChainView):
         append = Append(list(records), tuple(conditions), fence, producer, segment)
         check_append(append)
         while True:
+            try:
+                return await self._append_here(append)
+            except NotSequencerError:
+                if self.elsewhere is None:
+                    raise
+            answer = await self.elsewhere.append(self, append)
+            if answer is not None:
+                return answer
+
+    async def _append_here(self, append: Append) -> Answer:
+        """`append` on the node that orders the appends."""
+        while True:
             chain = self.chain
-            pending = PendingAnswer(self._loop)
+            pending: PendingAnswer[Answer] = PendingAnswer(self._loop)
             async with self._lock.reader:
                 self._ordering().admit(append, pending.settle)
             while (answer := await pending.answer_within(POLL_SECONDS)) is None:
-                await self._look_for_seal()
-            if type(answer) is not Sealed or segment is not None:
+                await self.look_for_seal()
+            if type(answer) is not Sealed or append.segment is not None:
                 return answer
             if self.sealed and self.chain is not chain:
                 return answer  # It was sealed after this append began.
@@ -451,10 +468,11 @@ class VirtualLog(ChainView):
             raise self._not_sequencer()
         return self._sequencer
 
-    async def _look_for_seal(self) -> None:
+    async def look_for_seal(self) -> None:
         """No answer for a long time: our segment may have been sealed, and what is in flight lost.
 
         Whatever goes wrong here is tried again at the next look; who waits is told by `_retire`.
+        Cancelling is safe.
         """
         if self._looking or self._led is None:
             return
@@ -476,7 +494,14 @@ class VirtualLog(ChainView):
         LSN that is gone: it may be less than asked for, where that lies within a batch, and more
         when more was trimmed before. Cancelling leaves open how far it came.
         """
-        return await self._trim(last_lsn, self._exclusive)
+        wanted = min(last_lsn, (await self.find_tail()).lsn - 1)
+        if self.chain.trim(wanted) is not self.chain:
+            async with self._exclusive():
+                await self._trim_chain(wanted)
+        first = self.chain.segments[0]
+        if wanted >= first.base_lsn:
+            await self._loglet(first).trim(first.offset_of(wanted))
+        return self.trim_point_lsn
 
     # The rest ------------------------------------------------------------------------------------
 

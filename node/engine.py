@@ -227,6 +227,7 @@ class NodeEngine:
             loop=loop,
             default_kind=default_kind,
             on_turn=self.manager.finish_turn,
+            elsewhere=None if self.replicated is None else self.replicated.appends.elsewhere,
         )
 
     def _local_provider(self) -> LocalProvider:

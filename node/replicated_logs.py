@@ -18,6 +18,7 @@ from ..log.replicated.remote.server import SequencerServer
 from ..log.replicated.server import LogServer
 from ..log.replicated.server_store import ServerStore
 from .cluster.parts import ClusterParts, disk_name
+from .log_appends import LogAppends
 
 LOG_SERVICE: Final = SERVICE
 ORDERING_SERVICE: Final = SEQUENCER_SERVICE
@@ -30,6 +31,7 @@ class ReplicatedLogs:
     Attributes:
         provider: of loglets of the kind ``replicated``.
         server: this node's log-server; None without that role.
+        appends: to and from other nodes.
         serve: handles connections of other nodes to this one's log-server; None without that role.
         sequencers: gives out offsets for other nodes.
         serve_sequencers: handles connections of other nodes to it.
@@ -79,6 +81,7 @@ class ReplicatedLogs:
         )
         self.sequencers = SequencerServer(self.provider, loop=loop)
         self.serve_sequencers = introduced(self._peers.me, self.sequencers.serve)
+        self.appends = LogAppends(parts, loop=loop, random=random)
         self._parts = parts
         self._replication = replication
         self.serve: ConnectionHandler | None = None
@@ -104,6 +107,7 @@ class ReplicatedLogs:
 
     async def close(self) -> None:
         """End all connections. Cancelling is safe."""
+        await self.appends.close()
         await self.provider.close()
         await self._sequencer_peers.close()
         await self._peers.close()

@@ -30,6 +30,7 @@ from .cluster_runtime import ClusterRuntime
 from .cluster_view import JoinedClusterView
 from .engine import NodeEngine
 from .identity import check_base_dir
+from .log_appends import APPEND_SERVICE
 from .options import NodeOptions, metadata_servers
 from .ports import NodePorts
 from .replicated_logs import LOG_SERVICE, ORDERING_SERVICE
@@ -38,6 +39,7 @@ CLUSTER_SERVICES: Final = (
     SESSION_SERVICE,
     LOG_SERVICE,
     ORDERING_SERVICE,
+    APPEND_SERVICE,
     FORWARDING_SERVICE,
     ADMIN_SERVICE,
 )
@@ -220,6 +222,7 @@ class NodeServer:
         assert engine.replicated is not None
         cluster.provide(LOG_SERVICE, engine.replicated.serve)
         cluster.provide(ORDERING_SERVICE, engine.replicated.serve_sequencers)
+        cluster.provide(APPEND_SERVICE, engine.replicated.appends.serve(engine.logs))
         assert engine.forwarding is not None
         assert self._peers is not None
         cluster.provide(FORWARDING_SERVICE, introduced(self._peers.me, engine.forwarding.serve))

@@ -81,25 +81,29 @@ class House:
         self.metadata = metadata or SlowMetadata()
         self.local = LogOnStore(self.store, clock=clock)
         self.memory = MemoryProvider(loop=self.loop, clock=clock or SetClock(), node="n1")
-        self._providers: list[LogletProvider] = [self.local.provider, self.memory, *more]
-        self._default_kind = default_kind
-        self._limits = limits
+        self.providers: list[LogletProvider] = [self.local.provider, self.memory, *more]
+        self.default_kind = default_kind
+        self.limits = limits
         self.logs = self.another()
 
     def another(self) -> Logs:
         """The logs of one more process."""
         return Logs(
             metadata=self.metadata,
-            providers=self._providers,
+            providers=self.providers,
             loop=self.loop,
-            default_kind=self._default_kind,
-            limits=self._limits,
+            default_kind=self.default_kind,
+            limits=self.limits,
         )
 
     async def log(self, kind: str | None = None) -> VirtualLog:
         """A log that is led."""
         log = await self.logs.open(LOG, create=True)
         await log.lead(kind=kind)
+        return log
+
+    def door(self, log: VirtualLog) -> VirtualLog:
+        """The log as it is seen by whoever appends: here that is the node that leads it."""
         return log
 
     async def view(self) -> VirtualLog:
@@ -109,6 +113,10 @@ class House:
     def close(self) -> None:
         """End the writer."""
         self.local.writer.close()
+
+    async def end(self) -> None:
+        """End everything."""
+        self.close()
 
 
 def rec(number: int, *keys: bytes, size: int = 0) -> Record:
@@ -145,14 +153,16 @@ async def everything(log: VirtualLog) -> list[int]:
     return found
 
 
-def run(scenario: Callable[[House], Awaitable[None]], **options: Any) -> None:
+def run(
+    scenario: Callable[[House], Awaitable[None]], kind: type[House] = House, **options: Any
+) -> None:
     """Run on a house of its own, for ten seconds at most."""
 
     async def whole() -> None:
-        house = House(**options)
+        house = kind(**options)
         try:
             await scenario(house)
         finally:
-            house.close()
+            await house.end()
 
     asyncio.run(asyncio.wait_for(whole(), 60))
