@@ -22,7 +22,7 @@ from perdure.log.sequencer import SequencerLimits
 from .virtual import LOG, House
 
 QUICK = AppendOptions(search=5.0, connect=1.0, retry=(0.0005, 0.01))
-HOPELESS = AppendOptions(search=0.05, connect=1.0, retry=(0.0005, 0.01))
+HOPELESS = AppendOptions(search=0.05, connect=0.2, retry=(0.0005, 0.01))
 """For who looks for somebody that is not there."""
 RETRY = RetryPolicy(
     initial_interval_ns=1_000_000, factor=2.0, interval_max_ns=10_000_000, attempts_max=None

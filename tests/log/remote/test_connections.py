@@ -1,0 +1,466 @@
+"""Connections that are lost, late, malformed or full: nothing is ever sent again that may be there."""
+
+import asyncio
+from asyncio import Future
+from functools import partial
+
+import pytest
+
+from perdure.core.errors import PerdureError
+from perdure.core.net.peers import VERSION, Introduction
+from perdure.core.net.peers import _encode as encode_introduction
+from perdure.core.net.transport import Connection
+from perdure.core.random import SeededRandom
+from perdure.log import (
+    Answer,
+    Appender,
+    Committed,
+    Duplicate,
+    Fenced,
+    Indeterminate,
+    Overloaded,
+    Producer,
+    ProducerFilter,
+    RecordTooLargeError,
+    VirtualLog,
+    WrongSegment,
+)
+from perdure.log import appender as appender_module
+from perdure.log.answers import Settled
+from perdure.log.remote import appends as appends_module
+from perdure.log.remote import client as client_module
+from perdure.log.remote.messages import (
+    SERVICE,
+    Offer,
+    Reply,
+    Request,
+    Settle,
+    Told,
+    decode_replies,
+    encode,
+)
+from perdure.log.remote.server import AppendServerLimits
+from perdure.log.sequencer import Append
+
+from ..lossy import LossyProvider
+from ..mesh import Mesh, run_mesh
+from ..support import turns
+from ..virtual import LOG, body, everything, rec
+
+P = b"p" * 16
+
+
+async def arrived(log: VirtualLog, tail_lsn: int) -> None:
+    """Wait until so much has come to the sequencer."""
+    while log._sequencer is None or log._sequencer.tail_lsn < tail_lsn:
+        await turns()
+
+
+class Raw:
+    """The other end of a server, by hand."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    @classmethod
+    async def to(cls, mesh: Mesh, node: str, name: str = "raw", life: int = 1) -> "Raw":
+        connection = await mesh.transport(name).connect(mesh.addresses[node], SERVICE)
+        connection.send(encode_introduction(Introduction(VERSION, "mesh", name, life)))
+        await connection.receive()
+        return cls(connection)
+
+    def send(self, *requests: Request) -> None:
+        for _, message in encode(list(requests)):
+            self.connection.send(message)
+
+    async def replies(self) -> list[Reply] | None:
+        message = await self.connection.receive()
+        return None if message is None else decode_replies(message)
+
+
+# Lost --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_an_append_whose_answer_is_lost_is_indeterminate_and_sent_once(kept: bool) -> None:
+    lossy = LossyProvider(SeededRandom(0), held=True)
+
+    async def scenario(mesh: Mesh) -> None:
+        log = await mesh.led("n1")
+        away = await mesh.log("n2")
+        answer = asyncio.ensure_future(away.append([rec(1)]))
+        await arrived(log, 2)
+        mesh.cut("n1")
+        assert type(await answer) is Indeterminate
+        if kept:
+            lossy.open(log.chain.tail).commit()
+        lossy.held = False
+        await log.reconfigure("local")
+        await turns(50)
+        assert type(await away.append([rec(2)])) is Committed
+        found = await everything(away)
+
+        assert found.count(1) <= 1
+        assert not kept or found == [1, 2]
+
+    run_mesh(scenario, more=[lossy], default_kind="lossy")
+
+
+def test_an_append_that_was_not_sent_is_sent_over_the_next_connection() -> None:
+    async def scenario(mesh: Mesh) -> None:
+        log = await mesh.led("n1")
+        away = await mesh.log("n2")
+        assert await away.append([rec(1)]) == Committed(1, 1)
+        answer = asyncio.ensure_future(away.append([rec(2)]))
+        await turns(1)
+        # In the turn in which it was handed to the client: its message is not made yet.
+        mesh.cut("n1")
+        assert await answer == Committed(2, 2)
+
+        assert await everything(log) == [1, 2]
+
+    run_mesh(scenario)
+
+
+def test_an_appender_gets_each_record_in_once_and_in_order_over_lost_connections(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(appender_module, "POLL_SECONDS", 0.001)
+    epochs = 0
+
+    async def scenario(mesh: Mesh, random: SeededRandom) -> None:
+        nonlocal epochs
+        log = await mesh.led("n1")
+        away = await mesh.log("n2")
+        segment = log.open_segment
+        answers: list[Future[Answer]] = []
+        done = False
+
+        async def cut() -> None:
+            while not done:
+                await turns(1 + int(random.fraction() * 40))
+                mesh.cut("n1")
+
+        cutting = asyncio.ensure_future(cut())
+        async with Appender(away, P, loop=mesh.house.loop) as one:
+            for n in range(60):
+                answers.append(await one.submit([rec(2 * n), rec(2 * n + 1)]))
+                if random.bits(1):
+                    await turns(random.bits(3))
+            await one.flush()
+            epochs += one.epoch
+        done = True
+        await cutting
+        found = await everything(log)
+
+        assert found == list(range(120))
+        assert [answer.result() for answer in answers] == [
+            Committed(2 * n + 1, 2 * n + 2) for n in range(60)
+        ]
+        # Doubts are resolved where the segment is: nobody had to seal it.
+        assert log.open_segment == segment
+
+    for seed in range(25):
+        random = SeededRandom(seed)
+        lossy = LossyProvider(random)
+        run_mesh(partial(scenario, random=random), more=[lossy], default_kind="lossy")
+    assert epochs > 50, "hardly anything was in doubt"
+
+
+def test_a_node_that_was_deposed_and_is_silent_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its answers may never come: slow or cut off, it does not know what has become of them."""
+    monkeypatch.setattr(appends_module, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr(appender_module, "POLL_SECONDS", 0.001)
+    lossy = LossyProvider(SeededRandom(0), held=True)
+
+    async def scenario(mesh: Mesh) -> None:
+        log = await mesh.led("n1")
+        # It looks at nothing any more, though its connections stand.
+        monkeypatch.setattr(log, "look_for_seal", lambda: turns(1))
+        away = await mesh.log("n2")
+        async with Appender(away, P, loop=mesh.house.loop) as one:
+            numbered = await one.submit([rec(1)])
+            await arrived(log, 2)
+            plain = asyncio.ensure_future(away.append([rec(2)]))
+            await arrived(log, 3)
+            lossy.held = False
+            other = await mesh.led("n3", "local")
+            assert type(await plain) is Indeterminate
+            answer = await numbered
+        assert type(answer) is Committed
+        found = await everything(other)
+
+        assert found.count(1) == 1
+        assert found.count(2) <= 1
+
+    run_mesh(scenario, more=[lossy], default_kind="lossy")
+
+
+# Late --------------------------------------------------------------------------------------------
+
+
+def test_a_late_copy_gets_into_no_other_segment() -> None:
+    async def scenario(mesh: Mesh) -> None:
+        log = await mesh.led("n1")
+        raw = await Raw.to(mesh, "n1")
+        copy = Append([rec(1)], (), None, Producer(P, 1, 1), log.open_segment)
+        raw.send(Offer(1, LOG, copy), Offer(2, LOG, copy))
+        assert await raw.replies() == [Told(1, Committed(1, 1)), Told(2, Duplicate(1))]
+        await log.reconfigure()
+        raw.send(Offer(3, LOG, copy))
+        assert await raw.replies() == [Told(3, WrongSegment(log.open_segment))]
+
+        assert await everything(log) == [1]
+
+    run_mesh(scenario)
+
+
+def test_what_was_sent_before_a_settling_is_refused_when_it_comes_after_it() -> None:
+    """Over another connection, say: whoever settles reads, and sends again what is not there."""
+
+    async def scenario(mesh: Mesh) -> None:
+        log = await mesh.led("n1")
+        raw, settler = await Raw.to(mesh, "n1", "a"), await Raw.to(mesh, "n1", "b")
+        segment = log.open_segment
+
+        def offer(number: int, epoch: int, sequence: int) -> Offer:
+            producer = Producer(P, epoch, sequence)
+            return Offer(number, LOG, Append([rec(number)], (), None, producer, segment))
+
+        raw.send(offer(1, 1, 1))
+        await raw.replies()
+        settler.send(Settle(2, LOG, segment, P, 2))
+        assert await settler.replies() == [Told(2, Settled(2))]
+        raw.send(offer(3, 1, 2))
+        assert await raw.replies() == [Told(3, Fenced(2))]
+        # A producer that the sequencer does not know, too.
+        settler.send(Settle(4, LOG, segment, b"q" * 16, 2))
+        assert await settler.replies() == [Told(4, Settled(2))]
+        late = Append([rec(5)], (), None, Producer(b"q" * 16, 1, 1), segment)
+        raw.send(Offer(5, LOG, late))
+        assert await raw.replies() == [Told(5, Fenced(2))]
+        # Once more is the same, and the next epoch begins at 1.
+        settler.send(Settle(6, LOG, segment, P, 2))
+        assert await settler.replies() == [Told(6, Settled(2))]
+        settler.send(offer(7, 2, 1))
+        assert await settler.replies() == [Told(7, Committed(2, 2))]
+        settler.send(Settle(8, LOG, segment + 7, P, 2))
+        assert await settler.replies() == [Told(8, WrongSegment(segment))]
+
+        assert await everything(log) == [1, 7]
+
+    run_mesh(scenario)
+
+
+def test_a_settling_waits_for_what_is_in_flight() -> None:
+    lossy = LossyProvider(SeededRandom(0), held=True)
+
+    async def scenario(mesh: Mesh) -> None:
+        log = await mesh.led("n1")
+        raw = await Raw.to(mesh, "n1")
+        segment = log.open_segment
+        numbered = Append([rec(1)], (), None, Producer(P, 1, 1), segment)
+        raw.send(Offer(1, LOG, numbered), Settle(2, LOG, segment, P, 2))
+        reply = asyncio.ensure_future(raw.replies())
+        await turns(30)
+        assert not reply.done()
+        lossy.open(log.chain.tail).commit()
+
+        assert await reply == [Told(1, Committed(1, 1)), Told(2, Settled(2))]
+
+    run_mesh(scenario, more=[lossy], default_kind="lossy")
+
+
+def test_a_new_connection_of_a_node_ends_the_one_before() -> None:
+    """What is still on its way over the old one must not come after what comes over the new."""
+
+    async def scenario(mesh: Mesh) -> None:
+        log = await mesh.led("n1")
+        old = await Raw.to(mesh, "n1", "a", life=2)
+        old.send(Offer(1, LOG, Append([rec(1)])))
+        assert await old.replies() == [Told(1, Committed(1, 1))]
+        new = await Raw.to(mesh, "n1", "a", life=2)
+        await turns()
+        with pytest.raises(PerdureError):
+            old.send(Offer(2, LOG, Append([rec(2)])))
+        assert await old.replies() is None
+        # A life that is over gets nothing in any more.
+        before = await Raw.to(mesh, "n1", "a", life=1)
+        assert await before.replies() is None
+        new.send(Offer(3, LOG, Append([rec(3)])))
+        assert await new.replies() == [Told(3, Committed(2, 2))]
+
+        assert await everything(log) == [1, 3]
+
+    run_mesh(scenario)
+
+
+# Malformed ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "message", [b"", b"\xc1", b"\x91\x92\x01\x01", b"\x91\x94\x09\x01\x02\x03"]
+)
+def test_a_malformed_message_ends_the_connection(message: bytes) -> None:
+    async def scenario(mesh: Mesh) -> None:
+        log = await mesh.led("n1")
+        raw = await Raw.to(mesh, "n1")
+        raw.send(Offer(1, LOG, Append([rec(1)])))
+        await raw.replies()
+        raw.connection.send(message)
+        assert await raw.replies() is None
+
+        assert await everything(log) == [1]
+
+    run_mesh(scenario)
+
+
+def test_a_malformed_answer_ends_the_connection_and_leaves_a_doubt() -> None:
+    async def scenario(mesh: Mesh) -> None:
+        log = await mesh.led("n1")
+        away = await mesh.log("n2")
+        assert await away.append([rec(1)]) == Committed(1, 1)
+        session = mesh.nodes[0].server._sessions["n2"]
+        answer = asyncio.ensure_future(away.append([rec(2)]))
+        await arrived(log, 3)
+        session._connection.send(b"\x91\x93\x40\x02\x91\x63")
+        told = await answer
+        assert isinstance(told, Committed | Indeterminate)
+        while mesh.nodes[0].server._sessions.get("n2") is session:
+            await turns()
+
+        assert await away.append([rec(3)]) == Committed(3, 3)
+
+    run_mesh(scenario)
+
+
+# Bounded -----------------------------------------------------------------------------------------
+
+
+def test_what_is_under_way_over_one_connection_is_bounded() -> None:
+    lossy = LossyProvider(SeededRandom(0), held=True)
+    limits = AppendServerLimits(appends_max=3, bytes_max=2000)
+
+    async def scenario(mesh: Mesh) -> None:
+        log = await mesh.led("n1", limits=limits)
+        raw = await Raw.to(mesh, "n1")
+        raw.send(*[Offer(n, LOG, Append([rec(n)])) for n in range(1, 6)])
+        assert await raw.replies() == [Told(4, Overloaded(3)), Told(5, Overloaded(3))]
+        lossy.open(log.chain.tail).commit()
+        assert len(await raw.replies() or []) == 3
+        # By itself an append may be larger than everything together.
+        raw.send(*[Offer(n, LOG, Append([rec(n, size=3000)])) for n in (6, 7)])
+        assert await raw.replies() == [Told(7, Overloaded(1))]
+        # While the log cannot take anything, what is held back counts as well.
+        change = asyncio.ensure_future(log.reconfigure())
+        while log.accepting:
+            await asyncio.sleep(0)
+        other = await Raw.to(mesh, "n1", "other")
+        other.send(*[Offer(n, LOG, Append([rec(n)])) for n in range(10, 15)])
+        assert await other.replies() == [Told(13, Overloaded(3)), Told(14, Overloaded(3))]
+        lossy.held = False
+        await change
+        lossy.open(log.chain.tail).held = False
+
+    run_mesh(scenario, more=[lossy], default_kind="lossy")
+
+
+def test_who_does_not_take_its_answers_is_let_go() -> None:
+    limits = AppendServerLimits(answer_bytes_max=100)
+
+    async def scenario(mesh: Mesh) -> None:
+        await mesh.led("n1", limits=limits)
+        raw = await Raw.to(mesh, "n1")
+        for number in range(100):
+            if not getattr(raw.connection, "is_open", False):
+                break
+            raw.send(Offer(number, LOG, Append([rec(number)])))
+            await turns(20)
+
+        assert 3 < number < 99
+
+    run_mesh(scenario)
+
+
+def test_a_client_has_so_much_under_way_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "APPENDS_MAX", 2)
+    monkeypatch.setattr(client_module, "APPEND_BYTES_MAX", 1000)
+    lossy = LossyProvider(SeededRandom(0), held=True)
+
+    async def scenario(mesh: Mesh) -> None:
+        log = await mesh.led("n1")
+        away = await mesh.log("n2")
+        with pytest.raises(RecordTooLargeError, match="at most 1000"):
+            await away.append([rec(1, size=1000)])
+        appends = [asyncio.ensure_future(away.append([rec(n)])) for n in range(3)]
+        assert await appends[2] == Overloaded(2)
+        await arrived(log, 3)
+        lossy.open(log.chain.tail).commit()
+        assert await asyncio.gather(*appends[:2]) == [Committed(1, 1), Committed(2, 2)]
+        client = mesh.nodes[1].appends.client("n1")
+        assert client is not None
+
+        assert client.appends_in_flight == 0
+
+    run_mesh(scenario, more=[lossy], default_kind="lossy")
+
+
+def test_an_appender_goes_on_where_too_much_is_under_way() -> None:
+    async def scenario(mesh: Mesh) -> None:
+        log = await mesh.led("n1", limits=AppendServerLimits(appends_max=2))
+        away = await mesh.log("n2")
+        async with Appender(away, P, loop=mesh.house.loop) as one:
+            answers = [await one.submit([rec(n)]) for n in range(7)]
+        assert [answer.result() for answer in answers] == [
+            Committed(lsn, lsn) for lsn in range(1, 8)
+        ]
+
+        assert await everything(log) == list(range(7))
+
+    run_mesh(scenario)
+
+
+def test_appends_of_one_turn_travel_together() -> None:
+    async def scenario(mesh: Mesh) -> None:
+        log = await mesh.led("n1")
+        away = await mesh.log("n2")
+        await away.append([rec(0)])
+        client = mesh.nodes[1].appends.client("n1")
+        assert client is not None
+        sent: list[bytes] = []
+        send = client._peer.send
+
+        def count(message: bytes) -> bool:
+            sent.append(message)
+            return send(message)
+
+        client._peer.send = count  # type: ignore[method-assign]
+        writes = mesh.house.local.writer.batches
+        async with Appender(away, P, loop=mesh.house.loop) as one:
+            for n in range(1, 101):
+                await one.submit([rec(n)])
+        assert len(sent) == 1
+        assert mesh.house.local.writer.batches == writes + 1
+        accepted = ProducerFilter()
+        batches = await log.read(1)
+        records = [record for item in batches for record in item.batch.records]
+
+        assert [body(record) for record in records if accepted.accept(record)] == list(range(101))
+
+    run_mesh(scenario)
+
+
+def test_a_numbered_append_that_is_sent_twice_is_a_duplicate() -> None:
+    async def scenario(mesh: Mesh) -> None:
+        log = await mesh.led("n1")
+        away = await mesh.log("n2")
+        producer = Producer(P, 1, 1)
+        segment = log.open_segment
+        assert await away.append([rec(1)], producer=producer, segment=segment) == Committed(1, 1)
+        assert await away.append([rec(1)], producer=producer, segment=segment) == Duplicate(1)
+
+        assert await everything(log) == [1]
+
+    run_mesh(scenario)
