@@ -227,13 +227,6 @@ class ForeignStorageError(StorageError):
     code = "PD0822"
 
 
-class SequencerUnavailableError(LogError):
-    """A node that is to give out a log's offsets for another one cannot be reached."""
-
-    code = "PD0827"
-    retryable = True
-
-
 class SequencerUnreachableError(NotSequencerError):
     """The node that orders the appends could not be reached in time; nothing was written."""
 
@@ -254,3 +247,10 @@ class RefusedElsewhereError(LogError):
         """Name the node and what it says."""
         super().__init__(f"node {node} did not take the append ({cause_code}): {message}")
         self.cause_code = cause_code
+
+
+class UnfitSequencerError(LogError):
+    """The node that is to order a log's next segment cannot do that, or not now."""
+
+    code = "PD0827"
+    retryable = True

@@ -7,7 +7,7 @@ import msgspec
 
 from ..core.ids import LogId
 from .chain import Segment, SegmentParams
-from .errors import SequencerUnavailableError
+from .errors import UnfitSequencerError
 from .types import Batch, Record, TailState
 
 CommitListener: TypeAlias = Callable[[Batch], None]
@@ -117,9 +117,9 @@ class Loglet(Protocol):
 
 
 def at_home(kind: str, own: str, node: str) -> None:
-    """Segments of a kind are ordered at this node alone. Raises SequencerUnavailableError."""
+    """Segments of a kind are ordered at this node alone. Raises UnfitSequencerError."""
     if node != own:
-        raise SequencerUnavailableError(
+        raise UnfitSequencerError(
             f"a segment of kind {kind!r} is ordered by the node that has it, {own}, and not by "
             f"{node}: name {own}, or keep the log on log-servers (--provider replicated)"
         )
@@ -140,7 +140,7 @@ class LogletProvider(Protocol):
     async def meet(self, node: str) -> SequencerNode | None:
         """Who is to give out offsets, if that is to be another node; None for this one.
 
-        Raises SequencerUnavailableError when it cannot be reached, or nobody else can do that.
+        Raises UnfitSequencerError when it cannot be reached, or nobody else can do that.
         Cancelling is safe.
         """
         ...

@@ -54,7 +54,7 @@ class LocalProvider:
         return KIND
 
     async def meet(self, node: str) -> SequencerNode | None:
-        """Nobody else has these. Raises SequencerUnavailableError unless it is this node."""
+        """Nobody else has these. Raises UnfitSequencerError unless it is this node."""
         at_home(KIND, self._node, node)
         return None
 

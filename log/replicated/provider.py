@@ -95,7 +95,7 @@ class ReplicatedProvider:
         return KIND
 
     async def meet(self, node: str) -> SequencerNode | None:
-        """Connect to the node that is to give out offsets. Raises SequencerUnavailableError.
+        """Connect to the node that is to give out offsets. Raises UnfitSequencerError.
 
         Cancelling is safe.
         """

@@ -12,7 +12,7 @@ from perdure.core.random import SeededRandom
 from perdure.core.retry import RetryPolicy
 from perdure.log import LogletProvider, Logs, VirtualLog
 from perdure.log.chain import Segment, SegmentParams
-from perdure.log.loglet import Loglet
+from perdure.log.loglet import Loglet, SequencerNode
 from perdure.log.remote.appends import RemoteAppends
 from perdure.log.remote.messages import SERVICE
 from perdure.log.remote.search import AppendOptions
@@ -37,7 +37,17 @@ class Named:
         self._node = node
         self.kind = provider.kind
 
-    def params(self, log: LogId, index: int, epoch: int, record_time_ns: int) -> SegmentParams:
+    async def meet(self, node: str) -> SequencerNode | None:
+        return await self._provider.meet(node)
+
+    def params(
+        self,
+        log: LogId,
+        index: int,
+        epoch: int,
+        record_time_ns: int,
+        sequencer: SequencerNode | None = None,
+    ) -> SegmentParams:
         params = self._provider.params(log, index, epoch, record_time_ns)
         return SegmentParams(params.loglet, params.epoch, params.record_time_ns, self._node)
 

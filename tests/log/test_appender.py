@@ -38,8 +38,6 @@ from .virtual import KEY, House, body, everything, put, rec
 from .virtual import run as run_in
 
 PRODUCER = bytes(range(16))
-
-
 _house: type[House] = House
 
 
@@ -64,9 +62,8 @@ class Half(SeededRandom):
 def appender(log: VirtualLog, house: House, number: int = 0, **limits: int) -> Appender:
     """One with a producer id of its own."""
     options = AppenderOptions(**limits) if limits else None
-    return Appender(
-        house.door(log), bytes([number]) + PRODUCER[1:], loop=house.loop, options=options
-    )
+    door, producer = house.door(log), bytes([number]) + PRODUCER[1:]
+    return Appender(door, producer, loop=house.loop, options=options)
 
 
 async def counted(log: VirtualLog) -> dict[int, int]:

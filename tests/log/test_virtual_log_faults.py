@@ -18,8 +18,8 @@ from perdure.log import (
     TrimmedError,
     UnknownProviderError,
     VirtualLog,
+    led_log,
 )
-from perdure.log import virtual_log as virtual_log_module
 from perdure.log.chain import Chain, Segment, SegmentParams, chain_key, encode_chain, loglet_id
 from perdure.log.errors import (
     ChainFullError,
@@ -299,7 +299,7 @@ def test_a_chain_that_others_keep_changing_is_given_up_in_the_end() -> None:
 
 
 def test_a_full_chain_refuses_before_it_seals_anything(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(virtual_log_module, "SEGMENTS_MAX", 3)
+    monkeypatch.setattr(led_log, "SEGMENTS_MAX", 3)
 
     async def scenario(house: House) -> None:
         log = await house.log()

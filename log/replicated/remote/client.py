@@ -7,7 +7,7 @@ from typing import Final, Protocol
 from ....core.errors import MalformedMessageError
 from ....core.net.peers import Peer, Peers
 from ....core.waiters import Waiters
-from ...errors import SequencerUnavailableError
+from ...errors import UnfitSequencerError
 from ...loglet import SequencerNode
 from ..channel import Channel
 from .messages import Asked, Ordered, decode_told, encode
@@ -46,13 +46,13 @@ class SequencerClient:
     async def meet(self) -> SequencerNode:
         """Wait for a connection; the life of the node at its other end.
 
-        Raises SequencerUnavailableError. Cancelling is safe.
+        Raises UnfitSequencerError. Cancelling is safe.
         """
         if not self._peer.connected:
             self._peer.nudge()
             await self._connected.wait(MEET_SECONDS)
         if not self._peer.connected:
-            raise SequencerUnavailableError(
+            raise UnfitSequencerError(
                 f"node {self.node} cannot order a log's next segment: {self._peer.failure}. Name "
                 "a node that is up, or leave the order to the partition's leader"
             )

@@ -1,4 +1,4 @@
-"""Connections that are lost, late, malformed or full: nothing is ever sent again that may be there."""
+"""Connections that are lost, late, malformed or full: what may be there is never sent again."""
 
 import asyncio
 from asyncio import Future

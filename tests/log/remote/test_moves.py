@@ -161,7 +161,7 @@ def test_plain_appends_are_in_the_log_once_at_most_whatever_happens() -> None:
 
 
 def test_a_node_that_knows_better_names_the_one_that_orders_the_log() -> None:
-    """Where the chain names somebody else: followed, remembered, and no further than three times."""
+    """Where the chain names somebody else: followed, remembered, no further than three times."""
     asked: list[str] = []
 
     async def scenario(mesh: Mesh) -> None:
@@ -226,7 +226,7 @@ def test_looking_for_whoever_orders_the_log_ends(gone: str) -> None:
         else:
             await mesh.nodes[0].close()
             del mesh.addresses["n1"]
-        with pytest.raises(NotSequencerError, match="'n1' under epoch 1.*nothing was written"):
+        with pytest.raises(NotSequencerError, match=r"'n1' under epoch 1.*nothing was written"):
             await away.append([rec(2)])
         async with Appender(away, P, loop=mesh.house.loop) as one:
             answer = await one.submit([rec(3)])
