@@ -1,7 +1,8 @@
 """Balance: what may change in a placement so that no settled node has much more than another.
 
 Each change makes the sum of the squares of the counts smaller, so balancing ends; a difference of
-one is left alone. What an operator has moved stays.
+one is left alone. What an operator has moved stays. A lead goes only to a node that is close
+behind: no difference of counts is worth a partition that waits.
 """
 
 from collections import deque
@@ -45,6 +46,9 @@ def _may_swap(sketch: Sketch, slot: Slot, source: int, target: int) -> bool:
         return False
     if not sketch.fit(slot, target):
         return False
+    if slot.leader == source and len(slot.replicas) > 1 and not _heirs(sketch, slot):
+        # With one copy there is nobody who could be near, and the copy goes with the lead.
+        return False
     after = [target if node == source else node for node in slot.replicas]
     return len(sketch.domains(after)) >= len(sketch.domains(slot.replicas))
 
@@ -55,12 +59,20 @@ def _swap(sketch: Sketch, number: int, source: int, target: int, *, is_led: bool
     sketch.add(slot, target)
     if is_led:
         # Somebody who has it already goes on, rather than the new one.
-        fit = [
-            node
-            for node in slot.replicas
-            if node in sketch.takers and node != target and sketch.fit(slot, node)
-        ]
-        sketch.lead(slot, best_leader(sketch, number, fit) or target)
+        heirs = _heirs(sketch, slot, but=target)
+        sketch.lead(slot, best_leader(sketch, number, heirs) or target)
+
+
+def _heirs(sketch: Sketch, slot: Slot, *, but: int = 0) -> list[int]:
+    """Who could take the lead of a partition over, from whoever has it."""
+    return [
+        node
+        for node in slot.replicas
+        if node in sketch.takers
+        and node not in (slot.leader, but)
+        and sketch.fit(slot, node)
+        and sketch.is_near(slot, node)
+    ]
 
 
 def _move_lead(sketch: Sketch) -> bool:
@@ -95,7 +107,7 @@ def _path(sketch: Sketch, source: int) -> list[tuple[Slot, int]]:
             for target in sorted(slot.replicas):
                 if target in came_by or target == source or not sketch.fit(slot, target):
                     continue
-                if target in sketch.settled:
+                if target in sketch.settled and sketch.is_near(slot, target):
                     came_by[target] = node, slot
                     waiting.append(target)
     return []

@@ -33,6 +33,7 @@ from ..cluster.errors import NotProvisionedError
 from ..membership.membership import Membership
 from ..membership.view import MembershipView
 from .moves import move_lead
+from .nearness import Nearness
 from .planner import Plan, plan
 from .sketch import Facts
 from .steadiness import Steadiness, SteadinessOptions
@@ -60,7 +61,7 @@ class Controller:
         clock: Clock,
         scope: TaskScope,
         on_placement: Callable[[int, Placement], None],
-        applied: Callable[[], dict[tuple[int, int], int]] = dict,
+        applied: Callable[[], dict[tuple[int, int], int]] | None = None,
         unfit: Callable[[], frozenset[tuple[int, int]]] = frozenset,
         options: SteadinessOptions | None = None,
     ) -> None:
@@ -68,7 +69,8 @@ class Controller:
 
         Args:
             on_placement: told each placement that it has stored, with its version.
-            applied: how far nodes are with partitions, see `Facts.applied`.
+            applied: how far nodes are with partitions, see `Facts.applied`; None where nobody
+                tells, and a lead may go to any replica then.
             unfit: see `Facts.unfit`.
         """
         self._metadata = metadata
@@ -79,6 +81,7 @@ class Controller:
         self._on_placement = on_placement
         self._applied, self._unfit = applied, unfit
         self._steadiness = Steadiness(options)
+        self._nearness = Nearness()
         self._wake = Waiters()
         self._dirty = True
         self._timer: asyncio.TimerHandle | None = None
@@ -184,12 +187,17 @@ class Controller:
         self._membership.use_nodes(value.version, nodes)
         current = None if stored is None else decode_placement(stored.value)
         now_ns = self._clock.monotonic_ns()
+        applied = {} if self._applied is None else self._applied()
+        near = None
+        if self._applied is not None and current is not None:
+            near = self._nearness.observe(current, applied)
         facts = Facts(
             nodes=nodes,
             view=self._membership.view,
             settled=self._steadiness.settled(now_ns),
             lost=self._steadiness.lost(now_ns),
-            applied=self._applied(),
+            applied=applied,
+            near=near,
             unfit=self._unfit(),
         )
         planned = plan(facts, current)

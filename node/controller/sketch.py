@@ -19,6 +19,8 @@ class Facts:
         lost: the nodes that have been dead for so long that their copies are made elsewhere.
         applied: how far a node is with a partition, by (partition, node): its last applied LSN.
         unfit: the (partition, node) of copies that must not lead, or have stopped for good.
+        near: who is so close behind that a lead may go there for balance, by (partition, node);
+            None where nobody knows, and all are taken to be.
     """
 
     nodes: NodesConfiguration
@@ -27,6 +29,7 @@ class Facts:
     lost: frozenset[int] = frozenset()
     applied: dict[tuple[int, int], int] = field(default_factory=dict)
     unfit: frozenset[tuple[int, int]] = frozenset()
+    near: frozenset[tuple[int, int]] | None = None
 
 
 @dataclass(slots=True)
@@ -97,6 +100,11 @@ class Sketch:
     def domains(self, node_ids: Iterable[int]) -> set[str]:
         """The zones of some nodes; a node without one is its own."""
         return {self.node(node_id).failure_domain for node_id in node_ids}
+
+    def is_near(self, slot: Slot, node_id: int) -> bool:
+        """Whether a node could lead a partition soon that it has."""
+        near = self.facts.near
+        return near is None or (slot.number, node_id) in near
 
     def lead(self, slot: Slot, node_id: int) -> None:
         """Have a node that has a partition lead it; 0 for nobody."""

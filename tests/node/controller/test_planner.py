@@ -5,7 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from perdure.metadata.placement import Placement, decode_placement, encode_placement
+from perdure.metadata.placement import (
+    PLACEMENT_FORMAT,
+    PartitionPlacement,
+    Placement,
+    decode_placement,
+    encode_placement,
+)
 from perdure.node.controller.moves import MoveRefusedError, move_lead
 from perdure.node.controller.planner import plan
 from perdure.node.controller.sketch import Facts
@@ -225,6 +231,59 @@ def test_no_plan_has_an_unfit_copy_lead_or_gives_a_node_one(first: int) -> None:
             assert after.partitions[number].leader != node
             if node not in before.partitions[number].replicas:
                 assert node not in after.partitions[number].replicas
+
+
+def uneven() -> tuple[Facts, Placement]:
+    """Three nodes that keep everything, of which node 3 leads nothing."""
+    nodes = nodes_of(3, partitions=8)
+    placement, _ = plan_to_the_end(facts_of(nodes, dead=(3,)), None)
+    back, _ = plan_to_the_end(replace(facts_of(nodes), settled=frozenset({1, 2})), placement)
+    assert back.led_by(3) == ()
+    return facts_of(nodes), back
+
+
+def test_balance_gives_no_lead_to_who_is_far_behind() -> None:
+    facts, before = uneven()
+    everybody = {(number, node) for number in range(8) for node in (1, 2, 3)}
+    far = frozenset(pair for pair in everybody if pair[1] != 3)
+    assert plan(replace(facts, near=far), before).placement == before
+    assert plan(replace(facts, near=frozenset()), before).placement == before
+
+    # What it is near with, and no more.
+    some = far | {(5, 3)}
+    after, _ = plan_to_the_end(replace(facts, near=some), before)
+    assert after.led_by(3) == (5,)
+    after, _ = plan_to_the_end(replace(facts, near=frozenset(everybody)), before)
+    assert len(after.led_by(3)) >= 2
+
+
+@pytest.mark.parametrize("how", ["dead", "leaving", "drained"])
+def test_a_lead_that_must_go_goes_also_to_who_is_far_behind(how: str) -> None:
+    nodes = nodes_of(3)
+    before, _ = plan_to_the_end(facts_of(nodes), None)
+    facts = facts_of(nodes_of(3, drained=(2,))) if how == "drained" else None
+    facts = facts or facts_of(nodes, **{how: (2,)})
+    after = plan(replace(facts, near=frozenset()), before).placement
+    assert after.led_by(2) == ()
+    assert all(item.leader for item in after.partitions)
+
+
+def test_a_copy_moves_from_its_leader_only_when_another_is_near() -> None:
+    nodes = nodes_of(3, partitions=6, replicas=2)
+    before = Placement(PLACEMENT_FORMAT, (PartitionPlacement((1, 2), 1, False),) * 6)
+    here = frozenset((number, 1) for number in range(6))
+    after, _ = plan_to_the_end(replace(facts_of(nodes), near=here), before)
+    assert (len(after.kept_by(1)), len(after.kept_by(3))) == (6, 3)
+    assert after.led_by(1) == (0, 1, 2, 3, 4, 5)
+    both = here | {(2, 2)}
+    after, _ = plan_to_the_end(replace(facts_of(nodes), near=both), before)
+    assert (after.led_by(2), len(after.kept_by(1))) == ((2,), 5)
+
+    # Of a single copy nobody can be near: it moves, with the lead.
+    nodes = nodes_of(2, partitions=6, replicas=1)
+    before, _ = plan_to_the_end(facts_of(nodes, dead=(2,)), None)
+    after, _ = plan_to_the_end(replace(facts_of(nodes), near=frozenset()), before)
+    assert len(after.led_by(2)) == 3
 
 
 def test_a_move_is_honoured_and_kept() -> None:
