@@ -17,7 +17,7 @@ from perdure.admin.api.routes import Request
 from perdure.admin.api.services import ServicesApi
 from perdure.admin.api.state import StateApi
 from perdure.admin.api.workers import WorkersApi
-from perdure.admin.elsewhere import Question
+from perdure.admin.elsewhere import AnswerLostError, Question
 from perdure.core.errors import TransportError
 from perdure.core.ids import (
     InvocationId,
@@ -307,7 +307,7 @@ def test_a_node_that_is_silent_is_given_up_when_it_is_dead() -> None:
         await cluster.loop.pause(1000 * MS)
         assert not asked.done()
         far.alive = False
-        with pytest.raises(TransportError, match="dead"):
+        with pytest.raises(AnswerLostError, match="died before it had answered"):
             await asked
         far.alive = True
 
