@@ -118,7 +118,7 @@ class Dispatcher:
         if request.delay_ns:
             raise BadRequestError("a delay is taken by sends only: a call waits for its result")
         target = find_target(self._gateway.targets, request)
-        command = self._command(request, target)
+        partition, command = self._command(request, target)
         invocation_id = command.invocation_id
         content_type = target.output_content_type
 
@@ -129,13 +129,14 @@ class Dispatcher:
                 assert isinstance(outcome, PerdureError), outcome
                 on_reply(Rejected(invocation_id, _refusal(outcome)))
 
-        return self._submit(request, command, reply, wait=True)
+        return self._submit(request, partition, command, reply, wait=True)
 
     def send(
         self, request: InvocationRequest, on_reply: Callable[[SendReply], None]
     ) -> PendingReply:
         """Start the invocation and have `on_reply` called once it is durable; raises as `call`."""
-        command = self._command(request, find_target(self._gateway.targets, request))
+        target = find_target(self._gateway.targets, request)
+        partition, command = self._command(request, target)
         invocation_id = command.invocation_id
         start_ns = command.start_ns
 
@@ -148,12 +149,18 @@ class Dispatcher:
                 assert isinstance(outcome, PerdureError), outcome
                 on_reply(Rejected(invocation_id, _refusal(outcome)))
 
-        return self._submit(request, command, reply, wait=False)
+        return self._submit(request, partition, command, reply, wait=False)
 
     def _submit(
-        self, request: InvocationRequest, command: Invoke, reply: InvokeReply, *, wait: bool
+        self,
+        request: InvocationRequest,
+        partition: Partition,
+        command: Invoke,
+        reply: InvokeReply,
+        *,
+        wait: bool,
     ) -> PendingReply:
-        partition = self._admitting(command.invocation_id)
+        self._admit(partition)
         if partition.active >= self._active_max:
             raise too_many_active(partition.partition, self._active_max)
         try:
@@ -164,14 +171,19 @@ class Dispatcher:
 
     def _admitting(self, invocation_id: InvocationId) -> Partition:
         """The invocation's partition. Raises NotLeaderError or OverloadedError."""
-        if self.closing:
-            raise NotLeaderError("this node is shutting down: try another one")
         partition = self._gateway.partition_for(partition_key_of(invocation_id))
-        if len(partition.clients) >= self._in_flight_max:
-            raise too_many_in_flight(partition.partition, self._in_flight_max)
+        self._admit(partition)
         return partition
 
-    def _command(self, request: InvocationRequest, target: Target) -> Invoke:
+    def _admit(self, partition: Partition) -> None:
+        """Raises NotLeaderError or OverloadedError."""
+        if self.closing:
+            raise NotLeaderError("this node is shutting down: try another one")
+        if len(partition.clients) >= self._in_flight_max:
+            raise too_many_in_flight(partition.partition, self._in_flight_max)
+
+    def _command(self, request: InvocationRequest, target: Target) -> tuple[Partition, Invoke]:
+        """What a request comes to, and the partition that it is for."""
         if len(request.body) > self._body_bytes_max:
             raise self._too_large(len(request.body))
         invocation_id = request.invocation_id
@@ -186,18 +198,18 @@ class Dispatcher:
             )
         else:
             self._check_id(request, target, invocation_id)
+        partition = self._gateway.partition_for(partition_key_of(invocation_id))
         known_again = request.idempotency_key is not None or target.target_kind == KIND_WORKFLOW_RUN
         completion_ns, journal_ns = target.handling.retentions_ns(known_again=known_again)
         expires_ns = 0
         if not known_again:
             # Whoever retries under this id must find it, or be refused.
             completion_ns = max(completion_ns, RETRY_WINDOW_NS)
-            partition = self._gateway.partition_for(partition_key_of(invocation_id)).partition
-            now_ns = self._gateway.asked_ns(partition)
+            now_ns = self._gateway.asked_ns(partition.partition)
             started_ns = min(minted_ns(invocation_id), now_ns) if minted else now_ns
             if started_ns > NO_MINTED_ID_BEFORE_NS:
                 expires_ns = started_ns + RETRY_WINDOW_NS
-        return Invoke(
+        return partition, Invoke(
             invocation_id,
             target.service,
             target.handler,

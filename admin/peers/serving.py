@@ -12,7 +12,7 @@ from ...core.errors import (
     PerdureError,
     TransportError,
 )
-from ...core.net.peers import Introduction
+from ...core.net.peers import Introduction, until_its_end
 from ...core.net.transport import Connection
 from ...core.tasks import TaskScope
 from ...core.waiters import Waiters
@@ -47,36 +47,37 @@ class PeerAnswers:
 
         scope = TaskScope(f"asked by {them.node}", on_failure=failed)
         try:
-            while (message := await connection.receive()) is not None:
-                frame = frames.decode_asked(message)
-                if isinstance(frame, frames.Forget):
-                    task = answering.get(frame.number)
-                    if task is not None:
-                        task.cancel()
-                elif len(answering) >= AT_ONCE_MAX:
-                    error = PeerOverloadedError(
-                        f"node {them.node} has {AT_ONCE_MAX} questions unanswered here: try again "
-                        "shortly"
-                    )
-                    _send(connection, frame.number, answer_error(error))
-                elif frame.number in answering:
-                    raise MalformedMessageError(f"question {frame.number} is asked twice")
-                else:
-                    task = scope.spawn(self._answer(connection, frame), name="question")
-                    answering[frame.number] = task
-                    task.add_done_callback(partial(_ended, answering, frame.number))
-                await _until_room(connection)
-        except MalformedMessageError as error:
-            _log.error(
-                "a node breaks the rules and is let go",
-                node=them.node,
-                code=error.code,
-                reason=str(error),
-            )
-        except TransportError:
-            pass  # It is lost, and whoever made it hears of that.
+            with until_its_end(frames.ADMIN_SERVICE, them.node):
+                while (message := await connection.receive()) is not None:
+                    self._received(frames.decode_asked(message), answering, scope, connection, them)
+                    await _until_room(connection)
         finally:
             await scope.close()
+
+    def _received(
+        self,
+        frame: frames.Asked,
+        answering: dict[int, asyncio.Task[None]],
+        scope: TaskScope,
+        connection: Connection,
+        them: Introduction,
+    ) -> None:
+        """Do what a message asks for. Raises MalformedMessageError."""
+        if isinstance(frame, frames.Forget):
+            task = answering.get(frame.number)
+            if task is not None:
+                task.cancel()
+        elif len(answering) >= AT_ONCE_MAX:
+            error = PeerOverloadedError(
+                f"node {them.node} has {AT_ONCE_MAX} questions unanswered here: try again shortly"
+            )
+            _send(connection, frame.number, answer_error(error))
+        elif frame.number in answering:
+            raise MalformedMessageError(f"question {frame.number} is asked twice")
+        else:
+            task = scope.spawn(self._answer(connection, frame), name="question")
+            answering[frame.number] = task
+            task.add_done_callback(partial(_ended, answering, frame.number))
 
     async def _answer(self, connection: Connection, ask: frames.Ask) -> None:
         await _until_room(connection)

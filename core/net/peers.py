@@ -9,10 +9,12 @@ on it is lost, and whoever sent it hears of the loss.
 import asyncio
 import logging
 from asyncio import AbstractEventLoop
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, Protocol, TypeAlias
 
 import msgspec
+import structlog
 
 from ..errors import MalformedMessageError, MessageTooLargeError, TransportError
 from ..random import Random
@@ -30,6 +32,7 @@ RECONNECT: Final = RetryPolicy(
 )
 
 _LOG: Final = logging.getLogger(__name__)
+_log = structlog.get_logger("peers")
 
 
 class Introduction(msgspec.Struct, frozen=True, array_like=True):
@@ -90,6 +93,27 @@ def introduced(me: Introduction, handler: PeerHandler) -> ConnectionHandler:
         await handler(them, connection)
 
     return accept
+
+
+@contextmanager
+def until_its_end(service: str, peer: str) -> Iterator[None]:
+    """Around what a service does with a connection that another node has made.
+
+    Ends it quietly when it is lost, as whoever made it hears of that; and with a word in the log
+    when the other end breaks the rules, which MalformedMessageError in the body tells.
+    """
+    try:
+        yield
+    except MalformedMessageError as error:
+        _log.error(
+            "a node breaks the rules and is let go",
+            service=service,
+            peer=peer,
+            code=error.code,
+            reason=str(error),
+        )
+    except TransportError:
+        pass
 
 
 def _stranger(me: Introduction, them: Introduction) -> str:

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
-import structlog
 
 from ...core.errors import MalformedMessageError, PerdureError, TransportError
 from ...core.ids import PartitionKey, partition_key_of, partition_of
+from ...core.net.peers import until_its_end
 from ...core.net.transport import Connection
 from ...core.protocol.messages import INPUT_COMMAND, split_frames
 from ...core.waiters import Waiters
@@ -36,8 +36,6 @@ from ..errors import too_many_active, too_many_in_flight
 from . import frames
 from .errors import is_move
 from .leaders import LeaderLookup
-
-_log = structlog.get_logger("forwarding")
 
 QUEUED_BYTES_MAX: Final = 16 * 1024 * 1024
 """With so many answers unsent, nothing more is read."""
@@ -79,19 +77,11 @@ class ForwardingServer:
         """Serve one connection until its end. When cancelled, its requests are forgotten."""
         session = _Session(self, connection)
         try:
-            while (message := await connection.receive()) is not None:
-                session.received(message)
-                while connection.queued_bytes > QUEUED_BYTES_MAX:
-                    await Waiters().wait(_ROOM_SECONDS)
-        except MalformedMessageError as error:
-            _log.error(
-                "a node breaks the rules and is let go",
-                peer=connection.peer,
-                code=error.code,
-                reason=str(error),
-            )
-        except TransportError:
-            pass  # It is lost, and whoever made it hears of that.
+            with until_its_end(frames.FORWARDING_SERVICE, connection.peer):
+                while (message := await connection.receive()) is not None:
+                    session.received(message)
+                    while connection.queued_bytes > QUEUED_BYTES_MAX:
+                        await Waiters().wait(_ROOM_SECONDS)
         finally:
             session.close()
 

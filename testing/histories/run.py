@@ -1,45 +1,33 @@
 """Running histories by their seeds."""
 
 import logging
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 
 from ..simulation.chance import Chance
-from ..simulation.violation import InvariantViolation
+from ..simulation.verdict import WorldReport, judge
 from .history import History, HistoryOptions
 from .tight_limits import tight_limits
 
 
 @dataclass(slots=True)
-class HistoryReport:
+class HistoryReport(WorldReport):
     """What one seed came to.
 
     Attributes:
-        violated: what did not hold, empty when everything did.
-        detail: what was seen instead.
-        digest: over all partitions; the same seed gives the same one.
-        virtual_ns: how long it took by its own clock.
         invocations: how many completed.
         operations: records in all logs.
         lives: of the node.
         refused: records that the logs refused.
-        lines: what happened.
     """
 
-    seed: int
-    violated: str = ""
-    detail: str = ""
-    digest: str = ""
-    virtual_ns: int = 0
     invocations: int = 0
     operations: int = 0
     lives: int = 0
     refused: int = 0
-    lines: list[str] = field(default_factory=list)
 
 
 def run_history(seed: int, options: HistoryOptions | None = None) -> HistoryReport:
@@ -47,15 +35,13 @@ def run_history(seed: int, options: HistoryOptions | None = None) -> HistoryRepo
     report = HistoryReport(seed)
     history: History | None = None
     with _silence(), tight_limits(Chance(seed, "limits")):
-        try:
+
+        def run() -> None:
+            nonlocal history
             history = History(seed, options or HistoryOptions())
             history.run()
-        except InvariantViolation as violation:
-            report.violated = violation.invariant
-            report.detail = str(violation)
-        except Exception as error:
-            report.violated = f"nothing raises {type(error).__name__}"
-            report.detail = "".join(traceback.format_exception(error))
+
+        judge(report, run)
         if history is not None:
             history.close()
             _fill(report, history)

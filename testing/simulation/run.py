@@ -1,38 +1,23 @@
 """Running seeds: one world from its first event to its last check, and what came of it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .chance import Chance
 from .checkers import check_end, check_survival
 from .log_checkers import check_log_end
 from .loop import SimulationLoop, run_simulated
-from .trace import logs_in_trace
-from .verdict import judge, judge_twice
+from .verdict import WorldReport, judge_twice, judge_world
 from .world import World, WorldOptions
 
 JITTER_NS_MAX = 50_000
 
 
 @dataclass(slots=True)
-class SeedReport:
-    """What one seed came to.
+class SeedReport(WorldReport):
+    """What one seed came to."""
 
-    Attributes:
-        violated: the invariant that did not hold, empty when all did.
-        detail: what was seen instead, with the place in the code for anything but an invariant.
-        lines: the trace.
-        digest: a hash over trace and stores; the same seed gives the same one.
-        virtual_ns: how long the world lived.
-    """
-
-    seed: int
-    violated: str = ""
-    detail: str = ""
-    digest: str = ""
-    virtual_ns: int = 0
     operations: int = 0
     lives: int = 0
-    lines: list[str] = field(default_factory=list)
 
 
 def run_seed(seed: int, options: WorldOptions | None = None) -> SeedReport:
@@ -40,16 +25,12 @@ def run_seed(seed: int, options: WorldOptions | None = None) -> SeedReport:
     loop = SimulationLoop(jitter=Chance(seed, "timers"), jitter_ns_max=JITTER_NS_MAX)
     world = World(seed, options or WorldOptions(), loop)
     report = SeedReport(seed)
-    with logs_in_trace(world.trace):
 
-        def run() -> None:
-            run_simulated(world.run(), loop, until_ns=world.options.end_ns)
-            _check(world)
+    def run() -> None:
+        run_simulated(world.run(), loop, until_ns=world.options.end_ns)
+        _check(world)
 
-        judge(report, run)
-    report.lines = world.trace.lines
-    report.digest = world.trace.digest(*_stores(world), report.violated.encode())
-    report.virtual_ns = loop.now_ns
+    judge_world(report, run, trace=world.trace, loop=loop, made=lambda: _stores(world))
     report.operations = len(world.history.operations)
     report.lives = world.lives
     return report

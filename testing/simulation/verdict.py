@@ -2,9 +2,11 @@
 
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from .loop import SimulationStalledError
+from .loop import SimulationLoop, SimulationStalledError
+from .trace import Trace, logs_in_trace
 from .violation import InvariantViolation
 
 
@@ -22,7 +24,47 @@ class TracedVerdict(Verdict, Protocol):
     lines: list[str]
 
 
+@dataclass(slots=True)
+class WorldReport:
+    """What one seed came to; each kind of world adds what it counts.
+
+    Attributes:
+        violated: the invariant that did not hold, empty when all did.
+        detail: what was seen instead, with the place in the code for anything but an invariant.
+        digest: a hash over all that the world made; the same seed gives the same one.
+        virtual_ns: how long the world lived.
+        lines: the trace.
+    """
+
+    seed: int
+    violated: str = ""
+    detail: str = ""
+    digest: str = ""
+    virtual_ns: int = 0
+    lines: list[str] = field(default_factory=list)
+
+
 R = TypeVar("R", bound=TracedVerdict)
+
+
+def judge_world(
+    report: WorldReport,
+    run: Callable[[], None],
+    *,
+    trace: Trace,
+    loop: SimulationLoop,
+    made: Callable[[], list[bytes]],
+) -> None:
+    """Run a world whose logs go into its trace, and fill in what all reports have.
+
+    Args:
+        made: what the digest is over besides the trace, once it has ended.
+    """
+    with logs_in_trace(trace):
+        judge(report, run)
+    report.lines = trace.lines
+    report.digest = trace.digest(*made(), report.violated.encode())
+    report.virtual_ns = loop.now_ns
 
 
 def judge(report: Verdict, run: Callable[[], None]) -> None:

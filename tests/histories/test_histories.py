@@ -6,7 +6,6 @@ without it they begin where no run has begun before. docs/proof.md counts those 
 
 import os
 import random
-import subprocess
 import sys
 
 import pytest
@@ -14,6 +13,8 @@ import pytest
 from perdure.admin.cli.main import run
 from perdure.testing.histories import HistoryOptions, run_history
 from perdure.testing.histories.history import History
+
+from ..seeds import check_same_in_every_process
 
 HISTORIES = int(os.environ.get("PERDURE_HISTORIES", "500"))
 FIRST_SEED = int(
@@ -66,21 +67,7 @@ def test_a_history_without_faults_has_none() -> None:
 
 
 def test_the_same_seed_gives_the_same_bytes_in_every_process() -> None:
-    """Another hash seed gives other sets and dicts of strings, and another memory."""
-    outputs = [
-        subprocess.run(
-            [sys.executable, "-c", _PRINT_DIGESTS],
-            env={**os.environ, "PYTHONHASHSEED": hash_seed},
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        ).stdout
-        for hash_seed in ("1", "4242")
-    ]
-
-    assert len(set(outputs[0].split())) == 20
-    assert outputs[0] == outputs[1]
+    check_same_in_every_process(_PRINT_DIGESTS, seeds=20)
 
 
 def test_command_runs_many_seeds(capsys: pytest.CaptureFixture[str]) -> None:

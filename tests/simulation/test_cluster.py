@@ -5,7 +5,6 @@ where those begin. Some more have seeds that nobody has run before; they are pri
 """
 
 import os
-import subprocess
 import sys
 
 import pytest
@@ -15,6 +14,7 @@ from perdure.node.controller.steadiness import Steadiness
 from perdure.testing.simulation.cluster import ClusterOptions, ClusterReport, run_cluster_seed
 from perdure.testing.simulation.cluster.faults import KINDS
 
+from ..seeds import check_same_in_every_process
 from .cluster_breakages import CLUSTER_BREAKAGES
 
 SEEDS = int(os.environ.get("PERDURE_CLUSTER_SEEDS", "2"))
@@ -66,21 +66,7 @@ def test_each_kind_of_fault_alone_is_borne(kind: str) -> None:
 
 
 def test_bytes_do_not_depend_on_the_process() -> None:
-    """The same seed gives the same bytes, under another hash seed too."""
-    outputs = [
-        subprocess.run(
-            [sys.executable, "-c", _PRINT_DIGESTS],
-            env={**os.environ, "PYTHONHASHSEED": hash_seed},
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        ).stdout.split()
-        for hash_seed in ("1", "4242")
-    ]
-
-    assert len(set(outputs[0])) == 2
-    assert outputs[0] == outputs[1]
+    check_same_in_every_process(_PRINT_DIGESTS, seeds=2)
 
 
 @pytest.mark.parametrize("name", CLUSTER_BREAKAGES)

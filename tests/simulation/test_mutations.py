@@ -6,6 +6,7 @@ import pytest
 
 from perdure.testing.simulation import run_seed
 
+from ..seeds import check_found
 from .breakages import BREAKAGES
 
 SEEDS_MAX = 200
@@ -15,9 +16,11 @@ SEEDS_MAX = 200
 def test_a_broken_product_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     options = BREAKAGES[name](monkeypatch)
 
-    found = next((seed for seed in range(SEEDS_MAX) if run_seed(seed, options).violated), None)
-
-    assert found is not None, f"{name}: not found within {SEEDS_MAX} seeds"
-    monkeypatch.undo()
-    sound = run_seed(found, dataclasses.replace(options, alter_node=None))
-    assert sound.violated == "", "this seed fails without the breakage, too"
+    sound = dataclasses.replace(options, alter_node=None)
+    check_found(
+        name,
+        monkeypatch,
+        lambda seed: run_seed(seed, options),
+        lambda seed: run_seed(seed, sound),
+        range(SEEDS_MAX),
+    )

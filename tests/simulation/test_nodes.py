@@ -5,7 +5,6 @@ printed, and ``perdure sim --nodes --seed N`` shows one again.
 """
 
 import os
-import subprocess
 import sys
 
 import pytest
@@ -18,6 +17,7 @@ from perdure.testing.simulation.nodes.faults import DISK_LOST, KINDS
 from perdure.testing.simulation.nodes.world import NodesWorld
 from perdure.testing.simulation.nodes.zones import FAILURE, LOG_ZONES
 
+from ..seeds import check_found, check_same_in_every_process
 from .nodes_breakages import NODES_BREAKAGES
 
 FRESH = int(os.environ.get("PERDURE_NODES_SEEDS", "20"))
@@ -85,20 +85,7 @@ def test_worlds_with_zones_or_copies_that_differ_are_some_of_all() -> None:
 
 
 def test_bytes_do_not_depend_on_the_process() -> None:
-    outputs = [
-        subprocess.run(
-            [sys.executable, "-c", _PRINT_DIGESTS],
-            env={**os.environ, "PYTHONHASHSEED": hash_seed},
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        ).stdout.split()
-        for hash_seed in ("1", "4242")
-    ]
-
-    assert len(set(outputs[0])) == 2
-    assert outputs[0] == outputs[1]
+    check_same_in_every_process(_PRINT_DIGESTS, seeds=2)
 
 
 FOUND = {
@@ -123,9 +110,10 @@ def test_a_broken_rule_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> N
     options = NODES_BREAKAGES[name](monkeypatch)
     seeds = sorted(range(SEEDS_MAX), key=lambda seed: seed != FOUND.get(name, 0))
 
-    found = next((seed for seed in seeds if run_nodes_seed(seed, options).violated), None)
-
-    assert found is not None, f"{name}: not found within {SEEDS_MAX} seeds"
-    monkeypatch.undo()
-    sound = run_nodes_seed(found, options)
-    assert not sound.violated, f"seed {found} fails without the breakage, too: {sound.detail}"
+    check_found(
+        name,
+        monkeypatch,
+        lambda seed: run_nodes_seed(seed, options),
+        lambda seed: run_nodes_seed(seed, options),
+        seeds,
+    )

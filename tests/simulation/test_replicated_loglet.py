@@ -6,6 +6,7 @@ import pytest
 
 from perdure.testing.simulation.replicated import run_loglet_seed, run_loglet_seed_twice
 
+from ..seeds import check_found
 from .loglet_breakages import BREAKAGES
 
 FIXED_SEEDS = range(6)
@@ -34,11 +35,10 @@ def test_fresh_seeds_are_well() -> None:
 def test_a_broken_loglet_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     options = BREAKAGES[name](monkeypatch)
 
-    found = next(
-        (seed for seed in range(SEEDS_MAX) if run_loglet_seed(seed, options).violated), None
+    check_found(
+        name,
+        monkeypatch,
+        lambda seed: run_loglet_seed(seed, options),
+        lambda seed: run_loglet_seed(seed, options),
+        range(SEEDS_MAX),
     )
-
-    assert found is not None, f"{name}: not found within {SEEDS_MAX} seeds"
-    monkeypatch.undo()
-    sound = run_loglet_seed(found, options)
-    assert sound.violated == "", f"seed {found} fails without the breakage, too: {sound.detail}"

@@ -5,8 +5,6 @@ begin.
 """
 
 import os
-import subprocess
-import sys
 
 import pytest
 
@@ -17,6 +15,7 @@ from perdure.testing.simulation.node import SimulatedNode
 from perdure.testing.simulation.run import SeedReport
 from perdure.testing.simulation.verdict import judge_twice
 
+from ..seeds import check_same_in_every_process
 from .breakages import LOST_BATCHES
 
 SEEDS = int(os.environ.get("PERDURE_SIM_SEEDS", "100"))
@@ -26,7 +25,7 @@ FRESH = 8
 
 _PRINT_DIGESTS = """
 from perdure.testing.simulation import run_seed
-for seed in range({first}, {last}):
+for seed in range(6):
     print(run_seed(seed).digest)
 """
 
@@ -123,21 +122,7 @@ def test_another_seed_gives_other_bytes() -> None:
 
 
 def test_bytes_do_not_depend_on_the_process() -> None:
-    """Another hash seed gives other sets and dicts of strings, and another memory."""
-    outputs = [
-        subprocess.run(
-            [sys.executable, "-c", _PRINT_DIGESTS.format(first=0, last=6)],
-            env={**os.environ, "PYTHONHASHSEED": hash_seed},
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        ).stdout
-        for hash_seed in ("1", "4242")
-    ]
-
-    assert len(outputs[0].split()) == 6
-    assert outputs[0] == outputs[1]
+    check_same_in_every_process(_PRINT_DIGESTS, seeds=6)
 
 
 def broken(node: SimulatedNode) -> None:
