@@ -2,7 +2,9 @@
 
 import asyncio
 from asyncio import Future
+from collections.abc import Iterable
 from typing import Final
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -26,15 +28,21 @@ from ...partition_processor.tables.invocations import (
     STATUS_RUNNING,
     Invocation,
 )
+from ..elsewhere import Question
 from ..errors import AdminRequestError, DeploymentRefusedError
 from ..view import AdminView
 from .deployments import find_deployment
 from .invocation_answers import OperationAnswer, OperationResult
 from .invocation_scan import READY, Found, find
+from .missing import Missing
 from .pacing import Pacer
-from .parameters import decode_body
+from .parameters import Parameters, decode_body, partitions_text
+from .reach import Led, Reach, asked_partitions
+from .routes import Request, Route
 
 IDS_MAX: Final = 1000
+LED_PATH: Final = "/led/operations"
+"""Where another node has those done that this one leads."""
 KEEP: Final = "keep"
 LATEST: Final = "latest"
 
@@ -87,12 +95,23 @@ class OperationBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     journal_only: bool = False
 
 
+class LedOperations(Led, frozen=True, kw_only=True):
+    """What became of operations on invocations of one node's partitions."""
+
+    results: list[OperationResult]
+
+
 class Operator:
     """Carries operations out for admin REST."""
 
-    def __init__(self, view: AdminView) -> None:
-        """Take the node."""
+    def __init__(self, view: AdminView, reach: Reach) -> None:
+        """Take the node, and how it reaches the others."""
         self._view = view
+        self._reach = reach
+
+    def peer_routes(self) -> list[Route]:
+        """What other nodes ask."""
+        return [Route("POST", f"{LED_PATH}/{{operation}}", self._operate_led)]
 
     async def operate(self, operation: str, body: bytes) -> OperationAnswer:
         """Do one of `OPERATIONS` to each of the ids. Raises AdminRequestError.
@@ -102,12 +121,86 @@ class Operator:
         request = decode_body(body, OperationBody, _form(operation))
         _check(operation, request)
         deployment = self._deployment(request.deployment)
+        if operation == RESUME and request.deployment not in (None, KEEP):
+            return OperationAnswer(await self._at_leaders(operation, request))
+        return OperationAnswer(await self._operate(operation, request, deployment, request.ids))
+
+    async def _operate(
+        self,
+        operation: str,
+        request: OperationBody,
+        deployment: Deployment | None,
+        ids: Iterable[str],
+    ) -> list[OperationResult]:
         pacer = Pacer(asyncio.get_running_loop())
         answers: list[Future[OperationResult]] = []
-        for text in dict.fromkeys(request.ids):
+        for text in dict.fromkeys(ids):
             answers.append(self._begin(operation, text, request, deployment))
             await pacer.pause()
-        return OperationAnswer([await answer for answer in answers])
+        return [await answer for answer in answers]
+
+    # Where only the leader knows enough ----------------------------------------------------------
+
+    async def _at_leaders(self, operation: str, request: OperationBody) -> list[OperationResult]:
+        """Have an operation done by the nodes that lead: for what their workers run counts.
+
+        Done twice, it does no harm: the second time it finds what it was to do done.
+        """
+        manager = self._view.manager
+        results: dict[str, OperationResult] = {}
+        wanted: dict[int, list[str]] = {}
+        for text in dict.fromkeys(request.ids):
+            try:
+                partition = manager.processor_of(parse_invocation_id(text)).partition
+                wanted.setdefault(partition, []).append(text)
+            except MalformedIdError as error:
+                results[text] = _result(operation, text, error, None)
+
+        def of(partitions: Iterable[int]) -> OperationBody:
+            ids = [text for partition in partitions for text in wanted[partition]]
+            return msgspec.structs.replace(request, ids=ids)
+
+        def ask(partitions: list[int]) -> Question:
+            query = urlencode({"partitions": partitions_text(partitions)})
+            body = msgspec.json.encode(of(partitions))
+            return Question("POST", f"{LED_PATH}/{operation}", query, body)
+
+        async def here(partitions: list[int]) -> LedOperations:
+            return await self._done_here(operation, of(partitions), partitions)
+
+        gathered = await self._reach.of_partitions(wanted, ask, LedOperations, here)
+        for answer in gathered.answers:
+            results.update((result.id, result) for result in answer.results)
+        for missing in gathered.missing:
+            for number in missing.partitions:
+                results.update((text, _not_told(text, missing)) for text in wanted[number])
+        return [results[text] for text in dict.fromkeys(request.ids)]
+
+    async def _operate_led(self, request: Request) -> LedOperations:
+        """What another node asks for. Raises AdminRequestError."""
+        (operation,) = request.parts
+        partitions = asked_partitions(self._view, Parameters(request.query, ("partitions",)))
+        if operation not in OPERATIONS:
+            raise AdminRequestError(f"{operation[:64]!r} is none of {', '.join(OPERATIONS)}")
+        body = decode_body(request.body, OperationBody, _form(operation))
+        _check(operation, body)
+        return await self._done_here(operation, body, partitions)
+
+    async def _done_here(
+        self, operation: str, request: OperationBody, partitions: Iterable[int]
+    ) -> LedOperations:
+        """Do it to those of partitions that this node leads. Raises AdminRequestError."""
+        manager = self._view.manager
+        deployment = self._deployment(request.deployment)
+        told = [partition for partition in partitions if not manager.is_elsewhere(partition)]
+        ids = [
+            text
+            for text in request.ids
+            if manager.processor_of(parse_invocation_id(text)).partition in told
+        ]
+        return LedOperations(
+            told=told, results=await self._operate(operation, request, deployment, ids)
+        )
 
     def _deployment(self, name: str | None) -> Deployment | None:
         """The deployment that a request names. Raises AdminRequestError."""
@@ -151,8 +244,6 @@ class Operator:
             assert isinstance(outcome, Answer), outcome
             try:
                 command = begin(outcome.invocation_id, outcome.invocation)
-                if isinstance(command, Resume):
-                    _check_not_moved(outcome.invocation, command)
                 partition_key = partition_key_of(outcome.invocation_id)
                 self._view.manager.partition_for(partition_key).operate(command, settle)
             except PerdureError as error:
@@ -264,19 +355,6 @@ def _moves(found: Found, command: Resume) -> bool:
     return found.status == READY
 
 
-def _check_not_moved(invocation: Invocation, command: Resume) -> None:
-    """Raise DeploymentRefusedError where a resumption would move what has an attempt elsewhere.
-
-    Whether a worker runs it, only the node that leads its partition knows.
-    """
-    moves = invocation.deployment is not None and command.deployment is not None
-    if moves and invocation.status == STATUS_RUNNING:
-        raise DeploymentRefusedError(
-            f"it has an attempt at another node, on {invocation.deployment}: pause it before it "
-            f"goes on on {command.deployment}; nothing was changed"
-        )
-
-
 def _nobody_waits(_outcome: str | PerdureError) -> None:
     """The answer to a step of an operation whose last step is answered."""
 
@@ -318,6 +396,16 @@ def _check(operation: str, request: OperationBody) -> None:
         wrong = "journal_only"
     if wrong is not None:
         raise AdminRequestError(f"{wrong} is not for {operation}; send {_form(operation)}")
+
+
+def _not_told(text: str, missing: Missing) -> OperationResult:
+    return OperationResult(
+        text,
+        "refused",
+        False,
+        f"{missing.message}; whether it was done is unknown: ask again",
+        code=missing.code,
+    )
 
 
 def _result(

@@ -36,7 +36,7 @@ class InvocationsApi:
         """Take the node, and how it answers for the whole cluster."""
         self._view = view
         self._reach = reach
-        self._operator = Operator(view)
+        self._operator = Operator(view, reach)
         self._related = RelatedApi(view, Reach(view))
 
     def routes(self) -> list[Route]:
@@ -52,6 +52,7 @@ class InvocationsApi:
         return [
             Route("GET", LED_PATH, self.list_led),
             Route("GET", "/invocations/{invocation}", self.describe),
+            *self._operator.peer_routes(),
             *self._related.peer_routes(),
         ]
 

@@ -320,24 +320,34 @@ class Cluster:
             for node in self.nodes:
                 await node.close()
 
-    async def add_worker(self, app: App, name: str = "worker") -> None:
-        """A worker that serves all nodes; they know its services when this returns."""
+    async def add_worker(
+        self, app: App, name: str = "worker", deployment: str = "d1"
+    ) -> asyncio.Event:
+        """A worker that serves all nodes until the event; they know its services on return."""
+        stop = asyncio.Event()
         self._scope.spawn(
             run_worker(
                 app,
                 [node.address for node in self.nodes],
-                deployment="d1",
-                code_hash="0" * 64,
+                deployment=deployment,
+                code_hash=keyed_partition_key(deployment).to_bytes(32, "big").hex(),
                 transport=self.network.transport(name),
                 clock=SimulationClock(self.loop),
                 random=Chance(self.seed, name),
                 name=name,
-                stop=asyncio.Event(),
+                stop=stop,
             ),
             name=name,
         )
-        while not all(node.manager.invoker.sessions for node in self.nodes):
+        while not all(self._served(node, deployment) for node in self.nodes):
             await self.loop.pause(MS)
+        return stop
+
+    @staticmethod
+    def _served(node: Node, deployment: str) -> bool:
+        sessions = node.manager.invoker.sessions
+        known = (item.name for item in node.manager.schema.deployments)
+        return deployment in known and any(item.deployment == deployment for item in sessions)
 
     # Who leads -----------------------------------------------------------------------------------
 

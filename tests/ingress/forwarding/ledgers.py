@@ -41,6 +41,13 @@ async def collect(ctx: ObjectContext, count: int) -> list[str]:
     return [await ctx.signal("word", type_hint=str) for _ in range(count)]
 
 
+@ledger.handler()
+async def pinned(ctx: ObjectContext, count: int) -> list[str]:
+    """As `collect`, with an entry that it stays with its code for."""
+    await ctx.run_typed("begin", lambda: count)
+    return await collect(ctx, count)
+
+
 @relay.handler()
 async def pass_on(ctx: Context, order: list[str]) -> int:
     """Have an entry noted in a ledger, wherever it is."""

@@ -6,13 +6,16 @@ from typing import Any
 import pytest
 
 from perdure.admin.api.answering import answer_of
+from perdure.admin.api.invocation_answers import OperationAnswer
 from perdure.admin.api.invocation_operations import Operator
+from perdure.admin.api.invocation_scan import status_of
 from perdure.admin.api.reach import Reach
 from perdure.admin.api.routes import Request
 from perdure.admin.api.state import StateApi
 from perdure.admin.errors import StateVersionError
-from perdure.core.ids import invocation_id_text
+from perdure.core.ids import invocation_id_text, parse_invocation_id
 from perdure.ingress.requests import InvocationRequest
+from perdure.partition_processor.processor import NotLeadingError
 
 from .cluster import MS, Cluster, Node
 from .ledgers import APP
@@ -22,8 +25,12 @@ from .test_forwarding import add, entries_of, value_of
 async def operated(node: Node, operation: str, *ids: str, **more: Any) -> list[str]:
     """The outcomes of an operation on invocations."""
     body = json.dumps({"ids": ids, **more}).encode()
-    answer = await Operator(node.view).operate(operation, body)
-    return [result.outcome for result in answer.results]
+    return [result.outcome for result in (await results_of(node, operation, body)).results]
+
+
+async def results_of(node: Node, operation: str, body: bytes) -> OperationAnswer:
+    """What an operation came to."""
+    return await Operator(node.view, Reach(node.view)).operate(operation, body)
 
 
 def changing(key: str, entries: list[str] | None, **more: Any) -> Request:
@@ -63,6 +70,63 @@ def test_operations_on_invocations_of_another_node() -> None:
         assert await operated(near, "restart", ids[1], ids[3]) == ["done", "done"]
         assert await operated(near, "purge", *ids) == ["done"] * 4
         assert await operated(near, "cancel", *ids) == ["not found"] * 4
+
+    cluster.run(scenario())
+
+
+def test_what_waits_for_a_worker_elsewhere_goes_on_with_other_code() -> None:
+    cluster = Cluster(nodes=3)
+
+    async def scenario() -> None:
+        stop = await cluster.add_worker(APP)
+        near, far, third = cluster.nodes
+        ids = []
+        for partition in (1, 0, 2):
+            key = cluster.keys_in(partition, 1)[0]
+            sent = await near.send(InvocationRequest("Ledger", "pinned", key, b"1"))
+            ids.append(invocation_id_text(sent.invocation_id))
+        processor = far.processor(1)
+        moving = parse_invocation_id(ids[0])
+
+        def status() -> str:
+            invocation = processor.transaction.invocation(moving)
+            assert invocation is not None
+            return status_of(processor, moving, invocation)
+
+        async def until(wanted: str) -> None:
+            while status() != wanted:
+                await cluster.loop.pause(MS)
+
+        # What runs is not moved under its worker, whoever is asked.
+        await cluster.add_worker(APP, "newer", "d2")
+        while (row := processor.transaction.invocation(moving)) is None or not row.deployment:
+            await cluster.loop.pause(MS)
+        assert (status(), row.deployment) == ("running", "d1")
+        body = json.dumps({"ids": ids[:1], "deployment": "d2"}).encode()
+        for node in cluster.nodes:
+            (refused,) = (await results_of(node, "resume", body)).results
+            assert (refused.outcome, refused.code) == ("refused", "PD1008"), refused
+            assert "runs on a worker of d1" in refused.message
+
+        stop.set()
+        await until("ready")
+        body = json.dumps({"ids": [*ids, "inv_2"], "deployment": "latest"}).encode()
+        answer = await results_of(near, "resume", body)
+        assert [item.outcome for item in answer.results] == [*["done"] * 3, "malformed id"]
+        assert [item.id for item in answer.results] == [*ids, "inv_2"]
+        await until("running")
+        invocation = processor.transaction.invocation(moving)
+        assert invocation is not None
+        assert invocation.deployment == "d2"
+        # It is there by now.
+        assert await operated(third, "resume", ids[0], deployment="d2") == ["unchanged"]
+
+        far.give_up(1)
+        cluster.tell_all(1, None)
+        body = json.dumps({"ids": ids, "deployment": "latest"}).encode()
+        answer = await results_of(near, "resume", body)
+        assert [item.outcome for item in answer.results] == ["refused", "unchanged", "unchanged"]
+        assert answer.results[0].code == NotLeadingError.code
 
     cluster.run(scenario())
 
