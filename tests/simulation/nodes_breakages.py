@@ -38,6 +38,11 @@ CUTS = NodesOptions(
 )
 """Leaders that others have replaced and that do not know it."""
 
+STALE = NodesOptions(
+    count=3, kinds=("pause",), gap_ns=(200 * MS, 2 * S), operations=(60, 80), readers=30
+)
+"""Leaders that sleep while others are elected and answer, and are asked when they wake up."""
+
 POWER = NodesOptions(kinds=("power", "power everywhere", "power within an operation"), gap_ns=BUSY)
 
 
@@ -75,7 +80,7 @@ def metadata_not_synced(patch: pytest.MonkeyPatch) -> NodesOptions:
 def read_without_barrier(patch: pytest.MonkeyPatch) -> NodesOptions:
     """A leader answers reads from what it has applied, without asking whether it still leads."""
     patch.setattr(ReadBarrier, "needed", staticmethod(lambda _log: False))
-    return CUTS
+    return STALE
 
 
 def epoch_taken_twice(patch: pytest.MonkeyPatch) -> NodesOptions:
@@ -106,7 +111,7 @@ def trimmed_past_the_snapshot(patch: pytest.MonkeyPatch) -> NodesOptions:
         return None if archived(self, partition) is None else 1 << 62
 
     patch.setattr(Snapshots, "archived_lsn", all_of_it)
-    return NodesOptions(kinds=("kill", "cut off", "move", DISK_LOST), gap_ns=(200 * MS, 2 * S))
+    return NodesOptions(count=3, kinds=("kill", "cut off", "move", DISK_LOST), gap_ns=BUSY)
 
 
 def an_empty_disk_is_let_in(patch: pytest.MonkeyPatch) -> NodesOptions:
@@ -122,7 +127,9 @@ def an_empty_disk_is_let_in(patch: pytest.MonkeyPatch) -> NodesOptions:
         return decide(current, request, **named)
 
     patch.setattr("perdure.node.cluster.registry.join", join)
-    return NodesOptions(kinds=(DISK_LOST, "kill", "cut off"), gap_ns=(200 * MS, 2 * S))
+    return NodesOptions(
+        count=3, kinds=(DISK_LOST, "cut off", "kill", "move"), gap_ns=BUSY, readers=8
+    )
 
 
 def outbox_taken_twice(patch: pytest.MonkeyPatch) -> NodesOptions:
@@ -146,7 +153,7 @@ def retries_forgotten(patch: pytest.MonkeyPatch) -> NodesOptions:
         return [item for item in pending_effects(*arguments) if not isinstance(item, ArmRetry)]
 
     patch.setattr("perdure.partition_processor.processor.pending_effects", pending)
-    return NodesOptions(kinds=("move", "kill"), gap_ns=BUSY)
+    return NodesOptions(kinds=("move", "kill"), gap_ns=BUSY, operations=(40, 60))
 
 
 def one_zone_is_enough(patch: pytest.MonkeyPatch) -> NodesOptions:

@@ -21,6 +21,7 @@ from ..seeds import check_found, check_same_in_every_process
 from .nodes_breakages import NODES_BREAKAGES
 
 FRESH = int(os.environ.get("PERDURE_NODES_SEEDS", "20"))
+PARTS = 4
 SEEDS_MAX = 100
 S = 1_000_000_000
 
@@ -39,16 +40,19 @@ def failures(reports: list[NodesReport]) -> list[str]:
     ]
 
 
-def test_every_promise_holds_for_fresh_seeds(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("part", range(PARTS))
+def test_every_promise_holds_for_fresh_seeds(part: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """In parts, which processes that run the tests share."""
+    count = len(range(part, FRESH, PARTS))
     first = SystemRandom().bits(31)
     with capsys.disabled():
-        print(f"\nseeds of whole nodes {first} to {first + FRESH - 1}", file=sys.stderr)
-    reports = [run_nodes_seed(first + number) for number in range(FRESH)]
+        print(f"\nseeds of whole nodes {first} to {first + count - 1}", file=sys.stderr)
+    reports = [run_nodes_seed(first + number) for number in range(count)]
 
     assert failures(reports) == [], "\n".join(failures(reports))
     assert all(report.virtual_ns >= 30 * S for report in reports)
-    assert sum(report.looks for report in reports) > FRESH
-    assert sum(report.leaders for report in reports) > FRESH
+    assert sum(report.looks for report in reports) >= count
+    assert sum(report.leaders for report in reports) >= count
 
 
 def test_logs_are_ordered_apart_from_their_leaders(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,20 +93,21 @@ def test_bytes_do_not_depend_on_the_process() -> None:
 
 
 FOUND = {
-    "retries_forgotten": 11,
-    "seal_below_f_majority": 6,
-    "read_without_barrier": 22,
+    "retries_forgotten": 7,
     "outbox_taken_twice": 2,
     "trimmed_below_no_snapshot": 1,
-    "trimmed_past_the_snapshot": 8,
-    "an_empty_disk_is_let_in": 22,
+    "an_empty_disk_is_let_in": 1,
     "one_zone_is_enough": 10,
     "set_aside_for_this_life": 1,
     "set_aside_without_a_sync": 11,
     "set_aside_and_goes_on": 2,
-    "the_lead_stays_with_who_is_set_aside": 24,
 }
-"""Where to look first, so that not all are tried: the seed that showed a breakage last time."""
+"""Where to look first, so that not all are tried: the seed that showed a breakage last time.
+
+What is changed in the product or in the worlds makes other worlds of the same seeds. So breakages
+have worlds of which about each fifth shows them, and a seed that shows nothing any more costs
+seconds, not minutes.
+"""
 
 
 @pytest.mark.parametrize("name", NODES_BREAKAGES)

@@ -54,6 +54,7 @@ class NodesOptions:
         faults_ns: how long faults go on.
         gap_ns: how long it is quiet between two, least and most; None has each seed choose.
         operations: of each client, least and most.
+        readers: how many see results again that were given, as long as the world lives.
         zones: whether nodes are in zones that fail; None has each seed choose, where it chooses
             the kinds.
         differing: whether copies come to differ; None as with zones.
@@ -65,6 +66,7 @@ class NodesOptions:
     faults_ns: int = 15 * S
     gap_ns: tuple[int, int] | None = None
     operations: tuple[int, int] = (8, 30)
+    readers: int = 1
     zones: bool | None = None
     differing: bool | None = None
     alter: Callable[[SimulatedMember], None] | None = None
@@ -320,7 +322,10 @@ class NodesWorld:
         await self._until(self._ready, READY_NS, "a cluster that starts takes requests")
         clients = [self.scope.spawn(client.run(), name=client.name) for client in self.clients]
         over = [False]
-        reader = self.scope.spawn(self.asking.keep_looking(lambda: over[0]), name="reader")
+        readers = [
+            self.scope.spawn(self.asking.keep_looking(lambda: over[0]), name=f"reader {number}")
+            for number in range(1, self.options.readers + 1)
+        ]
         operators = self.scope.spawn(self.operators.run(lambda: self.healed), name="operators")
         apart = self.scope.spawn(self.apart.run(lambda: self.healed), name="apart")
         failing = self.scope.spawn(self.zones.run(self.options.faults_ns), name="zones")
@@ -338,7 +343,8 @@ class NodesWorld:
             client.result()
         operators.result()
         await apart
-        await reader
+        for reader in readers:
+            await reader
         await self._ask_again()
         if self.loop.now_ns < LIVES_NS:
             await self.loop.pause(LIVES_NS - self.loop.now_ns)
