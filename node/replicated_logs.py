@@ -13,8 +13,8 @@ from ..log.local.writer import LogWriter
 from ..log.placement import LogServer as ServerToPlace
 from ..log.replicated.messages import SERVICE
 from ..log.replicated.provider import ReplicatedProvider, Replication
-from ..log.replicated.remote.messages import SERVICE as SEQUENCER_SERVICE
-from ..log.replicated.remote.server import SequencerServer
+from ..log.replicated.remote_sequencer.messages import SERVICE as SEQUENCER_SERVICE
+from ..log.replicated.remote_sequencer.server import SequencerServer
 from ..log.replicated.server import LogServer
 from ..log.replicated.server_store import ServerStore
 from .cluster.parts import ClusterParts, disk_name

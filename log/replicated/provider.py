@@ -24,8 +24,8 @@ from .holdings import SegmentHoldings, holdings
 from .loglet import ReplicatedLoglet
 from .members import Members
 from .messages import OK, Delete, Info, Reply, Request
-from .remote.client import SequencerClients
-from .remote.loglet import RemoteLoglet
+from .remote_sequencer.client import SequencerClients
+from .remote_sequencer.loglet import RemoteLoglet
 from .view import LogletOptions, LogletView
 
 KIND: Final = "replicated"

@@ -16,8 +16,8 @@ from perdure.log.local.writer import LogWriter, SyncMode, SyncPolicy
 from perdure.log.placement import LogServer as LogServerEntry
 from perdure.log.replicated.messages import SERVICE
 from perdure.log.replicated.provider import ReplicatedProvider, Replication
-from perdure.log.replicated.remote.messages import SERVICE as SEQUENCER_SERVICE
-from perdure.log.replicated.remote.server import SequencerServer
+from perdure.log.replicated.remote_sequencer.messages import SERVICE as SEQUENCER_SERVICE
+from perdure.log.replicated.remote_sequencer.server import SequencerServer
 from perdure.log.replicated.server import LogServer, LogServerLimits
 from perdure.log.replicated.server_store import ServerStore
 from perdure.log.replicated.view import LogletOptions
@@ -96,7 +96,6 @@ class Cluster:
         self.listeners: dict[str, Listener] = {}
         self.addresses: dict[str, str] = {}
         self.sequencers: dict[str, str] = {}
-        self.sequencer_servers: dict[str, SequencerServer] = {}
         self.entries: dict[str, LogServerEntry] = {}
         self.providers: dict[str, ReplicatedProvider] = {}
         self.peers: list[Peers] = []
@@ -174,7 +173,6 @@ class Cluster:
         provider = self.provider(node)
         me = Introduction(VERSION, CLUSTER, node, 1)
         server = SequencerServer(provider, loop=asyncio.get_running_loop())
-        self.sequencer_servers[node] = server
         serve = introduced(me, server.serve)
         listener = await self._transport().listen("127.0.0.1:0", {SEQUENCER_SERVICE: serve})
         self.listeners[f"sequencer {node}"] = listener

@@ -44,12 +44,11 @@ class Sequencers(Protocol):
 class _Written:
     """One loglet that is written over a connection."""
 
-    __slots__ = ("bytes", "channel", "loglet", "node", "ordered", "sizes")
+    __slots__ = ("bytes", "channel", "loglet", "ordered", "sizes")
 
-    def __init__(self, loglet: ReplicatedLoglet, channel: Channel[Told], node: str) -> None:
+    def __init__(self, loglet: ReplicatedLoglet, channel: Channel[Told]) -> None:
         self.loglet = loglet
         self.channel = channel
-        self.node = node
         # Of what is not committed: (last offset, bytes).
         self.sizes: deque[tuple[int, int]] = deque()
         self.bytes = 0
@@ -73,11 +72,6 @@ class SequencerServer:
         self._limits = limits or SequencerLimits()
         self._written: dict[int, _Written] = {}
 
-    def writer_of(self, loglet: int) -> str:
-        """The node that appends to a loglet by way of this one; empty where there is none."""
-        written = self._written.get(loglet)
-        return "" if written is None else written.node
-
     async def serve(self, them: Introduction, connection: Connection) -> None:
         """Serve a connection of another node until it ends. Cancelling ends it."""
         channel: Channel[Told] = Channel(connection.send, encode, self._loop)
@@ -86,7 +80,7 @@ class SequencerServer:
                 try:
                     items = decode_asked(message)
                     for item in items:
-                        self._handle(channel, them.node, item)
+                        self._handle(channel, item)
                 except MalformedMessageError as error:
                     _LOG.warning("node %s is let go: %s", them.node, error)
                     return
@@ -97,10 +91,10 @@ class SequencerServer:
                     # Whoever leads the log by then ends it.
                     del self._written[number]
 
-    def _handle(self, channel: Channel[Told], node: str, item: Asked) -> None:
+    def _handle(self, channel: Channel[Told], item: Asked) -> None:
         """Raises MalformedMessageError."""
         if isinstance(item, Open):
-            self._open(channel, node, item.segment)
+            self._open(channel, item.segment)
             return
         for group in item.groups:
             if not 1 <= len(group) <= BATCH_RECORDS_MAX:
@@ -110,7 +104,7 @@ class SequencerServer:
             self._enqueue(written, item)
         # Otherwise it was refused before, and that is on its way.
 
-    def _open(self, channel: Channel[Told], node: str, segment: Segment) -> None:
+    def _open(self, channel: Channel[Told], segment: Segment) -> None:
         number = segment.params.loglet
         placement = segment.params.placement
         if placement is None or placement.problem():
@@ -126,7 +120,7 @@ class SequencerServer:
         if loglet.next_offset != 1:
             channel.send(Refused(number, "it is not empty: whoever wrote to it is gone"))
             return
-        written = self._written[number] = _Written(loglet, channel, node)
+        written = self._written[number] = _Written(loglet, channel)
         loglet.listen(self._listener(written), self._on_sealed(written))
 
     def _enqueue(self, written: _Written, item: Enqueue) -> None:
