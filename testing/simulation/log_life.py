@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from ...core.errors import PerdureError
 from ...core.ids import LogId
@@ -45,6 +45,45 @@ class LogLife:
         self.number = number
         self.log = log
         self.scope = TaskScope(f"log life {number}", on_failure=on_failure)
+
+
+class LogHome(Protocol):
+    """A process in which clients of a log run, over all of its lives.
+
+    Attributes:
+        life: the one that is up, None between two of them.
+        history: what everybody was told.
+    """
+
+    loop: SimulationLoop
+    trace: Trace
+    scope: TaskScope
+    life: LogLife | None
+    history: LogHistory
+
+    async def up(self) -> LogLife:
+        """The life that is up; waits for one."""
+        ...
+
+    def spawn(
+        self, life: LogLife, work: Callable[[], Coroutine[Any, Any, T]], *, name: str
+    ) -> "asyncio.Task[T | PerdureError]":
+        """Have something run in the process; its result or the PerdureError it raised."""
+        ...
+
+    async def within(
+        self, life: LogLife, work: Callable[[], Coroutine[Any, Any, T]]
+    ) -> T | PerdureError | None:
+        """`spawn` and wait; None when the process is gone first."""
+        ...
+
+    def report(self, failure: BaseException) -> None:
+        """Something went wrong within a call from the product, which must not see it."""
+        ...
+
+    def failed(self, life: LogLife, error: PerdureError) -> None:
+        """The log could not do something, which it may only for a reason."""
+        ...
 
 
 class RawLog:
@@ -240,7 +279,7 @@ def end_of_segment(log: VirtualLog, index: int) -> int:
 class LogChannel:
     """The way from a client to the log and back: late, in any order, twice or not at all."""
 
-    def __init__(self, raw: RawLog, chance: Chance) -> None:
+    def __init__(self, raw: LogHome, chance: Chance) -> None:
         """Draw how bad it is."""
         self._raw = raw
         self._chance = chance

@@ -23,7 +23,7 @@ from ...log.appender import Appender
 from ...log.sequencer import Append
 from .chance import Chance
 from .log_history import Request
-from .log_life import LogChannel, LogLife, RawLog, end_of_segment
+from .log_life import LogChannel, LogHome, LogLife, RawLog, end_of_segment
 from .log_readers import Counter
 from .violation import InvariantViolation
 from .workload import MS
@@ -198,7 +198,7 @@ class NumberedProducer:
 class AppenderClient:
     """Uses `Appender` in each life of the node; what a crash leaves open is not sent again."""
 
-    def __init__(self, name: str, raw: RawLog, chance: Chance, *, requests: int) -> None:
+    def __init__(self, name: str, raw: LogHome, chance: Chance, *, requests: int) -> None:
         """Append so many groups."""
         self.name = name
         self._raw = raw

@@ -1,7 +1,9 @@
-"""Writers that race for the keys of a bare log: read, decide, append on a condition.
+"""Writers of a bare log: some race for its keys, some just append.
 
-Each goes by docs/log.md: a refusal is final for what was sent once, and after any doubt the writer
-reads until it knows whether its own record is there.
+Those that race read, decide, and append on a condition. Each goes by docs/log.md: a refusal is
+final for what was sent once, and after any doubt the writer reads until it knows whether its own
+record is there. Nothing but its caller keeps a plain append from being in the log twice, so whoever
+just appends never sends anything again.
 """
 
 import asyncio
@@ -16,7 +18,7 @@ from ...log.sequencer import Append
 from ...log.types import Record
 from .chance import Chance
 from .log_history import ReadCheck, Request, place_of
-from .log_life import LogChannel, LogLife, RawLog
+from .log_life import LogChannel, LogHome, LogLife
 from .workload import MS
 
 Hear: TypeAlias = Callable[[Answer | PerdureError], None]
@@ -31,7 +33,7 @@ class ConditionalWriter:
     """
 
     def __init__(
-        self, name: str, raw: RawLog, chance: Chance, *, keys: list[bytes], requests: int
+        self, name: str, raw: LogHome, chance: Chance, *, keys: list[bytes], requests: int
     ) -> None:
         """Make so many requests about `keys`."""
         self.name = name
@@ -143,3 +145,39 @@ class ConditionalWriter:
         self._raw.trace.add(self.name, f"{request.number}: {answer!r}")
         self._raw.history.told(request, append, answer)
         self._channel.reply(partial(hear, answer))
+
+
+class PlainWriter:
+    """Appends one request after the other, without a condition and without a number.
+
+    Attributes:
+        name: what the trace calls it.
+    """
+
+    def __init__(self, name: str, raw: LogHome, chance: Chance, *, requests: int) -> None:
+        """Make so many requests."""
+        self.name = name
+        self._raw = raw
+        self._chance = chance
+        self._requests = requests
+        self._pause_ns_max = chance.pick((1, 5, 40)) * MS
+
+    async def run(self) -> None:
+        """Make all of them. Raises InvariantViolation."""
+        raw = self._raw
+        for number in range(self._requests):
+            await raw.loop.pause(int(self._chance.fraction() * self._pause_ns_max))
+            life = await raw.up()
+            request = Request(self.name, number, self._chance.pick((1, 2)), copies=1)
+            raw.history.requests.append(request)
+            append = Append(request.make(()))
+            answer = await raw.within(life, partial(life.log.append, append.records))
+            raw.trace.add(self.name, f"{number}: {answer!r}")
+            if answer is None or isinstance(answer, Indeterminate):
+                continue
+            raw.history.told(request, append, answer)
+            if isinstance(answer, Committed):
+                request.acknowledged = True
+                request.committed_lsn = answer.first_lsn
+            else:
+                request.refused = repr(answer)

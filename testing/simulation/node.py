@@ -8,10 +8,13 @@ from typing import Any, Final
 
 from ...core.errors import PerdureError
 from ...core.metrics import Metrics
+from ...core.net.peers import VERSION, Introduction, introduced
 from ...core.options import Assignment
 from ...core.protocol.session import SESSION_SERVICE
 from ...core.storage.files import Files
 from ...ingress.errors import NotLeaderError
+from ...log.remote.messages import SERVICE as APPEND_SERVICE
+from ...log.remote.server import AppendServer
 from ...node.engine import NodeEngine
 from ...node.options import NodeOptions, load_node_options
 from .chance import Chance
@@ -22,6 +25,8 @@ from .network import SimulationListener, SimulationNetwork
 NODE: Final = "node"
 NODE_ADDRESS: Final = "node:5122"
 SNAPSHOTS: Final = "/snapshots"
+CLUSTER: Final = "world"
+"""Its fingerprint, for processes that append to the node's logs."""
 
 
 @lru_cache(maxsize=64)
@@ -80,8 +85,13 @@ class SimulatedNode:
         on_failure: Callable[["SimulatedNode", PerdureError], None],
         files: Files | None = None,
         alter: Callable[["SimulatedNode"], None] | None = None,
+        generation: int = 1,
     ) -> None:
-        """Prepare; `alter` is called once the engine is built, before it starts."""
+        """Prepare; `alter` is called once the engine is built, before it starts.
+
+        Args:
+            generation: which life of the node this is.
+        """
         self._options = options
         self.disks = disks
         self._network = network
@@ -90,7 +100,9 @@ class SimulatedNode:
         self._on_failure = on_failure
         self._files = files
         self._alter = alter
+        self._generation = generation
         self._listener: SimulationListener | None = None
+        self._appends: AppendServer | None = None
         self.engine: NodeEngine | None = None
         self._sync_runners: list[SimulationSyncRunner] = []
         self.leading = False
@@ -118,8 +130,15 @@ class SimulatedNode:
         await self.engine.start()
         if self.gone:
             raise NotLeaderError("the node has crashed while it started")
+        name = self._options.node.name
+        self._appends = AppendServer(self.engine.logs.find, node=name, loop=self._network.loop)
+        me = Introduction(VERSION, CLUSTER, name, self._generation)
         self._listener = await self._network.transport(NODE).listen(
-            NODE_ADDRESS, {SESSION_SERVICE: self.engine.reception.serve}
+            NODE_ADDRESS,
+            {
+                SESSION_SERVICE: self.engine.reception.serve,
+                APPEND_SERVICE: introduced(me, self._appends.serve),
+            },
         )
         self.leading = True
 
@@ -140,7 +159,15 @@ class SimulatedNode:
             runner.close()
         if self.engine is not None:
             self.engine.stop(NotLeaderError("the node has crashed"))
-        return None if self._listener is None else self._listener.abort()
+        if self._listener is None or self._appends is None:
+            return None
+        ended, appends = self._listener.abort(), self._appends
+
+        async def unwind() -> None:
+            await ended()
+            await appends.close()
+
+        return unwind
 
     async def close(self) -> None:
         """End in good order, as on SIGTERM."""
@@ -149,6 +176,8 @@ class SimulatedNode:
         self.gone = True
         self.leading = False
         self.engine.stop(NotLeaderError("the node is shutting down"))
+        if self._appends is not None:
+            await self._appends.close()
         if self._listener is not None:
             await self._listener.close()
         self.engine.close()

@@ -141,7 +141,11 @@ class World:
             on_failure=self._task_failed,
         )
         self._watch_disks()
-        self.raw_clients = LogClients(self.raw, self.chance) if options.bare_log else None
+        self.raw_clients: LogClients | None = None
+        if options.bare_log:
+            self.raw_clients = LogClients(
+                self.raw, self.chance, self.network, faults=options.faults
+            )
         self.damage: Damage | None = None
         self.lives = 0
         self._ending = False
@@ -188,6 +192,7 @@ class World:
                 on_failure=self._node_failed,
                 files=self.files,
                 alter=self.options.alter_node,
+                generation=self.lives,
             )
             self.node = node
             self.trace.add(NODE, f"starts, life {self.lives}")
@@ -414,6 +419,8 @@ class World:
         if self.ended_early and self.node is not None:
             self.raw.crashed()
             self.node.abort()
+        if self.raw_clients is not None:
+            await self.raw_clients.end()
         await self.scope.close()
 
     @property

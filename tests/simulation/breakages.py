@@ -12,12 +12,23 @@ import msgspec
 import pytest
 
 from perdure.core.errors import StorageError
-from perdure.log.answers import NotChangedSince, OutOfOrder, Producer, Refusal
+from perdure.log.answers import (
+    Answer,
+    Indeterminate,
+    NotChangedSince,
+    OutOfOrder,
+    Producer,
+    Refusal,
+)
 from perdure.log.batch_codec import batch_key, decode_batch
+from perdure.log.chain_view import ChainView
 from perdure.log.conditions import ConditionTable
+from perdure.log.elsewhere import NotHere
 from perdure.log.log_store import KvLogStore
 from perdure.log.producers import ProducerFilter, ProducerTable, ProducerVerdict
-from perdure.log.sequencer import AnswerListener, Sequencer
+from perdure.log.remote.appends import RemoteAppends
+from perdure.log.remote.client import AppendClient
+from perdure.log.sequencer import AnswerListener, Append, Sequencer
 from perdure.log.types import Batch, Record
 from perdure.metadata.local import LocalMetadataStore
 from perdure.partition_processor.effects import ArmRetry
@@ -219,6 +230,32 @@ def gap_accepted_by_all(patch: pytest.MonkeyPatch) -> WorldOptions:
     return gap_accepted_by_the_sequencer(patch)
 
 
+def doubtful_append_sent_again(patch: pytest.MonkeyPatch) -> WorldOptions:
+    """A node whose append to another one has no answer sends it again by itself."""
+    append = RemoteAppends.append
+
+    async def until_certain(self: RemoteAppends, log: ChainView, what: Append) -> Answer | None:
+        while True:
+            answer = await append(self, log, what)
+            if not isinstance(answer, Indeterminate):
+                return answer
+
+    patch.setattr(RemoteAppends, "append", until_certain)
+    return WorldOptions()
+
+
+def lost_append_taken_for_unsent(patch: pytest.MonkeyPatch) -> WorldOptions:
+    """What was sent over a connection that is lost counts as not sent, and is sent again."""
+
+    def lost(self: AppendClient) -> None:
+        self._unsent.clear()
+        for number in list(self._asked):
+            self._answer(number, NotHere())
+
+    patch.setattr(AppendClient, "lost", lost)
+    return WorldOptions()
+
+
 BREAKAGES: dict[str, Breakage] = {
     "ack before sync": ack_before_sync,
     "hole accepted": hole_accepted,
@@ -234,4 +271,6 @@ BREAKAGES: dict[str, Breakage] = {
     "retries forgotten": retries_forgotten,
     "lock not taken": lock_not_taken,
     "apply not deterministic": apply_not_deterministic,
+    "doubtful append sent again": doubtful_append_sent_again,
+    "lost append taken for unsent": lost_append_taken_for_unsent,
 }

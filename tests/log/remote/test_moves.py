@@ -4,6 +4,7 @@ import asyncio
 from asyncio import Future
 from functools import partial
 
+import msgspec
 import pytest
 
 from perdure.core.ids import LogId
@@ -204,8 +205,6 @@ def test_a_node_that_knows_better_names_the_one_that_orders_the_log() -> None:
 
 def replace_sequencer(log: VirtualLog, node: str) -> object:
     """Have a view show another sequencer of the last segment."""
-    import msgspec
-
     tail = log.chain.tail
     params = msgspec.structs.replace(tail.params, sequencer=node)
     changed = msgspec.structs.replace(tail, params=params)
