@@ -120,10 +120,13 @@ class Search:
 
     def _candidate(self) -> str:
         """Whom to try: by what was heard last, then by turns who is named in either place."""
-        named = self._log.chain.tail.params.sequencer
-        if self._tries == 0:
-            return self._directory.believed(self._log) or named
-        return (self._directory.leader(self._log) or named) if self._tries % 2 == 0 else named
+        directory, log = self._directory, self._log
+        named = log.chain.tail.params.sequencer
+        believed = directory.believed(log) if self._tries == 0 else ""
+        if not believed and (named == directory.node or self._tries % 2):
+            # This node puts in order, perhaps, what the leader admits.
+            believed = directory.leader(log)
+        return believed or named
 
     async def _look_again(self, deadline: float) -> bool:
         """After a pause, read the chain; False when there is nobody to look for any more."""

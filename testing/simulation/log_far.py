@@ -20,7 +20,7 @@ from ...log.errors import (
     LogUnavailableError,
     NotSequencerError,
 )
-from ...log.loglet import CommitListener, Loglet
+from ...log.loglet import CommitListener, Loglet, SequencerNode
 from ...log.logs import Logs
 from ...log.remote.appends import RemoteAppends
 from ...log.remote.messages import SERVICE
@@ -200,7 +200,17 @@ class _FarProvider:
         self._raw = raw
         self.kind = kind
 
-    def params(self, log: LogId, index: int, epoch: int, record_time_ns: int) -> SegmentParams:
+    async def meet(self, node: str) -> SequencerNode | None:
+        raise InvariantViolation("another process changes nothing by appending", node)
+
+    def params(
+        self,
+        log: LogId,
+        index: int,
+        epoch: int,
+        record_time_ns: int,
+        sequencer: SequencerNode | None = None,
+    ) -> SegmentParams:
         raise InvariantViolation("another process changes nothing by appending", str(log))
 
     def open(self, segment: Segment) -> Loglet:
@@ -242,7 +252,7 @@ class _FarLoglet:
     def trim_point(self) -> int:
         return self._provider.there(self._segment).trim_point
 
-    def listen(self, listener: CommitListener) -> None:
+    def listen(self, listener: CommitListener, on_sealed: Callable[[], None] | None = None) -> None:
         raise InvariantViolation("another process orders nothing", str(self._segment.index))
 
     def enqueue(self, records: list[Record]) -> int:

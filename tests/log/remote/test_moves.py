@@ -203,6 +203,20 @@ def test_a_node_that_knows_better_names_the_one_that_orders_the_log() -> None:
     run_mesh(scenario)
 
 
+def test_who_puts_in_order_what_another_node_admits_appends_there() -> None:
+    async def scenario(mesh: Mesh) -> None:
+        log = await mesh.led("n1")
+        away = await mesh.log("n2", leader=lambda log: "n1")
+        replace_sequencer(away, "n2")
+        assert await put(away, 1) == [1]
+        # Nobody had to look at the chain for it.
+        assert away.chain.tail.params.sequencer == "n2"
+
+        assert await everything(log) == [1]
+
+    run_mesh(scenario)
+
+
 def replace_sequencer(log: VirtualLog, node: str) -> object:
     """Have a view show another sequencer of the last segment."""
     tail = log.chain.tail
