@@ -1,10 +1,10 @@
 """A partition's attempts: from the invoker into the log, guarded, and back as effects of apply."""
 
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import structlog
 
-from ..core.clock import Clock
 from ..core.ids import InvocationId, invocation_id_text
 from ..core.random import Random
 from ..log.answers import Answer, Conflict, StaleSnapshot
@@ -91,10 +91,14 @@ class AttemptKeeper:
         invoker: Invoker,
         resolver: CallResolver,
         timers: Timers,
-        clock: Clock,
+        now_ns: Callable[[], int],
         random: Random,
     ) -> None:
-        """Start without attempts."""
+        """Start without attempts.
+
+        Args:
+            now_ns: the time by which the partition counts sleeps.
+        """
         self.attempts: dict[InvocationId, Attempt] = {}
         self.superseded = 0
         self._refused: list[Attempt] = []
@@ -104,7 +108,7 @@ class AttemptKeeper:
         self._invoker = invoker
         self._resolver = resolver
         self.timers = timers
-        self._clock = clock
+        self._now_ns = now_ns
         self._random = random
 
     # Effects -------------------------------------------------------------------------------------
@@ -164,7 +168,7 @@ class AttemptKeeper:
             self._transaction,
             attempt,
             self._leader.epoch,
-            self._clock.time_ns(),
+            self._now_ns(),
             lazy_state=attempt.handling.lazy_state,
         )
 

@@ -128,7 +128,6 @@ class PartitionManager:
                 partition_range(number, partition_count),
                 node=node,
                 store=store,
-                clock=clock,
                 random=random,
                 invoker=self.invoker,
                 minter=self.minter,

@@ -13,7 +13,6 @@ from typing import Any
 
 import structlog
 
-from ..core.clock import Clock
 from ..core.errors import PerdureError
 from ..core.ids import InvocationId, PartitionId
 from ..core.random import Random
@@ -88,7 +87,6 @@ class PartitionProcessor:
         *,
         node: str,
         store: KvStore,
-        clock: Clock,
         random: Random,
         invoker: Invoker,
         minter: Minter,
@@ -133,7 +131,7 @@ class PartitionProcessor:
             invoker=invoker,
             resolver=CallResolver(targets, minter),
             timers=self._retries,
-            clock=clock,
+            now_ns=lambda: max(self.drivers.timers.now_ns(), self.record_time_ns),
             random=random,
         )
         self.drivers = make_drivers(self)

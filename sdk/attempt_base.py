@@ -48,6 +48,7 @@ class AttemptBase:
         "_root",
         "_signals",
         "_steps",
+        "_time_ahead_ns",
         "blocking",
         "ended",
         "loop",
@@ -78,6 +79,8 @@ class AttemptBase:
         self._end_waiters: tuple[asyncio.Future[None], ...] = ()
         self.random: Any = None
         self.blocking: BlockingRun | None = None
+        # By how much the time that sleeps are counted by is ahead of what the host takes it to be.
+        self._time_ahead_ns = 0
 
     @property
     def place(self) -> str:
@@ -95,10 +98,18 @@ class AttemptBase:
             f"{task.get_name()} at {waiting_line(task.get_coro())}" for task in tasks
         )
 
+    def told_time(self, time_ns: int) -> None:
+        """The node tells by what time it counts the invocation's sleeps now; 0 where it does not.
+
+        Its clock may have been set since the greeting, and partitions go on by what their logs say.
+        """
+        if time_ns:
+            self._time_ahead_ns = time_ns - self._host.node_time_ns()
+
     def now_ns(self, loop: DurableLoop) -> int:
         """The node's time, in nanoseconds since 1970."""
-        # No record is younger than now, whatever this machine's clock says.
-        return max(loop.time_ns, self._host.node_time_ns())
+        # No record is younger than now, whatever the estimate says.
+        return max(loop.time_ns, self._host.node_time_ns() + self._time_ahead_ns)
 
     def refuse_outsider(self) -> None:
         """Raise OutsideHandlerError: something used the context while its handler did not run.
@@ -159,7 +170,7 @@ class AttemptBase:
 
     def node_time(self) -> float:
         """Seconds since 1970 by the node's clock; for steps, because it differs in a replay."""
-        return self._host.node_time_ns() / 1e9
+        return (self._host.node_time_ns() + self._time_ahead_ns) / 1e9
 
     def when_ended(self, waiter: "asyncio.Future[None]") -> None:
         """Resolve a future of another loop when the attempt has ended."""

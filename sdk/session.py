@@ -115,7 +115,7 @@ class Session:
                 raise TransportError(f"{sentence} [{refused.code}]")
             raise WorkerRefusedError(f"{sentence} [{refused.code}]")
         self.welcome = welcome = msgspec.msgpack.decode(frames[start:end], type=Welcome)
-        self._offset_ns = welcome.time_ns - self._worker.clock.time_ns()
+        self._offset_ns = welcome.time_ns - self._worker.clock.monotonic_ns()
         self._worker.connected(self, welcome)
         rest = list(segments)
         if rest:
@@ -246,6 +246,7 @@ class Session:
         number = (opened.epoch, opened.attempt)
         attempt = self._worker.make_attempt(handler, self, stream, number)
         attempts[stream] = attempt
+        attempt.told_time(opened.time_ns)
         return attempt, attempt.feed(frames, record_time_ns, body_end)
 
     def _forget(self, attempt: Attempt) -> None:
@@ -309,8 +310,11 @@ class Session:
         self._worker.handler_threads.forget(run)
 
     def node_time_ns(self) -> int:
-        """The node's wall clock: ours, corrected by what the greeting told."""
-        return self._worker.clock.time_ns() + self._offset_ns
+        """The time that the greeting told, and what has passed here since.
+
+        This machine's wall clock has no part in it: it may be set at any time.
+        """
+        return self._worker.clock.monotonic_ns() + self._offset_ns
 
     def output_ready(self, attempt: Attempt) -> None:
         """Send what a step has brought about."""

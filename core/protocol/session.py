@@ -119,7 +119,7 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Welcome(msgspec.Struct, frozen=True):
-    """Node to worker: you are in. Carries the node's time, for wake times of sleeps."""
+    """Node to worker: you are in. Carries the node's time, until an `Open` tells a better one."""
 
     node: str
     cluster: str
@@ -138,9 +138,14 @@ class Open(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Node to worker, first frame of a stream: which handler, which attempt of what.
 
     A worker that is given a higher (epoch, attempt) of an invocation ends the older one it runs.
+
+    Attributes:
+        time_ns: the time by which the partition counts sleeps, for their wake times; 0 where the
+            node does not tell.
     """
 
     service: str
     handler: str
     epoch: int
     attempt: int
+    time_ns: int = 0

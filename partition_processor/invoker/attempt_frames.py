@@ -28,7 +28,9 @@ def start_frames(
     now_ns: int,
 ) -> bytes:
     """OPEN and START of the invocation's current attempt; None as state has it read lazily."""
-    opening = _encode(Open(invocation.service, invocation.handler, epoch, invocation.attempt))
+    opening = _encode(
+        Open(invocation.service, invocation.handler, epoch, invocation.attempt, now_ns)
+    )
     start = wire.Start(
         id=invocation_id,
         known_entries=invocation.entries,

@@ -18,7 +18,7 @@ def start_segments(
 
     Args:
         epoch: the leader's.
-        now_ns: wall clock, for how long ago things were.
+        now_ns: the time by which the partition counts sleeps; also for how long ago things were.
         lazy_state: leave the state out, for the handler to ask for it.
     """
     # A waiting attempt has let go of its input; the store has it.

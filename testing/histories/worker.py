@@ -166,6 +166,7 @@ class HistoryWorker:
             handler = self._handlers[opened.service, opened.handler]
             attempt = Attempt(handler, self, stream, (opened.epoch, opened.attempt))
             self._attempts[stream] = attempt
+            attempt.told_time(opened.time_ns)
             answer = attempt.feed(frames, record_time_ns, body_end)
         if answer:
             self._writer.add(stream, 0, answer)

@@ -70,7 +70,7 @@ def test_a_plain_service_is_started_without_key_and_state() -> None:
     partition.send(ONE, RUN, RUN_DONE)
     opening, start = started(partition)
 
-    assert opening == Open("Greeter", "greet", 7, 1)
+    assert opening == Open("Greeter", "greet", 7, 1, 9_000_000)
     assert (start.id, start.known_entries, start.key) == (ONE, 3, "")
     assert (start.partial_state, len(start.state_map)) == (True, 0)
     assert start.random_seed == int.from_bytes(ONE[16:], "big")

@@ -68,7 +68,7 @@ class World:
             invoker=cast(Any, self),
             resolver=CallResolver(lambda: self.targets, Minter(clock, random)),
             timers=cast(Any, self),
-            clock=clock,
+            now_ns=clock.time_ns,
             random=random,
         )
         self.apply(*commands)

@@ -67,6 +67,21 @@ def test_asyncio_sleep_is_a_durable_one() -> None:
     assert not late.ended
 
 
+def test_sleep_is_counted_by_the_time_that_its_node_tells() -> None:
+    """Whatever the greeting told, and what has passed here since is added."""
+
+    async def it(ctx: Context) -> None:
+        await asyncio.sleep(1.5)
+
+    host = InlineHost()
+    host.time_ns = 7200 * SECOND
+    attempt, _ = attempt_of(handler_of(it), "it", host)
+    attempt.told_time(10 * SECOND)
+    host.time_ns += SECOND
+    (sleep,) = frames_of(attempt.feed(Journal().opening(), START))
+    assert parsed(sleep).wake_up_time == 12_500
+
+
 def test_sleep_of_no_length_only_yields() -> None:
     """Nothing is recorded."""
 

@@ -254,6 +254,8 @@ class Cluster:
     Attributes:
         failures: what went wrong inside; a test's end asserts that there is nothing.
         told_late_ns: the longest time until a node hears who leads.
+        worker_clock: of all workers.
+        log_clock: tells the time of records.
     """
 
     def __init__(
@@ -280,11 +282,13 @@ class Cluster:
             on_failure=self.failures.append,
         )
         self.told_late_ns = told_late_ns
+        self.worker_clock = SimulationClock(self.loop)
+        self.log_clock = SimulationClock(self.loop)
         self.metadata = LocalMetadataStore(MemoryStore())
         self.addresses: dict[str, str] = {}
         self.provider = SharedProvider(
             loop=cast("asyncio.AbstractEventLoop", self.loop),
-            clock=SimulationClock(self.loop),
+            clock=self.log_clock,
             node="all",
             on_turn=self.finish_turn,
         )
@@ -332,7 +336,7 @@ class Cluster:
                 deployment=deployment,
                 code_hash=keyed_partition_key(deployment).to_bytes(32, "big").hex(),
                 transport=self.network.transport(name),
-                clock=SimulationClock(self.loop),
+                clock=self.worker_clock,
                 random=Chance(self.seed, name),
                 name=name,
                 stop=stop,

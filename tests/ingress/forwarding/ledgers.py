@@ -48,6 +48,17 @@ async def pinned(ctx: ObjectContext, count: int) -> list[str]:
     return await collect(ctx, count)
 
 
+naps_held: Final[set[str]] = set()
+
+
+@ledger.handler()
+async def nap(ctx: ObjectContext, name: str) -> None:
+    """Sleep for a second, in attempts that begin while naps of the name are held after a word."""
+    if name in naps_held:
+        await ctx.signal("word", type_hint=str)
+    await ctx.sleep(timedelta(seconds=1))
+
+
 @relay.handler()
 async def pass_on(ctx: Context, order: list[str]) -> int:
     """Have an entry noted in a ledger, wherever it is."""
