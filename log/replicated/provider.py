@@ -261,9 +261,12 @@ class ReplicatedProvider:
     def sequencer_of(self, segment: Segment) -> ReplicatedLoglet:
         """The loglet of a segment that another node appends to by way of this one.
 
-        Raises NotSequencerError when the segment does not name this node in this life, and
-        LogletLostError, as `open`.
+        Raises NotSequencerError when the segment does not name this node in this life,
+        LogClosedError when this node is about to stop, and LogletLostError, as `open`.
         """
+        if self._failure is not None:
+            # Others may ask for as long as the node listens, which is longer than it has a log.
+            raise self._failure
         loglet = self.open(segment)
         if not isinstance(loglet, ReplicatedLoglet):
             placement = segment.params.placement

@@ -3,7 +3,7 @@
 A breakage patches product objects and never stands in product code.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -12,8 +12,9 @@ from perdure.core.storage.kv import PutOrDelete
 from perdure.log.batch_codec import BatchHeader
 from perdure.log.placement import Placement
 from perdure.log.replicated import decision, loglet, replicator, server, server_loglet
-from perdure.log.replicated.messages import HOLE, NO_BALLOT, Ballot, Store
+from perdure.log.replicated.messages import HOLE, NO_BALLOT, Ballot, Info, Store
 from perdure.log.replicated.server_store import Mark, ServerStore
+from perdure.log.replicated.tails import known_tail
 from perdure.testing.simulation.replicated import LogletWorldOptions
 
 Breakage = Callable[[pytest.MonkeyPatch], LogletWorldOptions]
@@ -143,6 +144,22 @@ def repair_without_ballots(patch: pytest.MonkeyPatch) -> LogletWorldOptions:
     return SEALS
 
 
+LOSES = LogletWorldOptions(loss=True)
+"""Worlds where more disks are lost than are borne, and somebody accepts that."""
+
+
+def only_what_is_known_to_be_committed_stays(patch: pytest.MonkeyPatch) -> LogletWorldOptions:
+    """A loglet ends where the servers that are left are sure, not where their records do."""
+    proposal = decision.proposal
+
+    def least(replies: Mapping[int, Info]) -> tuple[int, int, bool]:
+        _tail, record_time_ns, accepted = proposal(replies)
+        return known_tail(replies), record_time_ns, accepted
+
+    patch.setattr(decision, "proposal", least)
+    return LOSES
+
+
 BREAKAGES: dict[str, Breakage] = {
     breakage.__name__.replace("_", " "): breakage
     for breakage in (
@@ -155,5 +172,6 @@ BREAKAGES: dict[str, Breakage] = {
         count_lost_disk,
         trust_own_tail,
         repair_without_ballots,
+        only_what_is_known_to_be_committed_stays,
     )
 }

@@ -4,7 +4,11 @@ import random
 
 import pytest
 
-from perdure.testing.simulation.replicated import run_loglet_seed, run_loglet_seed_twice
+from perdure.testing.simulation.replicated import (
+    LogletWorldOptions,
+    run_loglet_seed,
+    run_loglet_seed_twice,
+)
 
 from ..seeds import check_found
 from .loglet_breakages import BREAKAGES
@@ -12,6 +16,8 @@ from .loglet_breakages import BREAKAGES
 FIXED_SEEDS = range(6)
 FRESH_SEEDS = 8
 SEEDS_MAX = 100
+LOSSES = (2, 3, 10)
+"""Seeds of worlds whose operator is not refused; in the first and the last records are missing."""
 
 
 def check(seed: int, *, twice: bool) -> None:
@@ -29,6 +35,14 @@ def test_fresh_seeds_are_well() -> None:
     print(f"loglet seeds {first} to {first + FRESH_SEEDS - 1}")
     for seed in range(first, first + FRESH_SEEDS):
         check(seed, twice=False)
+
+
+def test_what_lay_on_lost_disks_alone_is_lost_and_nothing_else() -> None:
+    """Holes that nobody gives, an end by word, and another segment behind it."""
+    for seed in LOSSES:
+        report = run_loglet_seed(seed, LogletWorldOptions(loss=True))
+        assert not report.violated, f"seed {seed}: {report.violated}: {report.detail}"
+        assert report.loss_accepted
 
 
 @pytest.mark.parametrize("name", BREAKAGES)

@@ -166,9 +166,13 @@ class Faults:
         servers = self._world.servers.values()
         if len(servers) < 3 or any(other.lost for other in servers):
             return
+        self.burn(server)
+        self._later(partial(self._restart, server))
+
+    def burn(self, server: ServerMachine) -> None:
+        """Lose its disk for good, and its process with it."""
         self._end(server, power=False)
         server.lose_disk()
-        self._later(partial(self._restart, server))
 
     def _disk_lost_beside_a_laggard(self) -> None:
         """One server hears nothing of the sequencer for a while, then another one loses its disk.

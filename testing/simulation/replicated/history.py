@@ -27,6 +27,8 @@ class LogletHistory:
         batches: by first offset the last one, of every batch that anybody has seen.
         trim_asked: the last offset that anybody asked to trim.
         trim_point: the last offset that somebody was told to be trimmed.
+        may_be_lost: the offsets whose copies were all on disks that were lost, where somebody has
+            accepted that.
     """
 
     copies: Callable[[Batch], bool | None]
@@ -38,6 +40,11 @@ class LogletHistory:
     batches: dict[int, int] = field(default_factory=dict)
     trim_asked: int = 0
     trim_point: int = 0
+    may_be_lost: frozenset[int] = frozenset()
+
+    def _given_up(self, first: int, end: int) -> bool:
+        """Whether all of these may be lost."""
+        return all(offset in self.may_be_lost for offset in range(first, end))
 
     def took(self, offset: int, bodies: list[bytes]) -> None:
         """The sequencer gave out offsets."""
@@ -53,7 +60,9 @@ class LogletHistory:
         )
         self._same("told to the listener", batch)
         require(
-            not self.sealed_tail or batch.last_offset < self.sealed_tail,
+            not self.sealed_tail
+            or batch.last_offset < self.sealed_tail
+            or self._given_up(batch.first_offset, batch.last_offset + 1),
             "nothing is acknowledged at or above the sealed tail",
             f"{batch.last_offset}, sealed at {self.sealed_tail}",
         )
@@ -84,12 +93,12 @@ class LogletHistory:
         acknowledged, tail, sealed_tail = before
         what = f"{who} is told {state}"
         require(
-            state.offset > acknowledged,
+            state.offset > acknowledged or self._given_up(state.offset, acknowledged + 1),
             "a tail is above what was acknowledged before",
             f"{what}, acknowledged was {acknowledged}",
         )
         require(
-            state.offset >= tail or bool(self.sealed_tail),
+            state.offset >= tail or bool(self.sealed_tail) or self._given_up(state.offset, tail),
             "the tail never goes back",
             f"{what} after {tail}",
         )
@@ -104,8 +113,9 @@ class LogletHistory:
     def _sealed(self, what: str, offset: int) -> None:
         self.sealed_tail = self.sealed_tail or offset
         require(offset == self.sealed_tail, "there is one sealed tail", f"{what}, not {self}")
+        end = max(self.acknowledged + 1, self.tail)
         require(
-            self.acknowledged < offset and self.shown < offset and self.tail <= offset,
+            self.shown < offset and (end <= offset or self._given_up(offset, end)),
             "what was acknowledged, shown or told as the tail is below the sealed tail",
             f"{what}: {self.acknowledged}, {self.shown}, {self.tail}",
         )

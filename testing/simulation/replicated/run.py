@@ -17,10 +17,12 @@ class LogletReport(WorldReport):
     Attributes:
         acknowledged: records that were.
         operations: of readers and sealers.
+        loss_accepted: more disks were lost than are borne, and the log went on without them.
     """
 
     acknowledged: int = 0
     operations: int = 0
+    loss_accepted: bool = False
 
 
 def run_loglet_seed(seed: int, options: LogletWorldOptions | None = None) -> LogletReport:
@@ -37,6 +39,7 @@ def run_loglet_seed(seed: int, options: LogletWorldOptions | None = None) -> Log
     )
     report.acknowledged = world.history.acknowledged
     report.operations = world.operations_done
+    report.loss_accepted = world.loss.accepted
     return report
 
 

@@ -22,6 +22,7 @@ from ..trace import Trace
 from ..violation import InvariantViolation, require
 from .faults import Faults
 from .history import LogletHistory
+from .loss import AcceptedLoss
 from .machines import MS, SEQUENCER, NodeMachine, ServerMachine
 
 READERS: Final = ("r1", "r2")
@@ -46,12 +47,15 @@ class LogletWorldOptions:
         groups_max: groups of records that the sequencer appends at most.
         fault_kinds: those that strike; drawn by the seed when None.
         seal_chance: how often an operation of a reader is a seal; drawn by the seed when None.
+        loss: whether more disks are lost than it bears, and an operator accepts that; drawn by the
+            seed when None, unless it is told which faults strike.
     """
 
     end_ns: int = 60_000_000_000
     groups_max: int = 60
     fault_kinds: tuple[str, ...] | None = None
     seal_chance: float | None = None
+    loss: bool | None = None
 
 
 class LogletWorld:
@@ -60,6 +64,7 @@ class LogletWorld:
     Attributes:
         servers, nodes: by name.
         history: what anybody was told.
+        loss: of more disks than it bears, where that is to be.
     """
 
     def __init__(self, seed: int, options: LogletWorldOptions, loop: SimulationLoop) -> None:
@@ -108,6 +113,10 @@ class LogletWorld:
         }
         self.history = LogletHistory(self._copies)
         self.faults = Faults(self, Chance(seed, "faults"), options.fault_kinds)
+        chosen = None if options.fault_kinds is None else False
+        self.loss = AcceptedLoss(
+            self, Chance(seed, "loss"), chosen if options.loss is None else options.loss
+        )
         drawn = chance.pick((0.0, 0.01, 0.1))
         self._seal_chance = drawn if options.seal_chance is None else options.seal_chance
         self._trim_chance = chance.pick((0.0, 0.0, 0.05))
@@ -163,7 +172,11 @@ class LogletWorld:
         work += [self.spawn(name, self._observe(name), "observe") for name in READERS]
         work.append(self.spawn(SEQUENCER, self._observe(SEQUENCER), "observe"))
         await self.faults.run(200 * MS * self._chance.between(1, 4), work)
+        await self.loss.strike()
         await self.faults.heal()
+        if self.loss.wanted:
+            await self._end_with_loss()
+            return
         for task in work:
             await asyncio.wait([task], timeout=10)
         self.trace.add("world", "everything is mended, and the loglet is sealed")
@@ -185,6 +198,18 @@ class LogletWorld:
                     "everything is possible once all is mended", f"{name}: {error}"
                 ) from error
             self.history.check_end(name, state, loglet.trim_point, batches)
+        for node in self.nodes.values():
+            await node.crash()
+
+    async def _end_with_loss(self) -> None:
+        """Have an operator accept it, then everybody read what is left, and the log go on."""
+        await self.loss.end(SEALER)
+        if self.loss.accepted:
+            end = self.history.sealed_tail
+            for name in (SEALER, *self.nodes):
+                await self.loss.read_all(name, self.loglet(name), end)
+            await self.loss.nobody_gives(self.loglet(SEALER))
+            await self.loss.go_on(SEALER, end)
         for node in self.nodes.values():
             await node.crash()
 

@@ -9,6 +9,7 @@ from perdure.core.ids import LogId
 from perdure.log import Committed, Conflict, NotChangedSince
 from perdure.log.chain import Segment
 from perdure.log.errors import (
+    LogClosedError,
     LogletSealedError,
     NotSequencerError,
     UnfitSequencerError,
@@ -120,6 +121,18 @@ def test_another_life_of_the_node_does_not_order_it() -> None:
             elsewhere.sequencer_of(segment)
         await loglet.seal()
         assert (await loglet.find_tail()).offset == 1
+
+    run(story)
+
+
+def test_a_node_that_is_about_to_stop_orders_nothing_more() -> None:
+    async def story(cluster: Cluster) -> None:
+        elsewhere = await cluster.order_at("n2")
+        _loglet, segment = await opened(cluster)
+        await elsewhere.close()
+        params = msgspec.structs.replace(segment.params, loglet=segment.params.loglet + 1)
+        with pytest.raises(LogClosedError, match="shutting down"):
+            elsewhere.sequencer_of(msgspec.structs.replace(segment, index=2, params=params))
 
     run(story)
 
