@@ -194,7 +194,7 @@ def set_aside_without_a_sync(patch: pytest.MonkeyPatch) -> NodesOptions:
 def the_lead_stays_with_who_is_set_aside(patch: pytest.MonkeyPatch) -> NodesOptions:
     """The controller goes by who lives."""
     patch.setattr(Sketch, "fit", lambda _self, _slot, _node_id: True)
-    return DIFFERS
+    return NodesOptions(count=4, kinds=("move",), gap_ns=BUSY, operations=(40, 60), differing=True)
 
 
 def set_aside_and_goes_on(patch: pytest.MonkeyPatch) -> NodesOptions:

@@ -101,6 +101,7 @@ FOUND = {
     "set_aside_for_this_life": 1,
     "set_aside_without_a_sync": 11,
     "set_aside_and_goes_on": 2,
+    "the_lead_stays_with_who_is_set_aside": 6,
 }
 """Where to look first, so that not all are tried: the seed that showed a breakage last time.
 
