@@ -6,7 +6,6 @@ without it they begin where no run has begun before. docs/proof.md counts those 
 
 import os
 import random
-import sys
 
 import pytest
 
@@ -14,12 +13,13 @@ from perdure.admin.cli.main import run
 from perdure.testing.histories import HistoryOptions, run_history
 from perdure.testing.histories.history import History
 
+from ..fresh import show
 from ..seeds import check_same_in_every_process
 
 HISTORIES = int(os.environ.get("PERDURE_HISTORIES", "500"))
-FIRST_SEED = int(
-    os.environ.get("PERDURE_HISTORIES_FIRST_SEED", random.SystemRandom().randrange(10**6, 10**9))
-)
+# The same in all processes that share the tests of a run.
+_FRESH = random.Random(os.environ.get("PYTEST_XDIST_TESTRUNUID")).randrange(10**6, 10**9)
+FIRST_SEED = int(os.environ.get("PERDURE_HISTORIES_FIRST_SEED", _FRESH))
 CHUNK = 50
 
 _PRINT_DIGESTS = """
@@ -33,8 +33,7 @@ for seed in range(20):
 def test_every_promise_holds(chunk: int, capsys: pytest.CaptureFixture[str]) -> None:
     first = FIRST_SEED + chunk
     if not chunk:
-        with capsys.disabled():
-            print(f"\nhistories from seed {FIRST_SEED} on", file=sys.stderr)
+        show(capsys, f"histories from seed {FIRST_SEED} on")
     reports = [run_history(seed) for seed in range(first, first + min(CHUNK, HISTORIES - chunk))]
 
     failed = [

@@ -5,7 +5,6 @@ where those begin. Some more have seeds that nobody has run before; they are pri
 """
 
 import os
-import sys
 
 import pytest
 
@@ -14,6 +13,7 @@ from perdure.node.controller.steadiness import Steadiness
 from perdure.testing.simulation.cluster import ClusterOptions, ClusterReport, run_cluster_seed
 from perdure.testing.simulation.cluster.faults import KINDS
 
+from ..fresh import show
 from ..seeds import check_same_in_every_process
 from .cluster_breakages import CLUSTER_BREAKAGES
 
@@ -50,8 +50,7 @@ def test_every_promise_holds() -> None:
 
 def test_every_promise_holds_for_fresh_seeds(capsys: pytest.CaptureFixture[str]) -> None:
     first = SystemRandom().bits(31)
-    with capsys.disabled():
-        print(f"\ncluster seeds {first} to {first + FRESH - 1}", file=sys.stderr)
+    show(capsys, f"cluster seeds {first} to {first + FRESH - 1}")
     reports = [run_cluster_seed(first + number) for number in range(FRESH)]
 
     assert failures(reports) == []

@@ -5,7 +5,6 @@ printed, and ``perdure sim --nodes --seed N`` shows one again.
 """
 
 import os
-import sys
 
 import pytest
 
@@ -17,6 +16,7 @@ from perdure.testing.simulation.nodes.faults import DISK_LOST, KINDS
 from perdure.testing.simulation.nodes.world import NodesWorld
 from perdure.testing.simulation.nodes.zones import FAILURE, LOG_ZONES
 
+from ..fresh import show
 from ..seeds import check_found, check_same_in_every_process
 from .nodes_breakages import NODES_BREAKAGES
 
@@ -45,8 +45,7 @@ def test_every_promise_holds_for_fresh_seeds(part: int, capsys: pytest.CaptureFi
     """In parts, which processes that run the tests share."""
     count = len(range(part, FRESH, PARTS))
     first = SystemRandom().bits(31)
-    with capsys.disabled():
-        print(f"\nseeds of whole nodes {first} to {first + count - 1}", file=sys.stderr)
+    show(capsys, f"seeds of whole nodes {first} to {first + count - 1}")
     reports = [run_nodes_seed(first + number) for number in range(count)]
 
     assert failures(reports) == [], "\n".join(failures(reports))

@@ -10,6 +10,7 @@ from perdure.testing.simulation.replicated import (
     run_loglet_seed_twice,
 )
 
+from ..fresh import show
 from ..seeds import check_found
 from .loglet_breakages import BREAKAGES
 
@@ -30,9 +31,9 @@ def test_nothing_acknowledged_is_lost(seed: int) -> None:
     check(seed, twice=seed < 3)
 
 
-def test_fresh_seeds_are_well() -> None:
+def test_fresh_seeds_are_well(capsys: pytest.CaptureFixture[str]) -> None:
     first = random.SystemRandom().getrandbits(32)
-    print(f"loglet seeds {first} to {first + FRESH_SEEDS - 1}")
+    show(capsys, f"loglet seeds {first} to {first + FRESH_SEEDS - 1}")
     for seed in range(first, first + FRESH_SEEDS):
         check(seed, twice=False)
 

@@ -15,6 +15,7 @@ from perdure.testing.simulation.node import SimulatedNode
 from perdure.testing.simulation.run import SeedReport
 from perdure.testing.simulation.verdict import judge_twice
 
+from ..fresh import show
 from ..seeds import check_same_in_every_process
 from .breakages import LOST_BATCHES
 
@@ -104,9 +105,11 @@ def test_every_promise_holds_where_stores_are_lost_and_built_anew(first: int) ->
         assert event in lines
 
 
-def test_every_promise_holds_where_stores_are_lost_for_fresh_seeds() -> None:
+def test_every_promise_holds_where_stores_are_lost_for_fresh_seeds(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     first = SystemRandom().bits(31)
-    print(f"seeds {first} to {first + FRESH - 1}, with snapshots")
+    show(capsys, f"seeds {first} to {first + FRESH - 1}, with snapshots")
     reports = [run_seed(seed, SNAPSHOTS) for seed in range(first, first + FRESH)]
     assert [report.detail for report in reports if report.violated] == []
 

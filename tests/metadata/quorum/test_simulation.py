@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from ...fresh import show
 from .breakages import BREAKAGES, Breakage
 from .world import Plan, World, run_world
 
@@ -27,9 +28,9 @@ SEEDS_MAX = 100
 
 
 @pytest.mark.parametrize("plan", PLANS)
-def test_worlds_are_linearizable(plan: str) -> None:
+def test_worlds_are_linearizable(plan: str, capsys: pytest.CaptureFixture[str]) -> None:
     fresh = [random.SystemRandom().getrandbits(32) for _ in range(FRESH_SEEDS)]
-    print(f"{plan}: fresh seeds {fresh}")
+    show(capsys, f"metadata seeds {fresh}, {plan}")
     counts: Counter[str] = Counter()
     for seed in (*SEEDS, *fresh):
         counts += run_world(seed, PLANS[plan]).counts

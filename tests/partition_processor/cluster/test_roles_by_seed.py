@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from ...fresh import show
 from .breakages import BREAKAGES
 from .world import Options, run_seed
 
@@ -23,10 +24,10 @@ def test_nothing_is_lost_doubled_or_unequal(seed: int) -> None:
     assert report.compared > 0
 
 
-def test_fresh_seeds() -> None:
-    for _ in range(FRESH):
-        seed = random.SystemRandom().randrange(1 << 32)
-        print(f"fresh seed {seed}")
+def test_fresh_seeds(capsys: pytest.CaptureFixture[str]) -> None:
+    seeds = [random.SystemRandom().randrange(1 << 32) for _ in range(FRESH)]
+    show(capsys, f"role seeds {seeds}")
+    for seed in seeds:
         assert run_seed(seed).violated == "", f"seed {seed}"
 
 
