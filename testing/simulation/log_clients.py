@@ -32,7 +32,6 @@ class LogClients:
         raw: RawLog,
         chance: Callable[[str], Chance],
         network: SimulationNetwork,
-        *,
         faults: bool,
     ) -> None:
         """Draw who there is; `chance` gives the generator of a concern."""

@@ -143,9 +143,7 @@ class World:
         self._watch_disks()
         self.raw_clients: LogClients | None = None
         if options.bare_log:
-            self.raw_clients = LogClients(
-                self.raw, self.chance, self.network, faults=options.faults
-            )
+            self.raw_clients = LogClients(self.raw, self.chance, self.network, options.faults)
         self.damage: Damage | None = None
         self.lives = 0
         self._ending = False
