@@ -273,6 +273,35 @@ def test_a_settling_waits_for_what_is_in_flight() -> None:
     run_mesh(scenario, more=[lossy], default_kind="lossy")
 
 
+def test_what_is_in_flight_when_the_connection_goes_is_not_sent_again_before_it_is_known() -> None:
+    """It is neither in the log yet nor lost: whoever just reads the log would take it for lost."""
+    lossy = LossyProvider(SeededRandom(0), held=True)
+
+    async def scenario(mesh: Mesh) -> None:
+        log = await mesh.led("n1")
+        away = await mesh.log("n2")
+        async with Appender(away, P, loop=mesh.house.loop) as one:
+            first = await one.submit([rec(1)])
+            await arrived(log, 2)
+            sessions = mesh.nodes[0].server._sessions
+            before = sessions["n2"]
+            mesh.cut("n1")
+            second = await one.submit([rec(2)])
+            while sessions.get("n2") in (None, before):
+                await turns()
+            await turns(300)
+            assert not first.done()
+            lossy.held = False
+            lossy.open(log.chain.tail).held = False
+            lossy.open(log.chain.tail).commit()
+        assert first.result() == Committed(1, 1)
+        assert second.result() == Committed(2, 2)
+
+        assert await everything(away) == [1, 2]
+
+    run_mesh(scenario, more=[lossy], default_kind="lossy")
+
+
 def test_a_new_connection_of_a_node_ends_the_one_before() -> None:
     """What is still on its way over the old one must not come after what comes over the new."""
 
