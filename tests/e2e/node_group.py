@@ -82,6 +82,7 @@ class NodeGroup:
         *options: str,
         metadata_servers: tuple[str, ...] = (),
         nothing_else: tuple[str, ...] = (),
+        program: list[str] | None = None,
     ) -> None:
         """Choose ports; nothing runs yet.
 
@@ -89,9 +90,11 @@ class NodeGroup:
             options: of all nodes.
             metadata_servers: the nodes that keep the metadata; all unless given.
             nothing_else: those of them that have no other role.
+            program: what runs nodes in the place of ``perdure``.
         """
         self.directory = directory
         self._options = options
+        self._program = program
         self._nothing_else = nothing_else
         self.ports = choose_ports(count)
         self._metadata_servers = metadata_servers or tuple(self.ports)
@@ -155,7 +158,7 @@ class NodeGroup:
             arguments += [f"--{door}", self.address(name, door)]
         for setting in settings:
             arguments += ["--set", setting]
-        node = self.nodes[name] = Process(name, arguments, self.directory)
+        node = self.nodes[name] = Process(name, arguments, self.directory, program=self._program)
         self._processes.append(node)
         return node
 

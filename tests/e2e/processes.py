@@ -80,14 +80,16 @@ class Process:
         directory: Path,
         *,
         in_child: Callable[[], None] | None = None,
+        program: Sequence[str] | None = None,
     ) -> None:
         """Start ``perdure`` with these arguments.
 
         Args:
+            program: in its place.
             in_child: called in the new process before it becomes ``perdure``.
         """
         self.name = name
-        self.arguments = [*perdure_command(), *arguments]
+        self.arguments = [*(program or perdure_command()), *arguments]
         self.stdout_path = directory / f"{name}.out"
         self.stderr_path = directory / f"{name}.err"
         # A process of the same name goes on in the same files; what it wrote starts here.
