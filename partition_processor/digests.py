@@ -36,5 +36,5 @@ def compare(context: ApplyContext, lsn: int, digest: bytes) -> None:
             f"partition {context.range.number} has other rows here than at its leader: after LSN "
             f"{lsn} its digest is {own.hex()}, and the leader's {digest.hex()}. Have it filled "
             f"anew (perdure partitions refill {context.range.number}). If it stops here again, the "
-            "leader's rows are the wrong ones: do the same there"
+            "leader's rows are the odd ones, and count: have it take a snapshot first"
         )
