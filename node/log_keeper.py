@@ -210,9 +210,9 @@ class LogKeeper:
 
 
 _WAY_OUT: Final = {
-    "under-replicated": "start the log-servers; or take snapshots, and old segments go in time",
+    "under-replicated": "start the log-servers, or take snapshots: old segments go in time then",
     "unavailable": "start the log-servers",
-    "incomplete": "bring the disks back as they were; records that were on them alone are lost",
+    "incomplete": "bring the disks back as they were: records that were on them alone are lost",
 }
 
 

@@ -164,17 +164,18 @@ class LogChanges:
         durable = self._view.durable_lsn(log.log)
         if body.lsn > durable:
             raise TrimRefusedError(
-                f"log {log.log} may be trimmed up to LSN {durable}, not {body.lsn}: this node has "
-                "not stored durably what the records behind it did; give a lower LSN, or try "
-                "again after the next sync (option log.trim_interval)"
+                f"log {log.log} may be trimmed up to LSN {durable}, not {body.lsn}: node "
+                f"{self._view.node_name}, which leads its partition, has not stored durably what "
+                "the records behind it did; give a lower LSN, or try again after the next sync "
+                "(option log.trim_interval)"
             )
         archived = self._view.archived_lsn(log.log)
         if archived is not None and body.lsn > archived:
             raise TrimRefusedError(
                 f"log {log.log} may be trimmed up to LSN {archived}, not {body.lsn}: no snapshot "
-                "that this node knows has what the records behind it did, and other nodes may "
-                "need them; give a lower LSN, or take a snapshot first "
-                f"(perdure snapshots create --partition {log.log})"
+                f"that node {self._view.node_name}, which leads its partition, knows of has what "
+                "the records behind it did, and other nodes may need them; give a lower LSN, or "
+                f"take a snapshot first (perdure snapshots create --partition {log.log})"
             )
         before = log.trim_point_lsn
         return TrimAnswer(log.log, body.lsn, before, await log.trim(body.lsn))

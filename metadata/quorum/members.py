@@ -202,8 +202,9 @@ class MetadataServers:
             return
         if report.configuration is not None:
             raise MemberChangeError(
-                f"the metadata server at {address} is, or was, a member of a cluster: clear its "
-                "metadata directory and start it, so that it is a new one"
+                f"the metadata server at {address} is, or was, a member of a cluster: stop it, "
+                "clear its metadata directory (metadata-server in its base directory) and start "
+                "it, so that it is a new one"
             )
         taken = {member.address for member in configuration.members}
         taken |= {member.name for member in configuration.members}

@@ -100,7 +100,7 @@ def test_trim_beyond_the_snapshots_is_refused() -> None:
         node.view.archived_lsn = lambda log: 2  # type: ignore[method-assign]
         refused = await node.ask("POST", "/logs/0/trim", {"lsn": 3})
         assert (refused.status, refused.body["code"]) == (409, "PD1004")
-        assert "up to LSN 2, not 3: no snapshot that this node knows" in refused.body["message"]
+        assert "up to LSN 2, not 3: no snapshot that node node-1" in refused.body["message"]
         assert refused.body["message"].endswith("(perdure snapshots create --partition 0)")
         assert (await node.get("/logs"))["logs"][0]["trim_point"] == 0
         assert (await node.post("/logs/0/trim", {"lsn": 2}))["trim_point"] == 2

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 HELP: Final = """Seal a whole log: its partition takes no calls until the log is opened again.
 
-What is in the log stays readable. `perdure logs reconfigure` opens it again, and so does a
-restart of the node.
+What is in the log stays readable. `perdure logs reconfigure` opens it again, and so does the next
+leader of its partition, as after a restart.
 
 --accept-loss ends a log whose last segment has lost so many disks that nothing else can. It shows
 what is left before it asks; what only the lost disks had is lost. Refused where a seal without it
