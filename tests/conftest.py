@@ -36,6 +36,7 @@ ON_WHEEL = os.environ.get("PERDURE_TEST_WHEEL") == "1"
 # These read the tree itself, which does not travel with the wheel.
 _OF_THE_TREE = [
     "partition_processor/test_protocol_table.py",
+    "test_deploy.py",
     "test_docs.py",
     "test_packaging.py",
     "test_tidy.py",

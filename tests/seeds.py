@@ -59,3 +59,12 @@ def check_found(
     patch.undo()
     report = sound(found)
     assert not report.violated, f"seed {found} fails without the breakage, too: {report.detail}"
+
+
+def show(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    """Print a line past pytest, which keeps to itself what passing tests print.
+
+    To stderr: of a process that shares the tests with another one, stdout is their line.
+    """
+    with capsys.disabled():
+        print(f"\n{text}", file=sys.stderr)

@@ -13,8 +13,7 @@ from perdure.admin.cli.main import run
 from perdure.testing.histories import HistoryOptions, run_history
 from perdure.testing.histories.history import History
 
-from ..fresh import show
-from ..seeds import check_same_in_every_process
+from ..seeds import check_same_in_every_process, show
 
 HISTORIES = int(os.environ.get("PERDURE_HISTORIES", "500"))
 # The same in all processes that share the tests of a run.

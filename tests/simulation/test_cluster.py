@@ -13,8 +13,7 @@ from perdure.node.controller.steadiness import Steadiness
 from perdure.testing.simulation.cluster import ClusterOptions, ClusterReport, run_cluster_seed
 from perdure.testing.simulation.cluster.faults import KINDS
 
-from ..fresh import show
-from ..seeds import check_same_in_every_process
+from ..seeds import check_same_in_every_process, show
 from .cluster_breakages import CLUSTER_BREAKAGES
 
 SEEDS = int(os.environ.get("PERDURE_CLUSTER_SEEDS", "2"))

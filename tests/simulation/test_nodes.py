@@ -16,8 +16,7 @@ from perdure.testing.simulation.nodes.faults import DISK_LOST, KINDS
 from perdure.testing.simulation.nodes.world import NodesWorld
 from perdure.testing.simulation.nodes.zones import FAILURE, LOG_ZONES
 
-from ..fresh import show
-from ..seeds import check_found, check_same_in_every_process
+from ..seeds import check_found, check_same_in_every_process, show
 from .nodes_breakages import NODES_BREAKAGES
 
 FRESH = int(os.environ.get("PERDURE_NODES_SEEDS", "20"))

@@ -10,8 +10,7 @@ from perdure.testing.simulation.replicated import (
     run_loglet_seed_twice,
 )
 
-from ..fresh import show
-from ..seeds import check_found
+from ..seeds import check_found, show
 from .loglet_breakages import BREAKAGES
 
 FIXED_SEEDS = range(6)

@@ -15,8 +15,7 @@ from perdure.testing.simulation.node import SimulatedNode
 from perdure.testing.simulation.run import SeedReport
 from perdure.testing.simulation.verdict import judge_twice
 
-from ..fresh import show
-from ..seeds import check_same_in_every_process
+from ..seeds import check_same_in_every_process, show
 from .breakages import LOST_BATCHES
 
 SEEDS = int(os.environ.get("PERDURE_SIM_SEEDS", "100"))

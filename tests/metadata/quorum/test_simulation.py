@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from ...fresh import show
+from ...seeds import show
 from .breakages import BREAKAGES, Breakage
 from .world import Plan, World, run_world
 

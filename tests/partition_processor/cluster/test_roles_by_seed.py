@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from ...fresh import show
+from ...seeds import show
 from .breakages import BREAKAGES
 from .world import Options, run_seed
 
