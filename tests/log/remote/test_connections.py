@@ -29,6 +29,7 @@ from perdure.log import appender as appender_module
 from perdure.log.answers import Settled
 from perdure.log.remote import appends as appends_module
 from perdure.log.remote import client as client_module
+from perdure.log.remote import server as server_module
 from perdure.log.remote.messages import (
     SERVICE,
     Offer,
@@ -194,6 +195,28 @@ def test_a_node_that_was_deposed_and_is_silent_is_not_waited_for(
 
         assert found.count(1) == 1
         assert found.count(2) <= 1
+
+    run_mesh(scenario, more=[lossy], default_kind="lossy")
+
+
+def test_a_segment_that_is_sealed_under_what_is_in_flight_is_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By the node that orders the log, if nobody else there appends or listens."""
+    monkeypatch.setattr(appends_module, "POLL_SECONDS", 1000.0)
+    monkeypatch.setattr(server_module, "POLL_SECONDS", 0.001)
+    lossy = LossyProvider(SeededRandom(0), held=True)
+
+    async def scenario(mesh: Mesh) -> None:
+        log = await mesh.led("n1")
+        away = await mesh.log("n2")
+        answers = [asyncio.ensure_future(away.append([rec(n)])) for n in range(6)]
+        await arrived(log, 7)
+        lossy.held = False
+        await lossy.open(log.chain.tail).seal()
+        assert {type(answer) for answer in await asyncio.gather(*answers)} == {Committed}
+
+        assert sorted(await everything(away)) == list(range(6))
 
     run_mesh(scenario, more=[lossy], default_kind="lossy")
 
