@@ -21,8 +21,9 @@ from ...core.tasks import TaskScope
 from ..answers import Answer, Overloaded, Sealed, Settled
 from ..chain_view import POLL_SECONDS
 from ..elsewhere import NotHere
-from ..errors import LogClosedError, LogError, NotSequencerError
+from ..errors import LogClosedError, LogError, MalformedAppendError, NotSequencerError
 from ..sequencer import check_append
+from ..types import KEY_BYTES
 from ..virtual_log import VirtualLog
 from .messages import (
     Offer,
@@ -263,6 +264,13 @@ class AppendServer:
         log = self._find(LogId(settle.log))
         if log is None or not log.open_segment:
             self._not_here(session, settle.number, LogId(settle.log))
+            return
+        if len(settle.producer) != KEY_BYTES or settle.epoch < 1:
+            error = MalformedAppendError(
+                f"a producer with an id of {len(settle.producer)} bytes and epoch {settle.epoch}: "
+                f"the id takes {KEY_BYTES} bytes, epochs count from 1"
+            )
+            session.reply(refused(settle.number, error))
             return
         desk = self._desk(log)
         desk.waiting += 1
