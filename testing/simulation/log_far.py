@@ -19,6 +19,7 @@ from ...log.errors import (
     LogletLostError,
     LogUnavailableError,
     NotSequencerError,
+    RefusedElsewhereError,
 )
 from ...log.loglet import CommitListener, Loglet, SequencerNode
 from ...log.logs import Logs
@@ -136,6 +137,8 @@ class FarLog:
         self.trace.add(FAR, f"fails: {error.code} {error}")
         if self._raw.damage is not None and self._raw.damage.explains(error):
             return
+        if isinstance(error, RefusedElsewhereError) and error.cause_code == StorageError.code:
+            return  # The node's disk has failed under it; its own end is on its way.
         require(
             isinstance(error, NotSequencerError | LogUnavailableError | TransportError),
             "another process fails only for want of the node",
