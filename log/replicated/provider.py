@@ -73,7 +73,7 @@ class ReplicatedProvider:
         self._clients = ServerClients(peers, loop)
         self._sequencers = None if sequencers is None else SequencerClients(sequencers, loop)
         # Loglets that this process is to append to, and others to give out the offsets of.
-        self._elsewhere: set[int] = set()
+        self._elsewhere: dict[int, SegmentParams] = {}
         self._servers = servers
         self._replication = replication
         self._loop = loop
@@ -129,11 +129,13 @@ class ReplicatedProvider:
         )
         loglet = loglet_id(log, index)
         node = self._node
-        self._elsewhere.discard(loglet)
+        self._elsewhere.pop(loglet, None)
         if sequencer is not None:
             node = sequencer.node
-            self._elsewhere.add(loglet)
-        return SegmentParams(loglet, epoch, record_time_ns, node, placement)
+        made = SegmentParams(loglet, epoch, record_time_ns, node, placement)
+        if sequencer is not None:
+            self._elsewhere[loglet] = made
+        return made
 
     def review(self, log: LogId, segment: Segment) -> Review:
         """Whether the log, whose last segment this is, is to go on on other log-servers."""
@@ -218,7 +220,9 @@ class ReplicatedProvider:
     def _make(self, segment: Segment, placement: Placement) -> LogletView:
         who = f"{self._node}:{self._generation}"
         members = Members(placement, self._clients, self._loop, self._node)
-        if segment.params.loglet in self._elsewhere and self._sequencers is not None:
+        # Of a segment that this process made and did not get into the chain, another has the number.
+        ours = self._elsewhere.get(segment.params.loglet) == segment.params
+        if ours and self._sequencers is not None:
             return RemoteLoglet(
                 segment,
                 members,
@@ -311,7 +315,9 @@ class ReplicatedProvider:
             raise self._failure
         self._first_kept[log] = max(first_kept, self._first_kept.get(log, 0))
         first, end = loglet_id(log, 0), loglet_id(log, first_kept)
-        self._elsewhere = {item for item in self._elsewhere if not first <= item < end}
+        self._elsewhere = {
+            item: made for item, made in self._elsewhere.items() if not first <= item < end
+        }
         self._errands.forget(first, end)
         nodes: dict[str, None] = {}
         # Not only `segments`: one that stayed empty left the chain when it was replaced.

@@ -142,7 +142,7 @@ def test_only_who_was_first_appends() -> None:
         loglet, segment = await opened(cluster)
         other = cluster.provider("n3")
         await other.meet("n2")
-        other._elsewhere.add(segment.params.loglet)
+        other._elsewhere[segment.params.loglet] = segment.params
         second = other.open(segment)
         assert isinstance(second, RemoteLoglet)
         heard, unheard = Heard(loglet), Heard(second)
@@ -253,6 +253,20 @@ def test_a_strangers_seal_is_told_at_once() -> None:
         assert await sealed_at(loglet) == 2
         await at_home.wait_for_tail(5)
         assert (await at_home.find_tail()).sealed
+
+    run(story)
+
+
+def test_a_segment_of_another_process_is_not_taken_for_one_of_its_own() -> None:
+    async def story(cluster: Cluster) -> None:
+        _loglet, segment = await opened(cluster)
+        provider = cluster.provider("n1")
+        sequencer = await provider.meet("n2")
+        # It was made, and another process's segment came into the chain in its place.
+        provider.params(LogId(0), 2, 2, 0, sequencer)
+        params = cluster.provider("n3").params(LogId(0), 2, 3, 0)
+        other = msgspec.structs.replace(segment, index=2, params=params)
+        assert not isinstance(provider.open(other), RemoteLoglet)
 
     run(story)
 
