@@ -62,7 +62,7 @@ def commit_below_quorum(patch: pytest.MonkeyPatch) -> NodesOptions:
 def seal_below_f_majority(patch: pytest.MonkeyPatch) -> NodesOptions:
     """One promise is enough to choose an end."""
     patch.setattr(Placement, "is_f_majority", lambda _self, present: bool(present))
-    return CUTS
+    return NodesOptions(count=5, kinds=CUTS.kinds, gap_ns=CUTS.gap_ns)
 
 
 def metadata_not_synced(patch: pytest.MonkeyPatch) -> NodesOptions:

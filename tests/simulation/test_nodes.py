@@ -91,7 +91,9 @@ def test_bytes_do_not_depend_on_the_process() -> None:
 
 
 FOUND = {
-    "retries_forgotten": 7,
+    "commit_below_quorum": 2,
+    "seal_below_f_majority": 1,
+    "retries_forgotten": 5,
     "outbox_taken_twice": 2,
     "trimmed_below_no_snapshot": 1,
     "an_empty_disk_is_let_in": 1,
