@@ -220,7 +220,7 @@ class ReplicatedProvider:
     def _make(self, segment: Segment, placement: Placement) -> LogletView:
         who = f"{self._node}:{self._generation}"
         members = Members(placement, self._clients, self._loop, self._node)
-        # Of a segment that this process made and did not get into the chain, another has the number.
+        # Another may have the number of one that was made here and did not get into the chain.
         ours = self._elsewhere.get(segment.params.loglet) == segment.params
         if ours and self._sequencers is not None:
             return RemoteLoglet(
