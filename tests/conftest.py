@@ -78,6 +78,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         raise pytest.UsageError(f"the tree is to be tested, but perdure comes from {location}")
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Leave what lives until the end out of every collection of garbage from now on."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _clean_house() -> Iterator[None]:
     """After each file: every part under one name, no thread left, nothing unclosed."""

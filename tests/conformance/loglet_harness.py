@@ -11,7 +11,7 @@ from perdure.log.types import Batch
 
 from ..log.support import Committed, SetClock, group, numbers
 
-HANG_SECONDS = 30
+HANG_SECONDS = 120
 
 
 class LogletHarness(Protocol):
