@@ -121,6 +121,7 @@ class ClusterRuntime:
         self._joined_at = 0.0
         self.waits_for = ""
         self._manager: PartitionManager | None = None
+        self._on_look: Callable[[], None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._idle_leads: set[int] = set()
         self._placed = Waiters()
@@ -197,6 +198,7 @@ class ClusterRuntime:
             me=joined.me,
             metadata=self.metadata,
             nodes=lambda: membership.nodes,
+            nodes_version=lambda: membership.nodes_version,
             alive=membership.alive,
             leaders=self.leaders,
             transport=self._transport,
@@ -270,9 +272,13 @@ class ClusterRuntime:
 
     # Placement -----------------------------------------------------------------------------------
 
-    def start(self, manager: PartitionManager) -> None:
-        """Take part, and have the partitions be what they are placed as."""
+    def start(self, manager: PartitionManager, on_look: Callable[[], None] | None = None) -> None:
+        """Take part, and have the partitions be what they are placed as.
+
+        `on_look` is called every second, for what follows from the nodes configuration.
+        """
         self._manager = manager
+        self._on_look = on_look
         if self.watch.placement is not None:
             self._use_placement(self.watch.placement)
         membership = self.membership
@@ -373,6 +379,8 @@ class ClusterRuntime:
             return
         # The nodes configuration may have come after the placement that names one of them.
         self._tell_leaders(placement)
+        if self._on_look is not None:
+            self._on_look()
         idle = {
             partition
             for partition in placement.led_by(self.me.id)

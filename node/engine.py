@@ -153,6 +153,7 @@ class NodeEngine:
             cluster=options.node.cluster,
             loop=loop,
             clock=clock,
+            nodes=None if cluster is None else cluster.worker_nodes,
         )
         self.forwarding = self._make_forwarding(leaders, peers, loop)
         self.manager.elsewhere = self.forwarding

@@ -114,7 +114,7 @@ class NodeServer:
                 raise engine.failure
             if self.cluster is not None:
                 self._provide(engine, self.cluster)
-                self.cluster.start(engine.manager)
+                self.cluster.start(engine.manager, engine.reception.look_at_nodes)
             self._set_metrics(engine)
             if self._ports.doors:
                 await self._open_doors(engine)

@@ -17,7 +17,7 @@ from ..core.net.transport import Connection
 from ..core.protocol import messages
 from ..core.protocol.envelope import SESSION_STREAM, EnvelopeReader, EnvelopeWriter
 from ..core.protocol.messages import FRAME_HEADER, FRAME_HEADER_BYTES, frame, split_frames
-from ..core.protocol.session import Open, Refused, Welcome
+from ..core.protocol.session import Nodes, Open, Refused, Welcome
 from . import wire
 from .attempt import Attempt
 from .blocking import BlockingRun
@@ -35,6 +35,7 @@ HANDLER_TURN_WARN_NS: Final = 1_000_000_000
 
 logger = logging.getLogger("perdure.sdk")
 
+_decode_nodes: Final = msgspec.msgpack.Decoder(Nodes).decode
 _decode_open: Final = msgspec.msgpack.Decoder(Open).decode
 _DRAIN_FRAME: Final = frame(messages.DRAIN, b"")
 _ABORT_FRAME: Final = frame(messages.ABORT, b"")
@@ -45,12 +46,14 @@ class Session:
     """One connection, from Hello to its loss.
 
     Attributes:
+        address: where the node was dialled.
         welcome: what the node answered; None before.
         attempts: running, by stream.
     """
 
-    def __init__(self, worker: "Worker", connection: Connection) -> None:
-        """Take an open connection; `run` does the rest."""
+    def __init__(self, worker: "Worker", connection: Connection, address: str) -> None:
+        """Take an open connection to an address; `run` does the rest."""
+        self.address = address
         self._worker = worker
         self._connection = connection
         self._loop = asyncio.get_running_loop()
@@ -166,6 +169,12 @@ class Session:
         self._schedule_turn()
         return True
 
+    def _told(self, frames: bytes) -> None:
+        """What a node says beside attempts; of what this release does not know nothing changes."""
+        for message_type, start, end in split_frames(frames):
+            if message_type == messages.NODES:
+                self._worker.told(_decode_nodes(frames[start:end]))
+
     def _take(self, stream: int, record_time_ns: int, frames: bytes) -> None:
         now_ns = self._worker.clock.monotonic_ns
         before_ns = now_ns()
@@ -178,7 +187,8 @@ class Session:
             if attempt.ended and not answer:
                 answer = _ABORT_FRAME  # Confirms the node's own.
         elif stream == SESSION_STREAM:
-            return  # nothing that a node says there after Welcome changes what we do
+            self._told(frames)
+            return
         else:
             opened = self._open(stream, record_time_ns, frames)
             if opened is None:

@@ -12,13 +12,14 @@ from ..core.errors import PerdureError
 from ..core.ids import InvocationId
 from ..core.net.transport import Transport
 from ..core.protocol.messages import PROTOCOL_VERSION
-from ..core.protocol.session import SESSION_SERVICE, Hello, Welcome
+from ..core.protocol.session import SESSION_SERVICE, Hello, Nodes, Welcome
 from ..core.random import Random
 from ..core.retry import RetryPolicy
 from ..core.tasks import TaskScope
 from .attempt import Attempt
 from .errors import WorkerRefusedError
 from .handler_threads import HANDLER_THREADS_MAX_DEFAULT, HandlerThreads
+from .known_nodes import KnownNodes
 from .service import App
 from .session import Session
 from .step_runner import THREADS_MAX_DEFAULT, StepRunner
@@ -28,6 +29,10 @@ DRAIN_SECONDS_DEFAULT: Final = 10.0
 RECONNECT: Final = RetryPolicy(
     initial_interval_ns=50_000_000, interval_max_ns=250_000_000, attempts_max=None
 )
+RECONNECT_TOLD: Final = RetryPolicy(
+    initial_interval_ns=50_000_000, interval_max_ns=2_000_000_000, attempts_max=None
+)
+"""To nodes that the worker was told of: it may be unable to reach them, and never is."""
 
 logger = logging.getLogger("perdure.sdk")
 
@@ -71,6 +76,9 @@ class Worker:
         self._handler_threads_max = handler_threads_max
         self._drain_seconds = drain_seconds
         self._sessions: list[Session] = []
+        self._known = KnownNodes(())
+        self._scope: TaskScope | None = None
+        self._served: dict[str, None] = {}
         self._by_invocation: dict[InvocationId, Attempt] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -110,8 +118,9 @@ class Worker:
     async def run(self, addresses: Sequence[str], stop: asyncio.Event | None = None) -> None:
         """Serve the nodes at `addresses` until `stop` is called or the event given here is set.
 
-        Raises WorkerRefusedError when one of them refuses this worker for good. Cancelling drops
-        every session at once.
+        So are all others that they tell of, as the cluster changes. Raises WorkerRefusedError when
+        one of those at `addresses` refuses this worker for good. Cancelling drops every session at
+        once.
         """
         if stop is not None:
             self._stopping = stop
@@ -121,29 +130,50 @@ class Worker:
             self._handler_threads = HandlerThreads(loop, self._handler_threads_max)
             try:
                 async with TaskScope("worker sessions") as scope:
-                    for address in addresses:
-                        scope.spawn(self._serve(address), name=address)
-                    await self._stopping.wait()
-                    await self._drain()
+                    self._known = KnownNodes(addresses)
+                    self._scope = scope
+                    self._follow()
+                    try:
+                        await self._stopping.wait()
+                        await self._drain()
+                    finally:
+                        # A session that ends from here on must not begin another one.
+                        self._scope = None
                     scope.cancel()
             finally:
                 self._handler_threads.close()
                 self._steps.close()
                 step_scope.cancel()
 
+    def _follow(self) -> None:
+        """See to it that every address is served which is to be."""
+        scope = self._scope
+        if scope is None or self._stopping.is_set():
+            return
+        for address in self._known.wanted():
+            if address not in self._served:
+                self._served[address] = None
+                scope.spawn(self._serve(address), name=address)
+
     async def _serve(self, address: str) -> None:
+        try:
+            await self._keep_session(address)
+        finally:
+            del self._served[address]
+
+    async def _keep_session(self, address: str) -> None:
         failures = 0
         said = ""
-        while not self._stopping.is_set():
+        while not self._stopping.is_set() and self._known.is_wanted(address):
             session: Session | None = None
             try:
                 connection = await self._transport.connect(address, SESSION_SERVICE)
-                session = Session(self, connection)
+                session = Session(self, connection, address)
                 await session.run()
                 logger.info("%s: the connection is lost", address)
-            except WorkerRefusedError:
-                raise
             except PerdureError as error:
+                if isinstance(error, WorkerRefusedError) and address in self._known.given:
+                    raise
                 sentence = f"{error} [{error.code}]"
                 # It is tried again every second: said once, until it is another or has worked.
                 if sentence != said:
@@ -153,7 +183,8 @@ class Worker:
                 failures, said = 1, ""
             else:
                 failures += 1
-            await self._pause(RECONNECT.delay_ns(failures, self._random) or 0)
+            retry = RECONNECT if address in self._known.given else RECONNECT_TOLD
+            await self._pause(retry.delay_ns(failures, self._random) or 0)
 
     async def _pause(self, duration_ns: int) -> None:
         try:
@@ -180,15 +211,24 @@ class Worker:
     def connected(self, session: Session, welcome: Welcome) -> None:
         """A node has taken this worker."""
         self._sessions.append(session)
+        self._known.met(session.address, welcome.node)
         self.welcomed.set()
         logger.info("connected to node %s of cluster %s", welcome.node, welcome.cluster)
         if self._stopping.is_set():
             session.drain()
 
+    def told(self, nodes: Nodes) -> None:
+        """A node has told of the others."""
+        self._known.tell(nodes)
+        self._follow()
+
     def disconnected(self, session: Session) -> None:
         """A session has ended, welcomed or not."""
         if session in self._sessions:
             self._sessions.remove(session)
+            self._known.lost(session.address)
+            # It may be at an address now that was told of.
+            self._follow()
 
     def attempt_of(self, newer: Attempt) -> Attempt | None:
         """The attempt that runs of the same invocation; `newer` takes its place when none does."""

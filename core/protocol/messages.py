@@ -64,6 +64,7 @@ HELLO: Final = 0xFC00
 WELCOME: Final = 0xFC01
 REFUSED: Final = 0xFC02
 DRAIN: Final = 0xFC03
+NODES: Final = 0xFC04
 OPEN: Final = 0xFC10
 ABORT: Final = 0xFC11
 SUPERSEDED: Final = 0xFC12

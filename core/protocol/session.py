@@ -8,6 +8,7 @@ worker confirms it or gives an attempt back by it. Until it is confirmed the nod
 what the worker writes to the log, which refuses what is not current any more; SUPERSEDED, with no
 body, tells the worker so and ends the stream too. SUSPEND, with no body, asks an attempt to suspend
 as soon as its handler is blocked and runs no step of its own; notifications still arrive meanwhile.
+NODES on stream 0, after the greeting and again when it changes, tells a worker of the other nodes.
 The bodies here are MessagePack (JSON-like objects), because they are ours alone and not hot.
 """
 
@@ -124,6 +125,20 @@ class Welcome(msgspec.Struct, frozen=True):
     node: str
     cluster: str
     time_ns: int
+
+
+class NodeAddress(msgspec.Struct, frozen=True):
+    """A node of the cluster, and where it takes workers."""
+
+    node: str
+    address: str
+
+
+class Nodes(msgspec.Struct, frozen=True):
+    """Node to worker: these take workers now. Of several the one with the highest version holds."""
+
+    version: int
+    nodes: tuple[NodeAddress, ...]
 
 
 class Refused(msgspec.Struct, frozen=True):

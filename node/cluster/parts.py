@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...core.net.transport import Transport
+from ...core.protocol.session import NodeAddress, Nodes
 from ...ingress.forwarding.leaders import LeaderLookup
 from ...log.placement import LogServer
 from ...metadata.api import MetadataStore
@@ -18,6 +19,7 @@ class ClusterParts:
         me: this node as it has joined.
         metadata: the store that all nodes share.
         nodes: the newest nodes configuration.
+        nodes_version: of that.
         alive: the ids of the nodes that are not dead.
         leaders: who is to lead which partition.
         transport: how other nodes are reached.
@@ -26,6 +28,7 @@ class ClusterParts:
     me: NodeConfiguration
     metadata: MetadataStore
     nodes: Callable[[], NodesConfiguration]
+    nodes_version: Callable[[], int]
     alive: Callable[[], tuple[int, ...]]
     leaders: LeaderLookup
     transport: Transport
@@ -48,6 +51,14 @@ class ClusterParts:
         """Where a node listens for others, None when nobody has that name."""
         node = self.nodes().named(name)
         return None if node is None else node.addresses.node
+
+    def worker_nodes(self) -> Nodes:
+        """The nodes that open sessions with workers, for these."""
+        having = self.nodes().having("worker")
+        return Nodes(
+            self.nodes_version(),
+            tuple(NodeAddress(node.name, node.addresses.node) for node in having),
+        )
 
     def log_servers(self) -> list[LogServer]:
         """The log-servers, writable where new segments may be kept now."""

@@ -88,6 +88,7 @@ class Membership:
 
     Attributes:
         nodes: the newest nodes configuration that this node has.
+        nodes_version: of that.
         schema_version: gives that of the deployments that this node knows; set before `start`.
         own_latest_ns: gives the latest time of a record that is here; set before `start`.
         latest_ns: the latest time of a clock or a record of other nodes that was heard of.
@@ -122,7 +123,7 @@ class Membership:
         """
         self._me = me
         self.nodes = nodes
-        self._nodes_version = nodes_version
+        self.nodes_version = nodes_version
         self._transport = transport
         self._loop = loop
         self._clock = clock
@@ -226,8 +227,8 @@ class Membership:
 
     def use_nodes(self, version: int, nodes: NodesConfiguration) -> None:
         """Take a nodes configuration; an older one than is known changes nothing."""
-        if version > self._nodes_version:
-            self._nodes_version, self.nodes = version, nodes
+        if version > self.nodes_version:
+            self.nodes_version, self.nodes = version, nodes
             if self._running:
                 self._configure()
 
@@ -249,7 +250,7 @@ class Membership:
                 del told[node_id]
         for node_id in [node_id for node_id in self._links if node_id not in ids]:
             self._drop_link(node_id)
-        self._handle(Configured(self._clock.monotonic_ns(), self._nodes_version, known))
+        self._handle(Configured(self._clock.monotonic_ns(), self.nodes_version, known))
 
     def _set_timer(self) -> None:
         self._timer = self._loop.call_later(self._options.tick_ns / 1e9, self._tick)

@@ -12,7 +12,7 @@ from ...core.errors import MalformedMessageError, PerdureError, StorageError
 from ...core.net.transport import Connection
 from ...core.protocol import messages
 from ...core.protocol.envelope import SESSION_STREAM, EnvelopeReader, EnvelopeWriter
-from ...core.protocol.session import Hello, Refused, Welcome
+from ...core.protocol.session import Hello, Nodes, Refused, Welcome
 from ..deployments import Deployment
 from .invoker import Invoker
 from .session import WorkerSession
@@ -42,12 +42,14 @@ class WorkerReception:
         cluster: str,
         loop: AbstractEventLoop,
         clock: Clock,
+        nodes: Callable[[], Nodes | None] | None = None,
     ) -> None:
         """Serve workers for `invoker`.
 
         Args:
             register: makes a deployment known, durably, or raises a PerdureError; called before
                 the worker is welcomed.
+            nodes: those that take workers now; None, or nothing, where there is only this one.
         """
         self._invoker = invoker
         self._register = register
@@ -55,6 +57,17 @@ class WorkerReception:
         self._cluster = cluster
         self._loop = loop
         self._clock = clock
+        self._nodes = nodes
+        self._sessions: dict[WorkerSession, None] = {}
+        self._told: Nodes | None = None
+
+    def look_at_nodes(self) -> None:
+        """Tell every worker of the nodes, if they have changed."""
+        nodes = None if self._nodes is None else self._nodes()
+        if nodes is not None and nodes != self._told:
+            self._told = nodes
+            for session in self._sessions:
+                session.tell_nodes(nodes)
 
     async def serve(self, connection: Connection) -> None:
         """One worker, from greeting to loss. When cancelled, its attempts fail as on a loss."""
@@ -73,6 +86,10 @@ class WorkerReception:
             hello, connection, self._loop, self._invoker.drain_waiting, self._invoker.ticks
         )
         session.welcome(Welcome(self._node_name, self._cluster, self._clock.time_ns()))
+        self.look_at_nodes()
+        self._sessions[session] = None
+        if self._told is not None:
+            session.tell_nodes(self._told)
         self._invoker.add(session)
         log = _log.bind(worker=hello.worker, deployment=hello.deployment)
         log.info("worker connected", services=list(session.services), peer=connection.peer)
@@ -86,6 +103,7 @@ class WorkerReception:
             failure = error
             log.warning("worker disconnected for what it sent", code=error.code, reason=str(error))
         finally:
+            del self._sessions[session]
             self._invoker.remove(session)
             open_attempts = len(session.attempts)
             session.lost(failure)

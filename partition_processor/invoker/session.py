@@ -16,7 +16,7 @@ from ...core.protocol.envelope import (
     EnvelopeReader,
     EnvelopeWriter,
 )
-from ...core.protocol.session import Hello, Welcome
+from ...core.protocol.session import Hello, Nodes, Welcome
 from .attempt import Attempt, WorkerLoss
 from .attempt_frames import AttemptError, Behavior, read_reply
 from .ticks import Ticks
@@ -163,6 +163,11 @@ class WorkerSession:
     def welcome(self, welcome: Welcome) -> None:
         """Tell the worker that it is in."""
         self._writer.add(SESSION_STREAM, 0, messages.frame(messages.WELCOME, _encode(welcome)))
+        self._schedule()
+
+    def tell_nodes(self, nodes: Nodes) -> None:
+        """Tell the worker which nodes there are."""
+        self._writer.add(SESSION_STREAM, 0, messages.frame(messages.NODES, _encode(nodes)))
         self._schedule()
 
     def _schedule(self) -> None:

@@ -189,7 +189,7 @@ class NodeGroup:
         )
 
     def spawn_worker(self, app: str, name: str) -> None:
-        """Start a worker of an app that is connected to one node alone; wait for nothing."""
+        """Start a worker of an app that is told of one node alone; wait for nothing."""
         arguments = ["worker", str(APPS / app), "--connect", self.address(name, "node")]
         self._processes.append(Process(f"worker of {app}", arguments, self.directory))
 

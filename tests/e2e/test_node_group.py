@@ -84,6 +84,6 @@ def test_requests_and_operations_of_any_node_reach_the_leader(tmp_path: Path) ->
 
 
 def knows_bank(group: NodeGroup, name: str) -> bool:
-    """Whether a node takes a call to the service of the worker that is connected to n1 alone."""
+    """Whether a node takes a call to the service of a worker that was told of n1 alone."""
     with group.client_of(name) as client:
         return client.post("/Account/ann/change/send", 1, "once").status in (200, 202)

@@ -33,6 +33,7 @@ def parts(me: NodeConfiguration, *others: NodeConfiguration) -> ClusterParts:
         me=me,
         metadata=MemoryMetadataStore(),
         nodes=lambda: nodes,
+        nodes_version=lambda: 3,
         alive=lambda: tuple(item.id for item in nodes.nodes if item.id != 9),
         leaders=LeaderTable(),
         transport=InProcTransport(InProcNetwork()),

@@ -166,10 +166,16 @@ class NodesWorld:
                 app,
                 network=self.network,
                 seed=self.seed,
-                addresses=tuple(map(address_of, self.names)),
+                addresses=self._given_to(number),
             )
             for number in range(1, self.character.workers + 1)
         ]
+
+    def _given_to(self, number: int) -> tuple[str, ...]:
+        """What a worker is given at its start: all nodes, or one, which tells it of the others."""
+        chance = self.chance(f"nodes of worker-{number}")
+        given = [chance.pick(self.names)] if chance.happens(0.5) else self.names
+        return tuple(map(address_of, given))
 
     def chance(self, concern: str) -> Chance:
         """The generator of one concern."""

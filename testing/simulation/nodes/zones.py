@@ -8,7 +8,7 @@ from ....log.replicated.holdings import RANGES_SHOWN, SegmentHoldings
 from ....node.engine import NodeEngine
 from ..chance import Chance
 from ..violation import require
-from .member import MS
+from .member import MS, SimulatedMember
 
 if TYPE_CHECKING:
     from .world import NodesWorld
@@ -92,11 +92,8 @@ class Zones:
         if not self.of or world.lost:
             return
         for number in range(world.partitions):
-            member = next(
-                item
-                for item in world.members.values()
-                if item.engine is not None and item.engine.manager.processors[number].leading
-            )
+            while (member := self._leader(number)) is None:
+                await world.loop.pause(20 * MS)  # A lead that moves for balance.
             engine = member.engine
             assert engine is not None
             found: list[tuple[Segment, SegmentHoldings]] = []
@@ -105,6 +102,18 @@ class Zones:
             for segment, held in found:
                 with world.first_violation():
                     self._check_segment(number, segment, held)
+
+    def _leader(self, number: int) -> SimulatedMember | None:
+        return next(
+            (
+                item
+                for item in self._world.members.values()
+                if item.up
+                and item.engine is not None
+                and item.engine.manager.processors[number].leading
+            ),
+            None,
+        )
 
     @staticmethod
     async def _look(
