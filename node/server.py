@@ -22,13 +22,14 @@ from ..core.storage.rocks import Profile, RocksStore
 from ..core.tasks import TaskScope
 from ..ingress.errors import NotLeaderError
 from ..ingress.forwarding.frames import FORWARDING_SERVICE
-from ..ingress.grpc import GrpcIngress
+from ..ingress.grpc import FrontDoors, GrpcIngress
 from ..ingress.http import HttpIngress
 from .admin_view import NodeView
 from .cluster.parts import ClusterParts
 from .cluster_runtime import ClusterRuntime
 from .cluster_view import JoinedClusterView
 from .engine import NodeEngine
+from .front_doors import front_doors
 from .identity import check_base_dir
 from .log_appends import APPEND_SERVICE
 from .options import NodeOptions, metadata_servers
@@ -264,7 +265,11 @@ class NodeServer:
         if self._node_listener is None:
             await self._listen({SESSION_SERVICE: engine.reception.serve})
         http = HttpIngress(engine.dispatcher, body_bytes_max=body_bytes_max)
-        grpc = GrpcIngress(engine.dispatcher, body_bytes_max=body_bytes_max)
+        grpc = GrpcIngress(
+            engine.dispatcher, body_bytes_max=body_bytes_max, front_doors=self._front_doors
+        )
+        if self.cluster is not None:
+            self.cluster.membership.on_change(lambda _view: grpc.tell_front_doors())
         for name, door, address in (
             ("ingress_http", http, listen.ingress_http),
             ("ingress_grpc", grpc, listen.ingress_grpc),
@@ -275,6 +280,12 @@ class NodeServer:
             await self._open_admin(engine)
         else:
             self._view.attach(engine, self._other_nodes())
+
+    def _front_doors(self) -> FrontDoors | None:
+        if self.cluster is None:
+            return None
+        membership = self.cluster.membership
+        return front_doors(membership.nodes, membership.view.steady())
 
     def _other_nodes(self) -> PeerAsker:
         assert self.cluster is not None

@@ -5,18 +5,18 @@ Names and signatures are those of the official SDK; `attach`, `get_output`, `loo
 """
 
 import importlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final, NoReturn, TypeVar, cast
 
-from ..core.addresses import parse_address
 from ..core.clock import Clock, SystemClock
 from ..core.ids import InvocationId, invocation_id_text, unique_part
 from ..core.protocol.session import HandlerKind
 from ..core.random import Random, SystemRandom
 from ..core.tasks import TaskScope
 from ..proto.generated import ingress_pb2 as wire
+from .client_addresses import INGRESS_DEFAULT, given_addresses, is_url
 from .client_session import GIVE_UP_SECONDS_DEFAULT, SessionRequests
 from .client_types import (
     Requests,
@@ -34,7 +34,6 @@ I = TypeVar("I")  # noqa: E741
 O = TypeVar("O")  # noqa: E741
 HandlerType = Callable[[Any, I], Awaitable[O]] | Callable[[Any], Awaitable[O]]
 
-INGRESS_DEFAULT: Final = "127.0.0.1:8081"
 _ACCEPTED: Final = 202
 _ACCEPTED_BEFORE: Final = 200
 _REJECTED: Final = 500
@@ -382,7 +381,7 @@ class RestateClient:
 
 @asynccontextmanager
 async def create_client(
-    ingress: str | None = None,
+    ingress: str | Sequence[str] | None = None,
     headers: dict[str, str] | None = None,
     journal_value_codec: JournalValueCodec | JournalValueCodecProvider | None = None,
     *,
@@ -393,58 +392,49 @@ async def create_client(
     """A client of the front door at `ingress`, ``async with create_client(...) as client:``.
 
     `ingress` is ``host:port`` of the gRPC front door, 127.0.0.1:8081 when left out, or the URL of
-    the HTTP one, which needs httpx and knows no repetition. `headers` go with every request. A
-    request that finds no node for `give_up_seconds` fails. Raises UnsupportedOptionError for a
-    codec, InvalidOptionError for an address that is none.
+    the HTTP one, which needs httpx and knows no repetition. Several, as a sequence or separated by
+    commas, are tried in turn; a gRPC client learns those of all nodes of the cluster. `headers` go
+    with every request. A request that finds no node for `give_up_seconds` fails. Raises
+    UnsupportedOptionError for a codec, InvalidOptionError for an address that is none.
     """
     if journal_value_codec is not None:
         raise UnsupportedOptionError(
             "option journal_value_codec is not supported by this release; leave it out"
         )
-    address = INGRESS_DEFAULT if ingress is None else ingress
+    addresses = given_addresses(ingress)
     clock = SystemClock() if clock is None else clock
     random = SystemRandom() if random is None else random
     async with AsyncExitStack() as stack:
-        if address.startswith(("http://", "https://")):
-            requests: Requests = await stack.enter_async_context(_http_requests(address))
+        if is_url(addresses[0]):
+            requests: Requests = await stack.enter_async_context(_http_requests(addresses))
         else:
-            from .client_grpc import GrpcChannel
+            from .client_grpc import GrpcChannels
 
-            _check_address(address)
-            channel = GrpcChannel(address)
-            stack.push_async_callback(channel.close)
+            channels = GrpcChannels()
+            stack.push_async_callback(channels.close)
             requests = session = SessionRequests(
-                channel.open_stream,
-                address,
+                channels.open_stream,
+                addresses,
                 clock=clock,
                 random=random,
                 give_up_seconds=give_up_seconds,
             )
             scope = await stack.enter_async_context(TaskScope("client"))
             stack.callback(scope.cancel)
-            scope.spawn(session.run(), name=address)
+            scope.spawn(session.run(), name=addresses[0])
         yield RestateClient(requests, headers, clock=clock, random=random)
 
 
-def _check_address(address: str) -> None:
-    try:
-        parse_address(address)
-    except ValueError as error:
-        raise InvalidOptionError(
-            f"option ingress of create_client is {address!r}: {error}, or the URL of an HTTP front "
-            "door"
-        ) from None
-
-
-def _http_requests(url: str) -> Any:
+def _http_requests(urls: Sequence[str]) -> Any:
     try:
         from .client_http import open_http_requests
     except ImportError:
         raise UnsupportedOptionError(
-            f"ingress {url!r} is a URL, for which httpx is needed: pip install 'perdure[client]'; "
-            f"or give host:port of the gRPC front door, such as {INGRESS_DEFAULT}"
+            f"ingress {urls[0]!r} is a URL, for which httpx is needed: pip install "
+            "'perdure[client]'; or give host:port of the gRPC front door, such as "
+            f"{INGRESS_DEFAULT}"
         ) from None
-    return open_http_requests(url)
+    return open_http_requests(urls)
 
 
 def _hashing() -> Any:

@@ -1,4 +1,4 @@
-"""The gRPC side of a client: a channel to a front door and the streams of its Session call."""
+"""The gRPC side of a client: channels to front doors and the streams of their Session call."""
 
 import asyncio
 from typing import Any, Final
@@ -40,21 +40,50 @@ _CALL_OVER: Final = (
 
 
 class GrpcChannel:
-    """A channel to one front door; `close` it at the end."""
+    """A channel to one front door; `close` it at the end.
+
+    Attributes:
+        address: of the door.
+    """
 
     def __init__(self, address: str) -> None:
         """Take ``host:port``; the connection is made when a stream is opened."""
-        self._address = address
+        self.address = address
         self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
         self._stub: Any = IngressStub(self._channel)  # type: ignore[no-untyped-call]
 
     async def open_stream(self) -> "GrpcRequestStream":
         """Open the Session call; whether anybody is there the first read tells."""
-        return GrpcRequestStream(self._stub.Session(), self._address)
+        return GrpcRequestStream(self._stub.Session(), self.address)
 
     async def close(self) -> None:
         """Drop the connection. Cancelling is safe."""
         await self._channel.close()
+
+
+class GrpcChannels:
+    """A channel to one front door after the other; `close` it at the end."""
+
+    def __init__(self) -> None:
+        """Connect to nobody yet."""
+        self._channel: GrpcChannel | None = None
+
+    async def open_stream(self, address: str) -> "GrpcRequestStream":
+        """Open the Session call at an address; a channel to another one is closed.
+
+        Cancelling is safe.
+        """
+        channel = self._channel
+        if channel is None or channel.address != address:
+            await self.close()
+            channel = self._channel = GrpcChannel(address)
+        return await channel.open_stream()
+
+    async def close(self) -> None:
+        """Drop the connection. Cancelling is safe: closing again goes on with it."""
+        if self._channel is not None:
+            await self._channel.close()
+            self._channel = None
 
 
 class GrpcRequestStream:

@@ -2,12 +2,13 @@
 
 Whatever is asked for in one turn of the event loop travels in one message. When the connection is
 lost, requests that may be repeated go over the next one, each under the invocation id that it had;
-the others fail, because nobody knows whether they were taken.
+the others fail, because nobody knows whether they were taken. The next connection is to the next
+address at once; a pause comes when all have failed.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
 from ..core.clock import Clock
@@ -16,6 +17,7 @@ from ..core.random import Random
 from ..core.retry import RetryPolicy
 from ..core.tasks import TaskScope
 from ..proto.generated import ingress_pb2 as wire
+from .client_addresses import FrontDoorAddresses
 from .client_types import HttpError, refusal_of, settle, unreachable
 
 GIVE_UP_SECONDS_DEFAULT: Final = 30.0
@@ -24,6 +26,8 @@ BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
 RECONNECT: Final = RetryPolicy(
     initial_interval_ns=20_000_000, interval_max_ns=1_000_000_000, attempts_max=None
 )
+HELD_NS: Final = 1_000_000_000
+"""A session that was open for so long has worked."""
 _UNAVAILABLE: Final = "UNAVAILABLE"
 
 
@@ -47,14 +51,14 @@ class RequestStream(Protocol):
         ...
 
 
-OpenStream = Callable[[], Awaitable[RequestStream]]
-"""Opens a stream. Raises what `RequestStream.read` raises."""
+OpenStream = Callable[[str], Awaitable[RequestStream]]
+"""Opens a stream to the front door at an address. Raises what `RequestStream.read` raises."""
 
 
 class _Pending:
     """A request that has no answer yet."""
 
-    __slots__ = ("failing_since_ns", "failures", "repeatable", "request", "waiter")
+    __slots__ = ("failing_since_ns", "failures", "repeatable", "request", "sent", "waiter")
 
     def __init__(
         self,
@@ -66,6 +70,7 @@ class _Pending:
         self.repeatable = repeatable
         self.waiter = waiter
         self.failures = 0
+        self.sent = False  # over a connection that was lost before there was an answer
         self.failing_since_ns: int | None = None
 
 
@@ -75,7 +80,7 @@ class SessionRequests:
     def __init__(
         self,
         open_stream: OpenStream,
-        address: str,
+        addresses: Sequence[str],
         *,
         clock: Clock,
         random: Random,
@@ -83,13 +88,14 @@ class SessionRequests:
         give_up_seconds: float = GIVE_UP_SECONDS_DEFAULT,
         open_seconds_max: float = OPEN_SECONDS_MAX,
     ) -> None:
-        """Take the way to a front door; `address` is its name in messages.
+        """Take the way to front doors, and where those are that are known from the start.
 
         A request that has been failing for `give_up_seconds` fails for good. A door that does not
-        say within `open_seconds_max` that the session is open counts as lost.
+        say within `open_seconds_max` that the session is open counts as lost. `retry` says how long
+        to wait when all have failed.
         """
         self._open_stream = open_stream
-        self._address = address
+        self._addresses = FrontDoorAddresses(addresses)
         self._clock = clock
         self._random = random
         self._retry = retry
@@ -103,6 +109,7 @@ class SessionRequests:
         self._wake = asyncio.Event()
         self._never = asyncio.Event()
         self._ended: HttpError | None = None
+        self._opened_at_ns: int | None = None
 
     async def request(
         self, request: wire.SessionRequest, *, repeatable: bool
@@ -123,30 +130,49 @@ class SessionRequests:
 
     async def run(self) -> None:
         """Serve requests until cancelled; those that wait then fail."""
-        failures = 0
+        rounds = 0
+        refusal: HttpError | None = None  # the last one of a door that opened no session
         try:
             while True:
                 while not self._pending:
                     self._wake.clear()
                     await self._wake.wait()
-                opened = False
+                self._opened_at_ns = None
+                refused = False
                 try:
-                    stream = await self._open_stream()
-                    try:
-                        self._opened(await self._first(stream))
-                        opened = True
-                        await self._serve(stream)
-                    finally:
-                        stream.close()
-                except HttpError as refusal:
-                    self._fail_all(refusal)
+                    await self._session()
+                except HttpError as error:
+                    if self._opened_at_ns is not None:
+                        self._fail_all(error)
+                    else:
+                        refusal, refused = error, True
+                        self._lost(TransportError(error.message))
                 except PerdureError as error:
                     self._lost(error)
-                failures = 1 if opened else failures + 1
-                await self._pause(self._retry.delay_ns(failures, self._random))
+                if self._opened_at_ns is not None:
+                    rounds = 0
+                    lasted_ns = self._clock.monotonic_ns() - self._opened_at_ns
+                    # Doors that open and break at once get no more tries than those that are shut.
+                    if lasted_ns >= HELD_NS:
+                        self._addresses.held()
+                if self._addresses.failed(refused=refused):
+                    if refusal is not None and self._addresses.refused_everywhere:
+                        # Repeating mends nothing.
+                        self._fail_all(refusal)
+                    rounds += 1
+                    await self._pause(self._retry.delay_ns(rounds, self._random))
         finally:
-            self._ended = refusal_of("CANCELLED", "", f"the client of {self._address} is closed")
+            names = ", ".join(self._addresses.given)
+            self._ended = refusal_of("CANCELLED", "", f"the client of {names} is closed")
             self._fail_all(self._ended)
+
+    async def _session(self) -> None:
+        stream = await self._open_stream(self._addresses.current)
+        try:
+            self._opened(await self._first(stream))
+            await self._serve(stream)
+        finally:
+            stream.close()
 
     async def _first(self, stream: RequestStream) -> wire.SessionResponses:
         try:
@@ -162,7 +188,10 @@ class SessionRequests:
         async with TaskScope("client session") as scope:
             scope.spawn(self._write_all(stream), name="write")
             while True:
-                self._take(await stream.read())
+                responses = await stream.read()
+                if responses.HasField("front_doors"):
+                    self._addresses.told(responses.front_doors)
+                self._take(responses)
 
     async def _write_all(self, stream: RequestStream) -> None:
         while True:
@@ -202,6 +231,9 @@ class SessionRequests:
     # What the stream tells
 
     def _opened(self, first: wire.SessionResponses) -> None:
+        told = first.front_doors if first.HasField("front_doors") else None
+        self._addresses.opened(told)
+        self._opened_at_ns = self._clock.monotonic_ns()
         self._in_flight_max = max(first.opened.in_flight_max, 1)
         for pending in self._pending.values():
             pending.failing_since_ns = None
@@ -234,10 +266,13 @@ class SessionRequests:
     def _lost(self, error: PerdureError) -> None:
         """The stream broke, or was not to be opened: which requests go over the next one?"""
         again: list[int] = []
+        address, count = self._addresses.current, len(self._addresses.all)
         for number, pending in self._pending.items():
             sent = number in self._in_flight
+            pending.sent = pending.sent or sent
             if self._gives_up(pending) or (sent and not pending.repeatable):
-                settle(pending.waiter, unreachable(self._address, error, sent))
+                where = address if sent or count == 1 else f"{address}, the last of {count} tried"
+                settle(pending.waiter, unreachable(where, error, pending.sent))
             elif sent:
                 again.append(number)
         self._in_flight.clear()

@@ -11,6 +11,7 @@ from ...core.errors import TransportError
 from ...proto.generated import ingress_pb2
 from ...proto.generated.ingress_pb2_grpc import add_IngressServicer_to_server
 from ..dispatcher import Dispatcher
+from .front_doors import FrontDoorsSource, no_front_doors
 from .service import IngressService
 from .session import IN_FLIGHT_MAX
 
@@ -33,6 +34,7 @@ class GrpcIngress:
         body_bytes_max: int = BODY_BYTES_MAX,
         stop_grace_seconds: float = STOP_GRACE_SECONDS,
         session_in_flight_max: int = IN_FLIGHT_MAX,
+        front_doors: FrontDoorsSource = no_front_doors,
     ) -> None:
         """Take what answers, and the limits.
 
@@ -40,8 +42,11 @@ class GrpcIngress:
             body_bytes_max: of a request or a result.
             stop_grace_seconds: so long `stop` waits for calls under way.
             session_in_flight_max: so many unanswered requests a session may have.
+            front_doors: where else the clients of sessions may go.
         """
-        self._service = IngressService(dispatcher, in_flight_max=session_in_flight_max)
+        self._service = IngressService(
+            dispatcher, in_flight_max=session_in_flight_max, front_doors=front_doors
+        )
         self._message_bytes_max = body_bytes_max + _MESSAGE_OVERHEAD_BYTES
         self._stop_grace_seconds = stop_grace_seconds
         self._health = health.aio.HealthServicer()
@@ -81,6 +86,10 @@ class GrpcIngress:
         for name in ("", SERVICE_NAME):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return bound
+
+    def tell_front_doors(self) -> None:
+        """What `front_doors` gives may have changed: tell the sessions whose clients know less."""
+        self._service.tell_front_doors()
 
     async def stop(self) -> None:
         """Say so to health checks, refuse new calls, give those under way their grace."""

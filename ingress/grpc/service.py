@@ -1,5 +1,6 @@
 """The Ingress service: protobuf in, one call of the dispatcher, protobuf or a status out."""
 
+from functools import partial
 from typing import Final, TypeAlias, TypeVar
 
 import grpc.aio
@@ -10,6 +11,7 @@ from ...proto.generated.ingress_pb2_grpc import IngressServicer
 from ..dispatcher import Dispatcher
 from ..errors import RETRY_AFTER_SECONDS
 from .asking import ask
+from .front_doors import FrontDoorsSource, no_front_doors
 from .session import IN_FLIGHT_MAX, Session
 from .translation import KINDS, status_name
 
@@ -26,11 +28,19 @@ _Response = TypeVar("_Response")
 class IngressService(IngressServicer):
     """Answers every method. A client that goes away cancels its waits, not its invocations."""
 
-    def __init__(self, dispatcher: Dispatcher, *, in_flight_max: int = IN_FLIGHT_MAX) -> None:
-        """Take what answers, and how many unanswered requests a session may have."""
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        *,
+        in_flight_max: int = IN_FLIGHT_MAX,
+        front_doors: FrontDoorsSource = no_front_doors,
+    ) -> None:
+        """Take what answers, how many unanswered requests a session may have, and other doors."""
         self._dispatcher = dispatcher
         self._in_flight_max = in_flight_max
+        self._front_doors = front_doors
         self._sessions: set[Session] = set()
+        self._turn = 0
 
     async def Call(self, request: wire.CallRequest, context: _Context) -> wire.CallResponse:
         """Start an invocation and answer with its result, a terminal failure included."""
@@ -73,7 +83,13 @@ class IngressService(IngressServicer):
 
     async def Session(self, _requests: object, context: _Context) -> None:
         """Answer any number of requests until the client has no more."""
-        session = Session(self._dispatcher, context, in_flight_max=self._in_flight_max)
+        self._turn += 1
+        session = Session(
+            self._dispatcher,
+            context,
+            in_flight_max=self._in_flight_max,
+            front_doors=partial(self._doors_of_session, self._turn),
+        )
         self._sessions.add(session)
         try:
             await session.run()
@@ -81,6 +97,15 @@ class IngressService(IngressServicer):
             await _refuse(context, error)
         finally:
             self._sessions.discard(session)
+
+    def tell_front_doors(self) -> None:
+        """Have every session look whether there is something new to tell."""
+        for session in self._sessions:
+            session.tell_front_doors()
+
+    def _doors_of_session(self, turn: int) -> wire.FrontDoors | None:
+        doors = self._front_doors()
+        return None if doors is None else doors.message(turn)
 
     def stop_sessions(self) -> None:
         """Let every session end as soon as its requests are answered."""

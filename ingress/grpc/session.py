@@ -6,7 +6,7 @@ not read what it asked for stops being read from, and memory is bounded by its l
 """
 
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, Protocol
 
@@ -17,6 +17,7 @@ from ...proto.generated import ingress_pb2 as wire
 from ..dispatcher import Dispatcher
 from ..errors import BadRequestError, NotLeaderError, OverloadedError
 from ..requests import Completed, PendingReply, Rejected
+from .front_doors import no_front_doors
 from .translation import KINDS, Fill, Reply, status_name
 
 IN_FLIGHT_MAX: Final = 4096
@@ -45,12 +46,23 @@ class Session:
     """Serves one stream; `run` it once."""
 
     def __init__(
-        self, dispatcher: Dispatcher, stream: SessionStream, *, in_flight_max: int = IN_FLIGHT_MAX
+        self,
+        dispatcher: Dispatcher,
+        stream: SessionStream,
+        *,
+        in_flight_max: int = IN_FLIGHT_MAX,
+        front_doors: Callable[[], wire.FrontDoors | None] = no_front_doors,
     ) -> None:
-        """Take what answers, the stream, and how many requests may be unanswered."""
+        """Take what answers, the stream, and how many requests may be unanswered.
+
+        `front_doors` gives where else the client may go, as it is now.
+        """
         self._dispatcher = dispatcher
         self._stream = stream
         self._in_flight_max = in_flight_max
+        self._front_doors = front_doors
+        self._doors_told: wire.FrontDoors | None = None
+        self._doors_to_tell: wire.FrontDoors | None = None
         # The replies that are waited for; None for what need not be forgotten.
         self._pending: dict[int, PendingReply | None] = {}
         self._unsent = 0
@@ -70,7 +82,8 @@ class Session:
         because the client is gone, its waits are forgotten; its invocations go on.
         """
         opened = wire.Opened(in_flight_max=self._in_flight_max)
-        await self._stream.write(wire.SessionResponses(opened=opened))
+        doors = self._doors_told = self._front_doors()
+        await self._stream.write(wire.SessionResponses(opened=opened, front_doors=doors))
         scope = TaskScope("ingress session")
         try:
             reading = scope.spawn(self._read_all(), name="read")
@@ -78,7 +91,10 @@ class Session:
             while True:
                 if self._violation is not None:
                     raise self._violation
-                if self._queue:
+                if self._doors_to_tell is not None:
+                    doors, self._doors_to_tell = self._doors_to_tell, None
+                    await self._stream.write(wire.SessionResponses(front_doors=doors))
+                elif self._queue:
                     await self._stream.write(self._take())
                 elif not self._pending and (self._stopping or reading.done()):
                     return
@@ -90,6 +106,13 @@ class Session:
                 if reply is not None:
                     reply.forget()
             await scope.close()
+
+    def tell_front_doors(self) -> None:
+        """Tell the client where else it may go, if that has changed; only the latest is told."""
+        doors = self._front_doors()
+        if doors != self._doors_told:
+            self._doors_told = self._doors_to_tell = doors
+            self._to_do.wake()
 
     def stop(self) -> None:
         """Take no more requests, and end as soon as those under way are answered."""

@@ -214,12 +214,22 @@ class SessionRequest(_message.Message):
     def __init__(self, id: _Optional[int] = ..., call: _Optional[_Union[CallRequest, _Mapping]] = ..., send: _Optional[_Union[SendRequest, _Mapping]] = ..., attach: _Optional[_Union[AttachRequest, _Mapping]] = ..., get_output: _Optional[_Union[GetOutputRequest, _Mapping]] = ..., lookup: _Optional[_Union[LookupRequest, _Mapping]] = ..., complete_awakeable: _Optional[_Union[CompleteAwakeableRequest, _Mapping]] = ..., send_signal: _Optional[_Union[SendSignalRequest, _Mapping]] = ..., cancel: _Optional[_Union[CancelRequest, _Mapping]] = ...) -> None: ...
 
 class SessionResponses(_message.Message):
-    __slots__ = ("responses", "opened")
+    __slots__ = ("responses", "opened", "front_doors")
     RESPONSES_FIELD_NUMBER: _ClassVar[int]
     OPENED_FIELD_NUMBER: _ClassVar[int]
+    FRONT_DOORS_FIELD_NUMBER: _ClassVar[int]
     responses: _containers.RepeatedCompositeFieldContainer[SessionResponse]
     opened: Opened
-    def __init__(self, responses: _Optional[_Iterable[_Union[SessionResponse, _Mapping]]] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ...) -> None: ...
+    front_doors: FrontDoors
+    def __init__(self, responses: _Optional[_Iterable[_Union[SessionResponse, _Mapping]]] = ..., opened: _Optional[_Union[Opened, _Mapping]] = ..., front_doors: _Optional[_Union[FrontDoors, _Mapping]] = ...) -> None: ...
+
+class FrontDoors(_message.Message):
+    __slots__ = ("cluster", "addresses")
+    CLUSTER_FIELD_NUMBER: _ClassVar[int]
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    cluster: str
+    addresses: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, cluster: _Optional[str] = ..., addresses: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Opened(_message.Message):
     __slots__ = ("in_flight_max",)

@@ -9,6 +9,7 @@ import pytest
 from perdure.core.errors import PerdureError
 from perdure.core.ids import invocation_id_text
 from perdure.ingress.errors import BadRequestError
+from perdure.ingress.grpc import FrontDoors
 from perdure.ingress.grpc import session as session_module
 from perdure.ingress.grpc.session import Session
 from perdure.ingress.requests import Completed, Rejected
@@ -53,13 +54,18 @@ class FakeStream:
 Scenario = Callable[[FakeStream, FakeDispatcher, "asyncio.Task[None]"], Awaitable[None]]
 
 
-def serve(scenario: Scenario, *, in_flight_max: int = 100) -> FakeDispatcher:
+def serve(
+    scenario: Scenario,
+    *,
+    in_flight_max: int = 100,
+    front_doors: Callable[[], wire.FrontDoors | None] = lambda: None,
+) -> FakeDispatcher:
     """Run a scenario against a session; its end is the scenario's to bring about."""
     dispatcher = FakeDispatcher()
 
     async def run() -> None:
         stream = FakeStream()
-        session = Session(dispatcher, stream, in_flight_max=in_flight_max)
+        session = Session(dispatcher, stream, in_flight_max=in_flight_max, front_doors=front_doors)
         serving = asyncio.ensure_future(session.run())
         dispatcher.session = session  # type: ignore[attr-defined]
         try:
@@ -291,3 +297,61 @@ def test_large_answers_travel_in_messages_of_their_own(monkeypatch: pytest.Monke
         assert messages == [[10], [20_000], [10, 3_000], [3_000, 10]]
 
     serve(scenario)
+
+
+def test_other_front_doors_are_told_first_and_again_when_they_have_changed() -> None:
+    """The latest only, and nothing where nothing has changed; answers go on between."""
+    known = FrontDoors("c", ("n1:1", "n2:1"))
+
+    async def scenario(
+        stream: FakeStream, dispatcher: FakeDispatcher, _serving: "asyncio.Task[None]"
+    ) -> None:
+        nonlocal known
+        session = dispatcher.session  # type: ignore[attr-defined]
+        await turns()
+        session.tell_front_doors()
+        await turns()
+        (first,) = stream.heard
+        assert list(first.front_doors.addresses) == ["n1:1", "n2:1"]
+        assert first.front_doors.cluster == "c"
+
+        stream.reads = False
+        stream.say(call(1))
+        await turns()
+        for number in range(3, 6):
+            known = FrontDoors("c", ("n1:1",), (f"n{number}:1",))
+            session.tell_front_doors()
+        stream.say(call(2))
+        await turns()
+        stream.read_again()
+        await turns()
+        later = [message for message in stream.heard[1:] if message.HasField("front_doors")]
+        assert [list(message.front_doors.addresses) for message in later] == [["n1:1", "n5:1"]]
+        assert set(stream.answers()) == {1, 2}
+
+    serve(scenario, front_doors=lambda: known.message(0))
+
+
+def test_node_that_is_alone_tells_of_no_front_doors() -> None:
+    async def scenario(
+        stream: FakeStream, dispatcher: FakeDispatcher, _serving: "asyncio.Task[None]"
+    ) -> None:
+        await turns()
+        dispatcher.session.tell_front_doors()  # type: ignore[attr-defined]
+        await turns()
+        (first,) = stream.heard
+        assert not first.HasField("front_doors")
+
+    serve(scenario)
+
+
+def test_sessions_are_told_of_the_same_front_doors_from_another_one_on() -> None:
+    """Those that are not steady come last for all."""
+    told = FrontDoors("c", ("n1:1", "n2:1", "n3:1"), ("n4:1",))
+    assert [list(told.message(turn).addresses) for turn in range(4)] == [
+        ["n1:1", "n2:1", "n3:1", "n4:1"],
+        ["n2:1", "n3:1", "n1:1", "n4:1"],
+        ["n3:1", "n1:1", "n2:1", "n4:1"],
+        ["n1:1", "n2:1", "n3:1", "n4:1"],
+    ]
+    assert list(FrontDoors("c", (), ("n4:1",)).message(7).addresses) == ["n4:1"]

@@ -47,8 +47,9 @@ class Door:
         self.streams: list[Stream] = []
         self.refusals: list[Exception] = []
         self.arrived = asyncio.Event()
+        self.doors: wire.FrontDoors | None = None
 
-    async def open_stream(self) -> "Stream":
+    async def open_stream(self, _address: str = "") -> "Stream":
         if self.refusals:
             raise self.refusals.pop(0)
         stream = Stream(self)
@@ -71,7 +72,7 @@ class Stream:
         self.closed = False
         self.inbox: asyncio.Queue[wire.SessionResponses | Exception] = asyncio.Queue()
         opened = wire.Opened(in_flight_max=door.in_flight_max)
-        self.inbox.put_nowait(wire.SessionResponses(opened=opened))
+        self.inbox.put_nowait(wire.SessionResponses(opened=opened, front_doors=door.doors))
 
     async def write(self, requests: wire.SessionRequests) -> None:
         self.door.batches.append(list(requests.requests))
@@ -83,6 +84,10 @@ class Stream:
         """Send answers."""
         if responses:
             self.inbox.put_nowait(wire.SessionResponses(responses=responses))
+
+    def tell(self, doors: wire.FrontDoors) -> None:
+        """Tell of other front doors."""
+        self.inbox.put_nowait(wire.SessionResponses(front_doors=doors))
 
     def lose(self) -> None:
         """Break the stream."""

@@ -21,14 +21,16 @@ from .fake_front_door import value
 class Front(IngressServicer):
     """Answers calls with their body; the first stream ends after one message when it should."""
 
-    def __init__(self, breaks: bool = False) -> None:
+    def __init__(self, breaks: bool = False, doors: wire.FrontDoors | None = None) -> None:
         self.breaks = breaks
+        self.doors = doors
         self.calls: list[wire.InvocationRequest] = []
 
     async def Session(
         self, messages: AsyncIterator[wire.SessionRequests], context: Any
     ) -> AsyncIterator[wire.SessionResponses]:
-        yield wire.SessionResponses(opened=wire.Opened(in_flight_max=10))
+        opened = wire.Opened(in_flight_max=10)
+        yield wire.SessionResponses(opened=opened, front_doors=self.doors)
         async for message in messages:
             self.calls.extend(each.call.invocation for each in message.requests)
             if self.breaks:
@@ -65,6 +67,28 @@ def test_calls_travel_over_grpc_and_survive_a_lost_session() -> None:
         ids = [call.invocation_id for call in front.calls]
         assert len(ids) > 20
         assert len(set(ids)) == 20
+
+    asyncio.run(main())
+
+
+def test_a_client_goes_on_at_a_node_that_it_was_told_of() -> None:
+    """Over a channel of its own, past one that nobody listens at."""
+
+    async def main() -> None:
+        doors = wire.FrontDoors(cluster="c", addresses=["127.0.0.1:1"])
+        first, second = Front(doors=doors), Front(doors=doors)
+        server, address = await serving(first)
+        other_server, other_address = await serving(second)
+        doors.addresses.append(other_address)
+        try:
+            async with asyncio.timeout(60), create_client(address) as client:
+                assert await client.generic_call("S", "h", b"1") == b"1"
+                await server.stop(None)
+                assert await client.generic_call("S", "h", b"2") == b"2"
+        finally:
+            await server.stop(None)
+            await other_server.stop(None)
+        assert [call.body for call in second.calls] == [b"2"]
 
     asyncio.run(main())
 

@@ -33,9 +33,9 @@ def used(use: Any, answer: Any) -> tuple[Any, list[httpx.Request]]:
 
     async def main() -> Any:
         transport = httpx.MockTransport(respond)
-        async with httpx.AsyncClient(transport=transport, base_url=BASE) as http:
+        async with httpx.AsyncClient(transport=transport) as http:
             client = RestateClient(
-                HttpRequests(http, BASE), clock=ManualClock(), random=SeededRandom(1)
+                HttpRequests(http, [BASE]), clock=ManualClock(), random=SeededRandom(1)
             )
             return await use(client)
 
@@ -131,6 +131,66 @@ def test_lost_connections_say_whether_the_request_was_taken() -> None:
     assert caught.value.status_code == 503
     with pytest.raises(HttpError, match="whether the request was taken is not known"):
         used(lambda client: client.attach("inv_1a"), httpx.ReadError("reset"))
+
+
+async def through(
+    use: Any, *urls: str, answers: dict[str, httpx.Response | Exception]
+) -> tuple[Any, list[str]]:
+    """What a use gives where each host answers so, and the hosts that were asked."""
+    asked: list[str] = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.host)
+        answer = answers[request.url.host]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(respond)) as http:
+        client = RestateClient(
+            HttpRequests(http, urls), clock=ManualClock(), random=SeededRandom(1)
+        )
+        try:
+            return await use(client), asked
+        except HttpError as error:
+            return error, asked
+
+
+def test_the_next_front_door_is_asked_when_a_connection_is_lost() -> None:
+    """As far as the request may be repeated, or nobody has taken it; and it stays the first."""
+    urls = ("http://a:1", "http://b:1/")
+    good = httpx.Response(200, content=b"5")
+    reset, refused = httpx.ReadError("reset"), httpx.ConnectError("refused")
+
+    async def attach(client: RestateClient) -> Any:
+        return await client.attach("inv_1a"), await client.attach("inv_1a")
+
+    async def add_once(client: RestateClient) -> Any:
+        return await client.object_call(add, "k", 1)
+
+    async def add_by_key(client: RestateClient) -> Any:
+        return await client.object_call(add, "k", 1, idempotency_key="i")
+
+    async def main() -> None:
+        result, asked = await through(attach, *urls, answers={"a": reset, "b": good})
+        assert (result, asked) == ((5, 5), ["a", "b", "b"])
+        result, asked = await through(add_by_key, *urls, answers={"a": reset, "b": good})
+        assert (result, asked) == (5, ["a", "b"])
+        result, asked = await through(add_once, *urls, answers={"a": refused, "b": good})
+        assert (result, asked) == (5, ["a", "b"])
+        result, asked = await through(add_once, *urls, answers={"a": reset, "b": good})
+        assert asked == ["a"]
+        assert "http://a:1: reset; whether the request was taken is not known" in str(result)
+        # Somebody has perhaps taken it, though the last one has not.
+        result, asked = await through(add_by_key, *urls, answers={"a": reset, "b": refused})
+        assert asked == ["a", "b"]
+        assert "http://b:1: refused; whether the request was taken is not known" in str(result)
+        # An answer is an answer.
+        answers = {"a": httpx.Response(503, text=""), "b": good}
+        result, asked = await through(attach, *urls, answers=answers)
+        assert (result.status_code, asked) == (503, ["a"])
+
+    asyncio.run(main())
 
 
 def test_what_has_no_route_is_refused() -> None:

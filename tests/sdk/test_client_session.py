@@ -28,7 +28,7 @@ async def session_with(
     """A session with a door; it waits for nothing before it connects again."""
     session = SessionRequests(
         door.open_stream,
-        "door:1",
+        ["door:1"],
         clock=clock or ManualClock(),
         random=SeededRandom(1),
         retry=AT_ONCE,
@@ -161,7 +161,7 @@ def test_requests_fail_when_no_door_is_there_for_too_long() -> None:
         clock = ManualClock()
         door = Door()
 
-        async def nobody() -> Any:
+        async def nobody(_address: str) -> Any:
             clock.advance(4_000_000_000)
             raise TransportError("nobody there")
 
@@ -183,7 +183,7 @@ def test_a_door_that_never_opens_counts_as_lost() -> None:
         door = Door(echo)
         opening = door.open_stream
 
-        async def silent() -> Stream:
+        async def silent(_address: str) -> Stream:
             stream = await opening()
             if len(door.streams) == 1:
                 stream.inbox.get_nowait()

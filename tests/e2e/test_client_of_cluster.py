@@ -1,0 +1,49 @@
+"""The client of one node of a cluster, which dies for good: what was asked for is done, once."""
+
+import asyncio
+from pathlib import Path
+
+from perdure.sdk import RestateClient, create_client
+
+from .apps.counter import add, greet
+from .node_group import NodeGroup
+
+ADDS = 240
+CALLERS = 12
+
+
+def test_a_client_that_knows_one_node_outlives_it(tmp_path: Path) -> None:
+    """It goes to those that the node told of; each call has its answer, and counts once."""
+
+    async def callers(client: RestateClient, group: NodeGroup) -> int:
+        answered = 0
+        enough, killed = asyncio.Event(), asyncio.Event()
+
+        async def call(caller: int) -> None:
+            nonlocal answered
+            for number in range(ADDS // CALLERS):
+                await client.object_call(add, f"key{number % 3}", 1)
+                assert await client.service_call(greet, "Ann") == "Hello Ann"
+                answered += 1
+                if answered >= ADDS // 4:
+                    enough.set()
+                    await killed.wait()
+
+        async with asyncio.timeout(90), asyncio.TaskGroup() as tasks:
+            for caller in range(CALLERS):
+                tasks.create_task(call(caller))
+            await enough.wait()
+            # In the midst of whatever the other callers have under way.
+            group.nodes["n1"].kill()
+            killed.set()
+        return answered
+
+    async def main(group: NodeGroup) -> int:
+        address = group.address("n1", "ingress-grpc")
+        async with create_client(address, give_up_seconds=60) as client:
+            return await callers(client, group)
+
+    with NodeGroup(tmp_path) as group:
+        group.start()
+        assert asyncio.run(main(group)) == ADDS
+        assert sum(group.counter(f"key{number}") for number in range(3)) == ADDS
