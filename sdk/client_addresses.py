@@ -112,7 +112,6 @@ class FrontDoorAddresses:
                 f"{self.current} belongs to another cluster than the node that told of it: set "
                 "listen.advertise of that node to a host that leads to it"
             )
-        self._refusing.clear()
         self._learn(told)
 
     def told(self, doors: wire.FrontDoors) -> None:

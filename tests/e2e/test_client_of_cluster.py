@@ -1,15 +1,28 @@
 """The client of one node of a cluster, which dies for good: what was asked for is done, once."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from perdure.sdk import RestateClient, create_client
+from perdure.sdk.client_grpc import GrpcChannel, GrpcRequestStream
 
 from .apps.counter import add, greet
 from .node_group import NodeGroup
 
 ADDS = 240
 CALLERS = 12
+
+
+@asynccontextmanager
+async def session_at(address: str) -> AsyncIterator[GrpcRequestStream]:
+    """A session that asks for nothing."""
+    channel = GrpcChannel(address)
+    try:
+        yield await channel.open_stream()
+    finally:
+        await channel.close()
 
 
 def test_a_client_that_knows_one_node_outlives_it(tmp_path: Path) -> None:
@@ -39,9 +52,21 @@ def test_a_client_that_knows_one_node_outlives_it(tmp_path: Path) -> None:
         return answered
 
     async def main(group: NodeGroup) -> int:
-        address = group.address("n1", "ingress-grpc")
-        async with create_client(address, give_up_seconds=60) as client:
-            return await callers(client, group)
+        doors = [group.address(name, "ingress-grpc") for name in ("n1", "n2", "n3")]
+        async with (
+            session_at(doors[1]) as session,
+            create_client(doors[0], give_up_seconds=60) as client,
+        ):
+            first = await session.read()
+            assert sorted(first.front_doors.addresses) == sorted(doors)
+            answered = await callers(client, group)
+            # Whoever has a session is told that n1 is the last to be tried.
+            async with asyncio.timeout(60):
+                told = first.front_doors.addresses
+                while told[-1] != doors[0]:
+                    told = (await session.read()).front_doors.addresses
+            assert sorted(told) == sorted(doors)
+        return answered
 
     with NodeGroup(tmp_path) as group:
         group.start()
