@@ -19,11 +19,13 @@ class KnownNodes:
 
     Attributes:
         given: those that never go.
+        cluster: fingerprint of the cluster whose nodes were told of.
     """
 
     def __init__(self, given: Sequence[str]) -> None:
         """Begin with the addresses that the worker was given."""
         self.given = tuple(dict.fromkeys(given))
+        self.cluster = ""
         self._version = 0
         self._told: dict[str, str] = {}
         # With whom there is a session at an address that was given.
@@ -33,6 +35,7 @@ class KnownNodes:
         """A node has told of these; what is older than what is known says nothing."""
         if nodes.version >= self._version:
             self._version = nodes.version
+            self.cluster = nodes.cluster
             self._told = {item.node: item.address for item in nodes.nodes[:NODES_MAX]}
 
     def met(self, address: str, node: str) -> None:

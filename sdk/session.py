@@ -77,7 +77,9 @@ class Session:
         """
         self._task = asyncio.current_task()
         try:
-            self._writer.add(SESSION_STREAM, 0, frame(messages.HELLO, self._worker.hello))
+            self._writer.add(
+                SESSION_STREAM, 0, frame(messages.HELLO, self._worker.hello(self.address))
+            )
             self._flush()
             first = await self._connection.receive()
             if first is None:

@@ -43,7 +43,6 @@ class Worker:
     Attributes:
         deployment: the name that the code is registered under.
         handlers: by service and handler name.
-        hello: the greeting, encoded.
         steps: runs closures.
         handler_threads: runs handlers that are a `def`.
         clock: tells time.
@@ -90,9 +89,15 @@ class Worker:
         self.attempts_max = attempts_max
         self.make_attempt = make_attempt
         self.welcomed = asyncio.Event()
-        self.hello = msgspec.msgpack.encode(
-            Hello(deployment, code_hash, name, attempts_max, PROTOCOL_VERSION, app.manifest())
+        self._hello = Hello(
+            deployment, code_hash, name, attempts_max, PROTOCOL_VERSION, app.manifest()
         )
+
+    def hello(self, address: str) -> bytes:
+        """The greeting at an address, encoded; where it was told, for this cluster alone."""
+        known = self._known
+        cluster = "" if address in known.given else known.cluster
+        return msgspec.msgpack.encode(msgspec.structs.replace(self._hello, cluster=cluster))
 
     @property
     def steps(self) -> StepRunner:

@@ -109,6 +109,8 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
         worker: a name for logs, such as ``host:pid``.
         attempts_max: how many attempts this worker runs at once.
         protocol_version: of the frames; see `messages.PROTOCOL_VERSION`.
+        cluster: fingerprint of the only cluster that this is for, where the worker was told of the
+            node by another one; empty where it was given the address.
     """
 
     deployment: str
@@ -117,6 +119,7 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
     attempts_max: int
     protocol_version: int
     services: tuple[ServiceManifest, ...]
+    cluster: str = ""
 
 
 class Welcome(msgspec.Struct, frozen=True):
@@ -135,10 +138,15 @@ class NodeAddress(msgspec.Struct, frozen=True):
 
 
 class Nodes(msgspec.Struct, frozen=True):
-    """Node to worker: these take workers now. Of several the one with the highest version holds."""
+    """Node to worker: these take workers now. Of several the one with the highest version holds.
+
+    Attributes:
+        cluster: its fingerprint.
+    """
 
     version: int
     nodes: tuple[NodeAddress, ...]
+    cluster: str = ""
 
 
 class Refused(msgspec.Struct, frozen=True):

@@ -58,6 +58,7 @@ class ClusterParts:
         return Nodes(
             self.nodes_version(),
             tuple(NodeAddress(node.name, node.addresses.node) for node in having),
+            self.fingerprint,
         )
 
     def log_servers(self) -> list[LogServer]:

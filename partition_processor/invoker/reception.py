@@ -28,6 +28,12 @@ class ProtocolVersionError(PerdureError):
     code = "PD0905"
 
 
+class OtherClusterError(PerdureError):
+    """A worker was told of a node of its cluster at an address where one of another cluster is."""
+
+    code = "PD0919"
+
+
 class WorkerReception:
     """Handles each connection that a worker opens to this node."""
 
@@ -119,6 +125,14 @@ class WorkerReception:
             raise ProtocolVersionError(
                 f"the worker speaks protocol version {hello.protocol_version}, this node "
                 f"{messages.PROTOCOL_VERSION}: use the same release on both sides"
+            )
+        nodes = None if self._nodes is None else self._nodes()
+        here = "" if nodes is None else nodes.cluster
+        if hello.cluster and hello.cluster != here:
+            raise OtherClusterError(
+                f"the worker was told of a node of cluster {hello.cluster!r} at this address, and "
+                f"node {self._node_name} is of {here!r}: have that node advertise an address at "
+                "which workers reach it (listen.advertise)"
             )
         if hello.attempts_max < 1:
             raise MalformedMessageError(

@@ -16,7 +16,8 @@ from .test_worker import service
 
 def nodes(version: int, **addresses: str) -> Nodes:
     """What a node tells."""
-    return Nodes(version, tuple(NodeAddress(name, where) for name, where in addresses.items()))
+    told = tuple(NodeAddress(name, where) for name, where in addresses.items())
+    return Nodes(version, told, "f1")
 
 
 def test_given_addresses_stay_and_told_ones_come_and_go() -> None:
@@ -67,6 +68,8 @@ def test_a_worker_goes_to_the_nodes_that_it_is_told_of() -> None:
             tell(first, nodes(1, n1="node:1", n2="node:2", n3="node:3"))
             second = await world.node(1)
             await second.until(lambda: second.hello)
+            # Nothing of it is to get to another cluster that answers there.
+            assert [node.hello.cluster for node in (first, second) if node.hello] == ["", "f1"]
             tell(first, nodes(2, n1="node:1"))
             second.send((0, frame(messages.NODES, msgspec.msgpack.encode(nodes(2, n1="node:1")))))
             await second.connection.close()
