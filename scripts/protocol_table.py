@@ -74,6 +74,7 @@ SESSION: Final = {
     "HELLO": ("from worker", "who it is, what it runs, how many attempts it takes"),
     "WELCOME": ("to worker", "it is in; the node's time"),
     "REFUSED": ("to worker", "it is not; the error"),
+    "NODES": ("to worker", "the nodes of the cluster that take workers; again when it changes"),
     "DRAIN": ("from worker", "it finishes what it has and takes nothing new"),
     "OPEN": ("to worker", "which handler a stream runs, epoch and attempt; START follows"),
     "ABORT": ("both", "the attempt is over; given back, the stream is free again"),
@@ -90,6 +91,11 @@ ELSEWHERE: Final = {
     "REFUSED": (
         "tests/sdk/test_worker.py::test_refusal_for_good_stops_the_worker",
         "tests/node/test_hostile.py::test_a_worker_that_cannot_be_served_is_told_why",
+    ),
+    "NODES": (
+        "tests/partition_processor/test_reception.py::"
+        "test_workers_are_told_of_the_nodes_and_of_each_change",
+        "tests/sdk/test_known_nodes.py::test_a_worker_goes_to_the_nodes_that_it_is_told_of",
     ),
     "DRAIN": ("tests/sdk/test_worker.py::test_drain_finishes_what_runs",),
     "ABORT": (
