@@ -13,6 +13,7 @@ import structlog
 
 from ..core.clock import Clock
 from ..core.errors import PerdureError, TransportError
+from ..core.ids import PartitionId
 from ..core.net.transport import Connection, ConnectionHandler, Transport
 from ..core.random import Random
 from ..core.retry import RetryPolicy
@@ -48,6 +49,11 @@ RETRY: Final = RetryPolicy(100_000_000, interval_max_ns=1_000_000_000, attempts_
 
 PATIENCE_SECONDS: Final = 5.0
 """After so long of trying, say what is waited for; and again after as long."""
+
+TAKEN_OVER_SECONDS: Final = 2.0
+"""How long a node that stops waits for others to lead what was placed there."""
+
+TAKEN_OVER_LOOK_SECONDS: Final = 0.01
 
 LOOK_SECONDS: Final = 1.0
 """How often it is seen to that what is placed here as leader leads."""
@@ -395,20 +401,40 @@ class ClusterRuntime:
     # The end -------------------------------------------------------------------------------------
 
     async def hand_over(self, grace_seconds: float) -> None:
-        """Tell the others that this node stops, and wait until it is to lead nothing any more.
+        """Tell the others that this node stops, and wait until they lead what it has led.
 
         At most for the grace, and not at all where nobody else could lead. Safe to cancel.
         """
         if not self.joined or self._manager is None:
             return
+        led = [item for item in self._manager.processors if item.role == "leader"]
+        epochs = {item.partition: item.epoch for item in led}
         self.membership.leave()
         deadline = self._loop.time() + grace_seconds
         while (left := deadline - self._loop.time()) > 0:
             others = [node for node in self.membership.view.steady() if node != self.me.id]
             placement = self.watch.placement
-            if not others or placement is None or not placement.led_by(self.me.id):
+            if not others or placement is None:
+                return
+            if not placement.led_by(self.me.id):
+                await self._wait_for_leaders(epochs, min(left, TAKEN_OVER_SECONDS))
                 return
             await self._placed.wait(min(left, LOOK_SECONDS))
+
+    async def _wait_for_leaders(self, epochs: dict[PartitionId, int], seconds: float) -> None:
+        """Go on serving until others have announced in the logs that they lead.
+
+        They have yet to hear of it, and need this node's answers to come to know of it soon.
+        """
+        assert self._manager is not None
+        processors = self._manager.processors
+        deadline = self._loop.time() + seconds
+        while self._loop.time() < deadline and any(
+            processors[partition].role == "follower"
+            and processors[partition].status().leader_epoch <= epoch
+            for partition, epoch in epochs.items()
+        ):
+            await Waiters().wait(TAKEN_OVER_LOOK_SECONDS)
 
     def stop(self) -> None:
         """Take part no more; `close` follows."""
