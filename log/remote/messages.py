@@ -25,6 +25,7 @@ from ..errors import (
     RefusedElsewhereError,
     UnguardedConditionError,
 )
+from ..message_parts import message_parts
 from ..sequencer import Append
 
 SERVICE: Final = "appends"
@@ -125,15 +126,12 @@ def error_of(node: str, reply: Refused) -> PerdureError:
 
 def encode(items: list[Item]) -> Iterable[tuple[list[Item], bytes]]:
     """The messages that carry these in order, each with what it carries."""
-    start = size = 0
-    for position, item in enumerate(items):
-        size += size_of(item.append) if isinstance(item, Offer) else 64
-        if size >= MESSAGE_BYTES:
-            part = items[start : position + 1]
-            yield part, _encode(part)
-            start, size = position + 1, 0
-    if start < len(items):
-        yield items[start:], _encode(items[start:])
+    for part in message_parts(items, _length_of, MESSAGE_BYTES):
+        yield list(part), _encode(part)
+
+
+def _length_of(item: Request | Reply) -> int:
+    return size_of(item.append) if isinstance(item, Offer) else 64
 
 
 def size_of(append: Append) -> int:

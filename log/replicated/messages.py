@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from ...core.errors import MalformedMessageError
+from ..message_parts import message_parts
 
 SERVICE: Final = "log-server"
 """The name of the service at a node's listener."""
@@ -305,14 +306,8 @@ _decode_replies: Final = msgspec.msgpack.Decoder(list[Reply]).decode
 
 def encode(items: list[Request] | list[Reply]) -> Iterable[bytes]:
     """The messages that carry these in order."""
-    start = size = 0
-    for position, item in enumerate(items):
-        size += size_of(item)
-        if size >= MESSAGE_BYTES:
-            yield _encode(items[start : position + 1])
-            start, size = position + 1, 0
-    if start < len(items):
-        yield _encode(items[start:])
+    for part in message_parts(items, size_of, MESSAGE_BYTES):
+        yield _encode(part)
 
 
 def size_of(item: Request | Reply) -> int:

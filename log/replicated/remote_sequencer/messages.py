@@ -12,6 +12,7 @@ import msgspec
 
 from ....core.errors import MalformedMessageError
 from ...chain import Segment
+from ...message_parts import message_parts
 from ...types import Record
 from ..messages import MESSAGE_BYTES
 
@@ -60,14 +61,12 @@ _decode_told: Final = msgspec.msgpack.Decoder(list[Told]).decode
 
 def encode(items: list[Asked] | list[Told]) -> Iterable[bytes]:
     """The messages that carry these in order."""
-    start = size = 0
-    for position, item in enumerate(items):
-        size += size_of(item) if isinstance(item, Enqueue) else 256
-        if size >= MESSAGE_BYTES:
-            yield _encode(items[start : position + 1])
-            start, size = position + 1, 0
-    if start < len(items):
-        yield _encode(items[start:])
+    for part in message_parts(items, _length_of, MESSAGE_BYTES):
+        yield _encode(part)
+
+
+def _length_of(item: Asked | Told) -> int:
+    return size_of(item) if isinstance(item, Enqueue) else 256
 
 
 def size_of(item: Enqueue) -> int:
