@@ -1,5 +1,6 @@
 """Restart: a completed invocation runs again under a new id, from its input or a later entry."""
 
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -17,6 +18,9 @@ from ..lifecycle.begin import begin
 from ..records import KIND_WORKFLOW_RUN, Restart
 from ..tables import id_sets
 from ..tables.invocations import STATUS_COMPLETED, STATUS_SCHEDULED, Invocation
+
+_CHUNK_BYTES_MAX: Final = 1024 * 1024
+"""Of entries that are copied as one chunk; one entry may be larger."""
 
 _NEVER_COMPLETED: Final = 0
 """No command may have this completion id."""
@@ -67,12 +71,27 @@ def _restart(context: ApplyContext, command: Restart) -> str:
         modified_ns=time_ns,
         born_lsn=context.lsn,
     )
-    invocation = append_frames(
-        context, command.new_id, invocation, b"".join(copied.frames), len(copied.frames)
-    )
+    for frames in _chunks(copied.frames):
+        invocation = append_frames(
+            context, command.new_id, invocation, b"".join(frames), len(frames)
+        )
     context.counts[STATUS_SCHEDULED] += 1
     begin(context, command.new_id, invocation)
     return outcomes.DONE
+
+
+def _chunks(frames: list[bytes]) -> Iterator[list[bytes]]:
+    """The frames in groups that each can be sent to a worker, however long the journal is."""
+    group: list[bytes] = []
+    size = 0
+    for frame in frames:
+        if group and size + len(frame) > _CHUNK_BYTES_MAX:
+            yield group
+            group, size = [], 0
+        group.append(frame)
+        size += len(frame)
+    if group:
+        yield group
 
 
 class _Copied(msgspec.Struct):

@@ -278,6 +278,23 @@ def test_a_restart_keeps_a_command_whose_completion_came_behind_the_part_that_is
     assert names == ["INPUT_COMMAND", "CALL_COMMAND", "CALL_INVOCATION_ID", "CALL_COMPLETION"]
 
 
+@covers("Restart")
+def test_a_restart_copies_a_long_journal_in_chunks_that_a_worker_can_be_sent() -> None:
+    partition = Partition()
+    partition.apply(greet(1))
+    large = b"a" * 400_000
+    for number in range(1, 8):
+        done = entry("RUN_COMPLETION", completion_id=number, value={"content": large})
+        partition.send(ONE, entry("RUN_COMMAND", result_completion_id=number), done)
+    partition.apply(answer(ONE))
+    partition.operate(restart(ONE, NEW, 100))
+
+    assert partition.journal(NEW) == partition.journal(ONE)[:-1]
+    chunks = partition.transaction.journal(NEW, partition.invocation(NEW))
+    assert [chunk.entries for chunk in chunks] == [6, 4, 4, 1]
+    assert max(len(chunk.frames) for chunk in chunks) <= 1024 * 1024
+
+
 def frames_done(number: int) -> tuple[int, bytes]:
     """A step's completion."""
     return entry("RUN_COMPLETION", completion_id=number, value={"content": b"1"})
