@@ -70,8 +70,8 @@ class AppendSearch(Protocol):
         Args:
             hint: the node that the last one has named.
 
-        Raises NotSequencerError or SequencerUnreachableError once it has lasted too long, and what
-        metadata raises. Cancelling is safe.
+        Raises NotSequencerError or SequencerUnreachableError once it has lasted too long,
+        LogClosedError when this process ends, and what metadata raises. Cancelling is safe.
         """
         ...
 

@@ -255,6 +255,7 @@ class Peers:
     Attributes:
         transport, service, address_of, random, retry: as given.
         me: how this node introduces itself.
+        closed: nobody is connected to any more.
     """
 
     def __init__(
@@ -288,20 +289,28 @@ class Peers:
         self.address_of = address_of
         self.random = random
         self.retry = retry
+        self.closed = False
         self._loop = loop
         self._peers: dict[str, Peer] = {}
         self._scope = TaskScope(f"peers for {service}", on_failure=self._failed)
 
     def peer(self, node: str) -> Peer:
-        """The peer of this name; from the first call on it is connected to, again and again."""
+        """The peer of this name; from the first call on it is connected to, again and again.
+
+        One that is first asked for after `close` never is.
+        """
         found = self._peers.get(node)
         if found is None:
             found = self._peers[node] = Peer(self, node)
-            self._scope.spawn(found._run(), name=node)
+            if self.closed:
+                found.failure = "this node lets go of its connections"
+            else:
+                self._scope.spawn(found._run(), name=node)
         return found
 
     async def close(self) -> None:
         """Let go of all connections. Cancelling is safe: they are dropped all the same."""
+        self.closed = True
         await self._scope.close()
 
     def _failed(self, failure: BaseException) -> None:

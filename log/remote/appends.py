@@ -10,6 +10,7 @@ from ...core.random import Random
 from ..answers import Answer, Indeterminate, Sealed
 from ..chain_view import POLL_SECONDS, ChainView
 from ..elsewhere import NotHere, Outcome
+from ..errors import LogClosedError
 from ..pending_answer import PendingAnswer
 from ..sequencer import Append
 from .client import AppendClient
@@ -53,7 +54,12 @@ class RemoteAppends:
         self._looking: set[LogId] = set()
 
     def client(self, node: str) -> AppendClient | None:
-        """The client of another node, None when nobody knows where it is."""
+        """The client of another node, None when nobody knows where it is.
+
+        Raises LogClosedError once the connections are let go of: this process ends.
+        """
+        if self._peers.closed:
+            raise LogClosedError("this node ends, and appends nothing more to logs of other nodes")
         found = self._clients.get(node)
         if found is None and node != self.node and self._peers.address_of(node) is not None:
             found = self._clients[node] = AppendClient(self._peers.peer(node), self._loop)

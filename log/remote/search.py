@@ -44,7 +44,10 @@ class Directory(Protocol):
         ...
 
     def client(self, node: str) -> AppendClient | None:
-        """The client of another node, None when nobody knows where it is."""
+        """The client of another node, None when nobody knows where it is.
+
+        Raises LogClosedError when this process appends nothing more to other nodes.
+        """
         ...
 
     def believed(self, log: ChainView) -> str:

@@ -116,8 +116,9 @@ class ReplicatedProvider:
     ) -> SegmentParams:
         """What a new segment is made with; this process would append to it.
 
-        Raises LogUnavailableError when there are too few log-servers.
+        Raises LogUnavailableError when there are too few log-servers, and LogClosedError.
         """
+        self._check_taking()  # Before anything is sealed.
         replication = self._replication()
         placement = place(
             self._servers(),
@@ -198,7 +199,11 @@ class ReplicatedProvider:
         }
 
     def open(self, segment: Segment) -> LogletView:
-        """The segment's loglet. Raises LogletLostError for one that was deleted here."""
+        """The segment's loglet.
+
+        Raises LogletLostError for one that was deleted here, and LogClosedError for one to append
+        to when nothing is taken any more.
+        """
         params = segment.params
         loglet = self._open.get(params.loglet)
         if loglet is not None:
@@ -223,6 +228,7 @@ class ReplicatedProvider:
         # Another may have the number of one that was made here and did not get into the chain.
         ours = self._elsewhere.get(segment.params.loglet) == segment.params
         if ours and self._sequencers is not None:
+            self._check_taking()
             return RemoteLoglet(
                 segment,
                 members,
@@ -244,6 +250,7 @@ class ReplicatedProvider:
                 scope=self._scope,
                 options=self._options,
             )
+        self._check_taking()
         return ReplicatedLoglet(
             segment,
             members,
@@ -268,9 +275,8 @@ class ReplicatedProvider:
         Raises NotSequencerError when the segment does not name this node in this life,
         LogClosedError when this node is about to stop, and LogletLostError, as `open`.
         """
-        if self._failure is not None:
-            # Others may ask for as long as the node listens, which is longer than it has a log.
-            raise self._failure
+        # Others may ask for as long as the node listens, which is longer than it has a log.
+        self._check_taking()
         loglet = self.open(segment)
         if not isinstance(loglet, ReplicatedLoglet):
             placement = segment.params.placement
@@ -311,8 +317,7 @@ class ReplicatedProvider:
         Servers that do not answer keep it until `chase` reaches them; nobody reads it. Raises
         LogClosedError. Cancelling leaves open which servers were reached.
         """
-        if self._failure is not None:
-            raise self._failure
+        self._check_taking()
         self._first_kept[log] = max(first_kept, self._first_kept.get(log, 0))
         first, end = loglet_id(log, 0), loglet_id(log, first_kept)
         self._elsewhere = {
@@ -365,6 +370,11 @@ class ReplicatedProvider:
         finally:
             timer.cancel()
         return list(left)
+
+    def _check_taking(self) -> None:
+        """Raises LogClosedError once nothing more is taken."""
+        if self._failure is not None:
+            raise self._failure
 
     def fail(self, reason: str) -> None:
         """Nothing more is taken or acknowledged; whoever waits is told."""

@@ -110,6 +110,20 @@ def test_both_ends_know_each_other() -> None:
     run(story)
 
 
+def test_after_the_close_nobody_is_connected_to() -> None:
+    async def story(scene: Scene) -> None:
+        listener = await scene.listen("n2")
+        await scene.peers.close()
+        peer = scene.peers.peer("n2")
+        await asyncio.sleep(0)
+        assert len(scene.peers._scope) == 0
+        assert (peer.connected, peer.send(b"too late")) == (False, False)
+        assert peer.failure == "this node lets go of its connections"
+        await listener.close(0)
+
+    run(story)
+
+
 def test_lost_connection_is_made_again_where_the_node_is_then() -> None:
     async def story(scene: Scene) -> None:
         listener = await scene.listen("n2")

@@ -250,6 +250,24 @@ def test_looking_for_whoever_orders_the_log_ends(gone: str) -> None:
     run_mesh(scenario)
 
 
+@pytest.mark.parametrize("knows", [False, True])
+def test_a_node_that_ends_refuses_what_would_go_to_others(knows: bool) -> None:
+    async def scenario(mesh: Mesh) -> None:
+        await mesh.led("n1")
+        away = await mesh.log("n2")
+        if knows:
+            assert await put(away, 1) == [1]
+        await mesh.nodes[1].peers.close()
+        with pytest.raises(LogClosedError, match="this node ends"):
+            await away.append([rec(2)])
+        async with Appender(away, P, loop=mesh.house.loop) as one:
+            answer = await one.submit([rec(3)])
+        assert isinstance(answer.exception(), LogClosedError)
+        assert await everything(away) == [1] * knows
+
+    run_mesh(scenario)
+
+
 def test_another_life_of_the_node_takes_nothing_that_was_meant_for_the_one_before() -> None:
     lossy = LossyProvider(SeededRandom(3), held=True)
 

@@ -458,6 +458,25 @@ def test_a_running_log_moves_between_providers() -> None:
     run(story)
 
 
+def test_a_node_that_ends_leads_no_log() -> None:
+    async def story(cluster: Cluster) -> None:
+        logs = logs_of(cluster, "n1", MemoryMetadataStore())
+        led = await logs.open(LogId(3), create=True)
+        await led.lead()
+        provider = cluster.providers["n1"]
+        # Made when it was about to end, and got into the chain when it had.
+        late = segment_of(provider, 9)
+        await provider.close()
+        with pytest.raises(LogClosedError, match="shutting down"):
+            provider.open(late)
+        before = led.chain
+        with pytest.raises(LogClosedError, match="shutting down"):
+            await led.lead()
+        assert led.chain == before
+
+    run(story)
+
+
 def test_a_log_without_log_servers_says_so() -> None:
     async def story(cluster: Cluster) -> None:
         cluster.entries.clear()
