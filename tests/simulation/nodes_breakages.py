@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from perdure.log.answers import Indeterminate, Sealed
+from perdure.log.lane import Lane
 from perdure.log.placement import Placement
 from perdure.log.replicated import replicator
 from perdure.metadata.quorum.acceptor import Acceptor
@@ -42,6 +44,11 @@ STALE = NodesOptions(
     count=3, kinds=("pause",), gap_ns=(200 * MS, 2 * S), operations=(60, 80), readers=30
 )
 """Leaders that sleep while others are elected and answer, and are asked when they wake up."""
+
+PRODUCING = NodesOptions(
+    kinds=("reset", "cut one way", "cut off", "pause"), gap_ns=BUSY, producing=True
+)
+"""Appends from everywhere, and answers that are lost."""
 
 POWER = NodesOptions(kinds=("power", "power everywhere", "power within an operation"), gap_ns=BUSY)
 
@@ -210,6 +217,19 @@ def set_aside_and_goes_on(patch: pytest.MonkeyPatch) -> NodesOptions:
     return DIFFERS
 
 
+def lost_answers_are_refusals(patch: pytest.MonkeyPatch) -> NodesOptions:
+    """Who appends from another node sends again what nobody has answered."""
+    told = Lane._told
+
+    def sure(self: Lane, target: Any, append: Any, hear: Any, outcome: Any) -> None:
+        if isinstance(outcome, Indeterminate):
+            outcome = Sealed(append.segment or 0)
+        told(self, target, append, hear, outcome)
+
+    patch.setattr(Lane, "_told", sure)
+    return PRODUCING
+
+
 NODES_BREAKAGES: dict[str, Breakage] = {
     breakage.__name__: breakage
     for breakage in (
@@ -228,5 +248,6 @@ NODES_BREAKAGES: dict[str, Breakage] = {
         set_aside_without_a_sync,
         set_aside_and_goes_on,
         the_lead_stays_with_who_is_set_aside,
+        lost_answers_are_refusals,
     )
 }

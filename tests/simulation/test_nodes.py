@@ -78,12 +78,21 @@ def test_zones_fail_and_copies_differ() -> None:
     assert {FAILURE, FAULT} <= {kind for report in reports for kind in report.faults}
 
 
-def test_worlds_with_zones_or_copies_that_differ_are_some_of_all() -> None:
+def test_every_node_appends_to_a_log_and_everything_counts_once() -> None:
+    options = NodesOptions(producing=True)
+    reports = [run_nodes_seed(seed, options) for seed in range(3)]
+
+    assert failures(reports) == [], "\n".join(failures(reports))
+    assert all(report.appends > 100 for report in reports)
+
+
+def test_worlds_with_zones_copies_that_differ_or_appends_are_some_of_all() -> None:
     worlds = [NodesWorld(seed, NodesOptions(), SimulationLoop()) for seed in range(200)]
     zoned = [world for world in worlds if world.zones.of]
     assert 0.15 < len(zoned) / len(worlds) < 0.35
     assert all(len(set(world.zones.of.values())) >= LOG_ZONES for world in zoned)
     assert 0.1 < sum(world.differing.wanted for world in worlds) / len(worlds) < 0.3
+    assert 0.15 < sum(world.producing.wanted for world in worlds) / len(worlds) < 0.35
 
 
 def test_bytes_do_not_depend_on_the_process() -> None:

@@ -22,6 +22,7 @@ class NodesReport(WorldReport):
         lives: how often a node was started.
         leaders: how often somebody took the lead.
         apart: records that were ordered at another node than the partition's leader.
+        appends: to the log of nobody's partition, that were acknowledged.
         faults: how many there were, by kind.
     """
 
@@ -31,6 +32,7 @@ class NodesReport(WorldReport):
     lives: int = 0
     leaders: int = 0
     apart: int = 0
+    appends: int = 0
     faults: dict[str, int] = field(default_factory=dict)
 
 
@@ -62,6 +64,7 @@ def run_nodes_seed(seed: int, options: NodesOptions | None = None) -> NodesRepor
     report.records = sum(len(item.records) for item in world.checks.partitions)
     report.leaders = sum(item.announced for item in world.checks.partitions)
     report.apart = world.apart.records
+    report.appends = world.producing.acknowledged
     report.lives = world.lives
     report.faults = dict(sorted(world.faults.counts.items()))
     return report

@@ -32,6 +32,7 @@ from .differing import Differing
 from .faults import NodeFaults
 from .member import DISKS, MS, NodeClock, S, SimulatedMember, address_of, member_options
 from .operators import Operators
+from .producing import Producing
 from .zones import Zones
 
 LIVES_NS: Final = 30 * S
@@ -58,6 +59,7 @@ class NodesOptions:
         zones: whether nodes are in zones that fail; None has each seed choose, where it chooses
             the kinds.
         differing: whether copies come to differ; None as with zones.
+        producing: whether programs on all nodes append to a log; None as with zones.
         alter: called with each node before it starts; tests break the product with it.
     """
 
@@ -69,6 +71,7 @@ class NodesOptions:
     readers: int = 1
     zones: bool | None = None
     differing: bool | None = None
+    producing: bool | None = None
     alter: Callable[[SimulatedMember], None] | None = None
 
 
@@ -84,6 +87,7 @@ class NodesWorld:
         metadata_survives: the loss of one disk for good.
         lives: how often a node was started.
         apart: what orders logs elsewhere than where they are led, in some worlds.
+        producing: programs on nodes that append to a log of their own, in some worlds.
         zones: which nodes fail together.
         differing: the copies that have come to differ.
         healed: all faults are over.
@@ -135,6 +139,8 @@ class NodesWorld:
         self.operators = Operators(self, self.chance("operators"))
         self.faults = NodeFaults(self, self.chance("faults"), character.kinds)
         self.apart = Apart(self, self.chance("apart"))
+        producing = chosen if options.producing is None else options.producing
+        self.producing = Producing(self, self.chance("producing"), producing)
         self.healed = False
         self.without_metadata: dict[str, None] = {}
         self.without_metadata_at = 0
@@ -334,6 +340,7 @@ class NodesWorld:
         ]
         operators = self.scope.spawn(self.operators.run(lambda: self.healed), name="operators")
         apart = self.scope.spawn(self.apart.run(lambda: self.healed), name="apart")
+        producing = self.scope.spawn(self.producing.run(lambda: self.healed), name="producing")
         failing = self.scope.spawn(self.zones.run(self.options.faults_ns), name="zones")
         await self.faults.run(self.options.faults_ns, self.character.gap_ns)
         await self._heal()
@@ -349,6 +356,7 @@ class NodesWorld:
             client.result()
         operators.result()
         await apart
+        await producing
         for reader in readers:
             await reader
         await self._ask_again()
