@@ -410,6 +410,8 @@ class ClusterRuntime:
         led = [item for item in self._manager.processors if item.role == "leader"]
         epochs = {item.partition: item.epoch for item in led}
         self.membership.leave()
+        if led:
+            _log.info("waiting for other nodes to lead", partitions=sorted(epochs))
         deadline = self._loop.time() + grace_seconds
         while (left := deadline - self._loop.time()) > 0:
             others = [node for node in self.membership.view.steady() if node != self.me.id]
@@ -420,6 +422,7 @@ class ClusterRuntime:
                 await self._wait_for_leaders(epochs, min(left, TAKEN_OVER_SECONDS))
                 return
             await self._placed.wait(min(left, LOOK_SECONDS))
+        _log.warning("leads are given up without a new leader", waited_seconds=grace_seconds)
 
     async def _wait_for_leaders(self, epochs: dict[PartitionId, int], seconds: float) -> None:
         """Go on serving until others have announced in the logs that they lead.
@@ -429,11 +432,15 @@ class ClusterRuntime:
         assert self._manager is not None
         processors = self._manager.processors
         deadline = self._loop.time() + seconds
-        while self._loop.time() < deadline and any(
-            processors[partition].role == "follower"
-            and processors[partition].status().leader_epoch <= epoch
+        while waiting := [
+            partition
             for partition, epoch in epochs.items()
-        ):
+            if processors[partition].role == "follower"
+            and processors[partition].status().leader_epoch <= epoch
+        ]:
+            if self._loop.time() >= deadline:
+                _log.warning("no other node was seen to lead", partitions=sorted(waiting))
+                return
             await Waiters().wait(TAKEN_OVER_LOOK_SECONDS)
 
     def stop(self) -> None:

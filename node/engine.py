@@ -392,11 +392,17 @@ class NodeEngine:
         """Take nothing new and wait for what is under way, within the grace. Safe to cancel."""
         self.dispatcher.closing = True
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._options.limits.stop_grace / 1e9
-        while self._in_flight() and loop.time() < deadline:
+        grace_seconds = self._options.limits.stop_grace / 1e9
+        deadline = loop.time() + grace_seconds
+        if requests := self._in_flight():
+            _log.info("waiting for requests under way", requests=requests)
+        while (requests := self._in_flight()) and loop.time() < deadline:
             waited = loop.create_future()
             loop.call_later(0.02, waited.set_result, None)
             await waited
+        if requests:
+            # Invocations go on where their partitions are led.
+            _log.warning("requests are left", requests=requests, waited_seconds=grace_seconds)
 
     def _in_flight(self) -> int:
         elsewhere = 0 if self.forwarding is None else len(self.forwarding)

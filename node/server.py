@@ -46,6 +46,11 @@ CLUSTER_SERVICES: Final = (
 )
 """What a node of a cluster serves other nodes and workers, beside what the cluster itself needs."""
 
+LAST_WORDS_SECONDS: Final = 0.05
+"""How long what is queued to workers and other nodes may take to leave at the end.
+
+Their connections would never end by themselves."""
+
 METADATA_SERVER: Final = "metadata-server"
 """Where a node of a cluster keeps its share of the cluster's metadata."""
 
@@ -333,6 +338,8 @@ class NodeServer:
 
     async def _shut_down(self) -> None:
         engine = self._engine
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         if engine is not None:
             engine.stop(NotLeaderError("this node is shutting down: try another one"))
         for door in reversed(self._doors):
@@ -345,7 +352,7 @@ class NodeServer:
             if engine is not None and engine.replicated is not None:
                 await engine.replicated.close()
         if self._node_listener is not None:
-            await self._node_listener.close()
+            await self._node_listener.close(LAST_WORDS_SECONDS)
         if self.cluster is not None:
             await self.cluster.close()
         if engine is not None:
@@ -353,4 +360,5 @@ class NodeServer:
         for store in self._stores.values():
             store.close()
         if self.ready.is_set():
-            _log.info("node stopped", name=self._options.node.name)
+            seconds = round(loop.time() - began, 3)
+            _log.info("node stopped", name=self._options.node.name, closed_in_seconds=seconds)
