@@ -32,6 +32,7 @@ from .errors import (
     SnapshotsOffError,
 )
 from .manifest import ClusterName, Manifest
+from .newest import NewestSnapshots, SnapshotFigures, latest_of, tell_unknown
 from .reader import SnapshotReader
 from .repository import SnapshotRepository
 from .restore import Situation, StoreRestore, check_not_ahead, check_usable, missing
@@ -54,14 +55,6 @@ class SnapshotSettings(msgspec.Struct, frozen=True):
     interval_records: int
     interval_ns: int
     kept: int
-
-
-class SnapshotFigures(msgspec.Struct, frozen=True):
-    """A partition's newest snapshot at scrape time."""
-
-    partition: int
-    lsn: int
-    age_seconds: float
 
 
 class Snapshots:
@@ -110,7 +103,7 @@ class Snapshots:
         self._steps = StepRunner(loop, runner, self.place)
         self._archive: Archive | None = None
         self._claimed = False
-        self._last: dict[int, Manifest] = {}
+        self._newest = NewestSnapshots()
         self._started_ns = clock.time_ns()
         self._not_before_ns: dict[int, int] = {}
         self._processors: Sequence[PartitionProcessor] = ()
@@ -168,21 +161,23 @@ class Snapshots:
     # Schedule ------------------------------------------------------------------------------------
 
     def _check(self) -> None:
-        due = [processor for processor in self._processors if self._is_due(processor)]
-        if due and not self._round_running:
-            self._round_running = True
-            self._scope.spawn(self._take_due(due), name="take-snapshots")
         self._timer = self._loop.call_later(self.CHECK_SECONDS, self._check)
+        if not self._round_running and any(map(self._needs_care, self._processors)):
+            self._round_running = True
+            self._scope.spawn(self._round(), name="take-snapshots")
+
+    def _needs_care(self, processor: PartitionProcessor) -> bool:
+        if self._clock.time_ns() < self._not_before_ns.get(processor.partition, 0):
+            return False
+        return self._newest.is_to_be_looked_for(processor) or self._is_due(processor)
 
     def _is_due(self, processor: PartitionProcessor) -> bool:
-        last = self._last.get(processor.partition)
+        last = self._newest.get(processor.partition)
         last_lsn = 0 if last is None else last.lsn
         records = processor.written_lsn - last_lsn
         if not processor.leading or records <= 0:
             return False
         now_ns = self._clock.time_ns()
-        if now_ns < self._not_before_ns.get(processor.partition, 0):
-            return False
         settings = self._settings
         if last_lsn < self.wanted_lsn(processor) or 0 < settings.interval_records <= records:
             return True
@@ -190,11 +185,15 @@ class Snapshots:
         # A clock that was set back must not put the next one off for ever.
         return 0 < settings.interval_ns <= now_ns - min(since_ns, now_ns)
 
-    async def _take_due(self, processors: Sequence[PartitionProcessor]) -> None:
+    async def _round(self) -> None:
+        """Look for what earlier leaders have taken, and take what is due after that."""
         try:
-            for processor in processors:
+            for processor in filter(self._needs_care, tuple(self._processors)):
                 try:
-                    await self.create(processor)
+                    if self._newest.is_to_be_looked_for(processor):
+                        await self._look(processor)
+                    if self._is_due(processor):
+                        await self.create(processor)
                 except PerdureError as error:
                     if self._stopped:
                         return
@@ -208,6 +207,12 @@ class Snapshots:
                     )
         finally:
             self._round_running = False
+
+    async def _look(self, processor: PartitionProcessor) -> None:
+        """Find what earlier leaders have taken. Raises what `latest_of` does."""
+        archive, epoch = await self._claim(), processor.epoch
+        latest = await latest_of(archive, processor.partition, self._steps)
+        self._newest.found(processor, epoch, latest)
 
     # Taking --------------------------------------------------------------------------------------
 
@@ -242,7 +247,7 @@ class Snapshots:
                 f"partition {partition} is {processor.role} on this node, and a snapshot is taken "
                 "of one that works"
             )
-        last = self._last.get(partition)
+        last = self._newest.get(partition)
         if last is not None and last.lsn == processor.written_lsn:
             return last, False
         writer = self._writer = SnapshotWriter(
@@ -262,7 +267,7 @@ class Snapshots:
             writer.abandon()
         manifest = writer.manifest
         assert manifest is not None, "a snapshot is complete and has no metadata"
-        self._last[partition] = manifest
+        self._newest.use(manifest)
         _log.info(
             "snapshot taken",
             partition=partition,
@@ -296,22 +301,18 @@ class Snapshots:
 
     def last(self, partition: int) -> Manifest | None:
         """The newest snapshot that this node knows of a partition."""
-        return self._last.get(partition)
+        return self._newest.get(partition)
 
     def archived_lsn(self, partition: int) -> int | None:
         """How far a snapshot has it all, 0 for not at all; None when none are taken here."""
         if self._repository is None:
             return None
-        last = self._last.get(partition)
+        last = self._newest.get(partition)
         return 0 if last is None else last.lsn
 
     def figures(self) -> list[SnapshotFigures]:
-        """Of each partition that has a snapshot."""
-        now_ns = self._clock.time_ns()
-        return [
-            SnapshotFigures(partition, last.lsn, max(0, now_ns - last.created_ns) / 1e9)
-            for partition, last in sorted(self._last.items())
-        ]
+        """Of each partition that is looked after here and has a snapshot."""
+        return self._newest.figures(self._processors, self._clock.time_ns())
 
     async def list_complete(
         self, partitions: Sequence[int]
@@ -355,7 +356,7 @@ class Snapshots:
         try:
             if last is not None:
                 check_not_ahead(situation, last)
-                self._last[processor.partition] = last
+                self._newest.use(last)
             if situation.complete:
                 return
             problems = await self._restore_newest(processor, log, restore, situation)
@@ -382,16 +383,9 @@ class Snapshots:
         if self._archive is None:
             return None
         try:
-            archive = await self._claim()
-            return await self._steps.step(lambda: archive.latest(partition))
+            return await latest_of(await self._claim(), partition, self._steps)
         except PerdureError as error:
-            # The log is not trimmed until there is a new one.
-            _log.error(
-                "latest snapshot not known",
-                partition=partition,
-                code=error.code,
-                reason=str(error),
-            )
+            tell_unknown(partition, error)
             return None
 
     async def _restore_newest(
@@ -452,7 +446,7 @@ class Snapshots:
                 continue
             processor.read_progress()
             # Of the newest one it was only the metadata that had been looked at.
-            self._last[manifest.partition] = manifest
+            self._newest.use(manifest)
             _log.info(
                 "snapshot restored",
                 partition=manifest.partition,
@@ -469,9 +463,7 @@ class Snapshots:
         self, archive: Archive, manifest: Manifest, error: SnapshotCorruptError
     ) -> None:
         """Let nothing rest on a damaged snapshot: not the log's trim point, not the next start."""
-        last = self._last.get(manifest.partition)
-        if last is not None and last.name == manifest.name:
-            del self._last[manifest.partition]
+        self._newest.forget(manifest)
         try:
             await self._steps.step(lambda: archive.mark_damaged(manifest, str(error)))
         except PerdureError as failure:

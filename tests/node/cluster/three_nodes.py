@@ -30,8 +30,10 @@ SETTINGS = {
 class Cluster:
     """Three nodes on one virtual clock."""
 
-    def __init__(self, loop: SimulationLoop) -> None:
+    def __init__(self, loop: SimulationLoop, settings: dict[str, str] | None = None) -> None:
         self.loop = loop
+        self._settings = SETTINGS | (settings or {})
+        self._files = SimulationFiles()
         trace = Trace(loop)
         self.network = SimulationNetwork(
             loop, trace=trace, chance=Chance(1, "network"), delay_ns=(50_000, 200_000)
@@ -47,14 +49,14 @@ class Cluster:
             for disk in DISKS
         }
         return NodeServer(
-            member_options(name, SETTINGS),
+            member_options(name, self._settings),
             clock=SimulationClock(self.loop),
             random=Chance(1, name),
             ports=NodePorts(
                 transport=self.network.transport(name),
                 open_store=disks.__getitem__,
                 make_sync_runner=lambda store: SimulationSyncRunner(self.loop, disks[store]),
-                files=SimulationFiles(),
+                files=self._files,
                 doors=False,
             ),
         )
