@@ -196,6 +196,13 @@ class ChainView:
 
     def _show(self, chain: Chain) -> None:
         """This is the chain now; wake those who wait for a change of it."""
+        first_kept = chain.segments[0].index
+        if first_kept > self.chain.segments[0].index:
+            for provider in self._providers.values():
+                provider.forget(self.log, first_kept)
+        self._use(chain)
+
+    def _use(self, chain: Chain) -> None:
         self.chain = chain
         self._changed.wake()
 
@@ -266,7 +273,8 @@ class ChainView:
 
         # First the chain, then the data: a crash in between leaves data that nobody reads,
         # which the next deletion takes along.
-        self._show(await self._chains.change(trimmed))
+        # Not `_show`: what is known of the loglets is needed to delete them.
+        self._use(await self._chains.change(trimmed))
         first_kept = self.chain.segments[0].index
         gone = tuple(item for item in before.segments if item.index < first_kept)
         for kind in dict.fromkeys(item.kind for item in gone):

@@ -182,3 +182,10 @@ class LogletProvider(Protocol):
         it again does nothing.
         """
         ...
+
+    def forget(self, log: LogId, first_kept: int) -> None:
+        """Another process has trimmed the chain, and deletes what lies below this index.
+
+        So nobody here opens any of it again, and what is remembered of it may go.
+        """
+        ...

@@ -127,3 +127,6 @@ class LocalProvider:
         except StorageError as error:
             self._writer.fail(error)
             raise LogClosedError(f"the log takes no more changes: {error}") from error
+
+    def forget(self, log: LogId, first_kept: int) -> None:
+        """What is on this disk is for `delete` to remove."""

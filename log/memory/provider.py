@@ -90,3 +90,6 @@ class MemoryProvider:
             self._loglets.pop(loglet).close()
         for loglet in [item for item in self._announced if first <= item < end]:
             del self._announced[loglet]
+
+    def forget(self, log: LogId, first_kept: int) -> None:
+        """No other process trims what is in the memory of this one."""

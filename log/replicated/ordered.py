@@ -56,6 +56,11 @@ class OrderedLoglet(LogletView):
         scope.spawn(self._watch_for_seal(), name=f"seal of loglet {self.loglet}")
 
     @property
+    def forgettable(self) -> bool:
+        """Whether it has ended: what was enqueued is told to be there or not to be."""
+        return self._final is not None
+
+    @property
     def _knows_tail(self) -> bool:
         return True
 

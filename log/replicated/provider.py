@@ -318,12 +318,7 @@ class ReplicatedProvider:
         LogClosedError. Cancelling leaves open which servers were reached.
         """
         self._check_taking()
-        self._first_kept[log] = max(first_kept, self._first_kept.get(log, 0))
-        first, end = loglet_id(log, 0), loglet_id(log, first_kept)
-        self._elsewhere = {
-            item: made for item, made in self._elsewhere.items() if not first <= item < end
-        }
-        self._errands.forget(first, end)
+        first, end = self._forget_below(log, first_kept)
         nodes: dict[str, None] = {}
         # Not only `segments`: one that stayed empty left the chain when it was replaced.
         for number in [item for item in self._open if first <= item < end]:
@@ -344,6 +339,27 @@ class ReplicatedProvider:
                 least, most = self._options.retry
                 await Waiters().wait(min(least * 2 ** min(tries, 16), most))
                 tries += 1
+
+    def forget(self, log: LogId, first_kept: int) -> None:
+        """Forget what another node has trimmed: a follower would keep all that it ever read.
+
+        What this process appends to stays until it knows where that ends: whoever waits for the
+        answer is told what became of it. It goes with the next ones.
+        """
+        first, end = self._forget_below(log, first_kept)
+        for number in [item for item in self._open if first <= item < end]:
+            if self._open[number].forgettable:
+                self._open.pop(number).close()
+
+    def _forget_below(self, log: LogId, first_kept: int) -> tuple[int, int]:
+        """Open nothing of it again; gives the range of loglets that are gone."""
+        self._first_kept[log] = max(first_kept, self._first_kept.get(log, 0))
+        first, end = loglet_id(log, 0), loglet_id(log, first_kept)
+        self._elsewhere = {
+            item: made for item, made in self._elsewhere.items() if not first <= item < end
+        }
+        self._errands.forget(first, end)
+        return first, end
 
     async def _delete_on(self, nodes: list[str], first: int, end: int) -> list[str]:
         """Ask these servers to delete; gives those that have not said that they did."""

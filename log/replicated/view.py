@@ -122,6 +122,11 @@ class LogletView:
             self._events.wake()
 
     @property
+    def forgettable(self) -> bool:
+        """Whether nobody here waits for what only this object can tell, once it is trimmed."""
+        return True
+
+    @property
     def _knows_tail(self) -> bool:
         """Whether nobody else can have committed more than this process knows."""
         return self._final is not None

@@ -231,6 +231,9 @@ class _FarProvider:
     async def delete(self, log: LogId, segments: tuple[Segment, ...], first_kept: int) -> None:
         raise InvariantViolation("another process changes nothing by appending", str(log))
 
+    def forget(self, log: LogId, first_kept: int) -> None:
+        """Nothing is remembered."""
+
 
 class _FarLoglet:
     """One of them: what cannot be had now is unavailable."""

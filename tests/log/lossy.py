@@ -176,3 +176,6 @@ class LossyProvider:
     async def delete(self, log: LogId, segments: tuple[Segment, ...], first_kept: int) -> None:
         for segment in segments:
             await self.open(segment).trim(1 << 60)
+
+    def forget(self, log: LogId, first_kept: int) -> None:
+        pass

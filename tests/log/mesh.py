@@ -57,6 +57,9 @@ class Named:
     async def delete(self, log: LogId, segments: tuple[Segment, ...], first_kept: int) -> None:
         await self._provider.delete(log, segments, first_kept)
 
+    def forget(self, log: LogId, first_kept: int) -> None:
+        self._provider.forget(log, first_kept)
+
 
 class Node:
     """One life of a node."""

@@ -229,6 +229,9 @@ class NodeProvider:
     async def delete(self, log: LogId, segments: tuple[Segment, ...], first_kept: int) -> None:
         """Leave them: readers that come late find them sealed and trimmed all the same."""
 
+    def forget(self, log: LogId, first_kept: int) -> None:
+        """Leave them."""
+
 
 class NodeMetadata:
     """The metadata store as one node reaches it."""
