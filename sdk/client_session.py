@@ -22,6 +22,12 @@ from .client_types import HttpError, refusal_of, settle, unreachable
 
 GIVE_UP_SECONDS_DEFAULT: Final = 30.0
 OPEN_SECONDS_MAX: Final = 5.0
+OPEN_SECONDS_FIRST: Final = 0.5
+"""How long a door is waited for at first where there are others; twice as long in each round."""
+
+BREAKS_MAX: Final = 10
+"""After so many sessions that broke under a request, it may be the request that breaks them."""
+
 BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
 RECONNECT: Final = RetryPolicy(
     initial_interval_ns=20_000_000, interval_max_ns=1_000_000_000, attempts_max=None
@@ -58,7 +64,15 @@ OpenStream = Callable[[str], Awaitable[RequestStream]]
 class _Pending:
     """A request that has no answer yet."""
 
-    __slots__ = ("failing_since_ns", "failures", "repeatable", "request", "sent", "waiter")
+    __slots__ = (
+        "breaks",
+        "failing_since_ns",
+        "failures",
+        "repeatable",
+        "request",
+        "sent",
+        "waiter",
+    )
 
     def __init__(
         self,
@@ -72,6 +86,7 @@ class _Pending:
         self.failures = 0
         self.sent = False  # over a connection that was lost before there was an answer
         self.failing_since_ns: int | None = None
+        self.breaks = 0  # of sessions that had it under way, each before it had lasted
 
 
 class SessionRequests:
@@ -90,9 +105,11 @@ class SessionRequests:
     ) -> None:
         """Take the way to front doors, and where those are that are known from the start.
 
-        A request that has been failing for `give_up_seconds` fails for good. A door that does not
-        say within `open_seconds_max` that the session is open counts as lost. `retry` says how long
-        to wait when all have failed.
+        A request that has been failing for `give_up_seconds` fails for good. That a session is
+        opened ends its failing, unless `BREAKS_MAX` of them have broken under it already, none of
+        which had lasted that long. A door that does not say within `open_seconds_max` that the
+        session is open counts as lost; where there are others, sooner at first. `retry` says how
+        long to wait when all have failed.
         """
         self._open_stream = open_stream
         self._addresses = FrontDoorAddresses(addresses)
@@ -110,6 +127,7 @@ class SessionRequests:
         self._never = asyncio.Event()
         self._ended: HttpError | None = None
         self._opened_at_ns: int | None = None
+        self._rounds = 0  # of all doors, since one opened a session
 
     async def request(
         self, request: wire.SessionRequest, *, repeatable: bool
@@ -130,7 +148,6 @@ class SessionRequests:
 
     async def run(self) -> None:
         """Serve requests until cancelled; those that wait then fail."""
-        rounds = 0
         refusal: HttpError | None = None  # the last one of a door that opened no session
         try:
             while True:
@@ -150,7 +167,7 @@ class SessionRequests:
                 except PerdureError as error:
                     self._lost(error)
                 if self._opened_at_ns is not None:
-                    rounds = 0
+                    self._rounds = 0
                     lasted_ns = self._clock.monotonic_ns() - self._opened_at_ns
                     # Doors that open and break at once get no more tries than those that are shut.
                     if lasted_ns >= HELD_NS:
@@ -159,8 +176,8 @@ class SessionRequests:
                     if refusal is not None and self._addresses.refused_everywhere:
                         # Repeating mends nothing.
                         self._fail_all(refusal)
-                    rounds += 1
-                    await self._pause(self._retry.delay_ns(rounds, self._random))
+                    self._rounds += 1
+                    await self._pause(self._retry.delay_ns(self._rounds, self._random))
         finally:
             names = ", ".join(self._addresses.given)
             self._ended = refusal_of("CANCELLED", "", f"the client of {names} is closed")
@@ -175,12 +192,16 @@ class SessionRequests:
             stream.close()
 
     async def _first(self, stream: RequestStream) -> wire.SessionResponses:
+        seconds = self._open_seconds_max
+        if len(self._addresses.all) > 1:
+            # A machine that is gone says nothing, and another one may answer at once.
+            seconds = min(seconds, OPEN_SECONDS_FIRST * 2 ** min(self._rounds, 16))
         try:
-            async with asyncio.timeout(self._open_seconds_max):
+            async with asyncio.timeout(seconds):
                 return await stream.read()
         except TimeoutError:
             raise TransportError(
-                f"nobody opens a session within {self._open_seconds_max:g} seconds; is this the "
+                f"nobody opens a session within {seconds:g} seconds; is this the "
                 "address of a gRPC front door?"
             ) from None
 
@@ -236,7 +257,8 @@ class SessionRequests:
         self._opened_at_ns = self._clock.monotonic_ns()
         self._in_flight_max = max(first.opened.in_flight_max, 1)
         for pending in self._pending.values():
-            pending.failing_since_ns = None
+            if pending.breaks < BREAKS_MAX:
+                pending.failing_since_ns = None
         self._take(first)
 
     def _take(self, responses: wire.SessionResponses) -> None:
@@ -267,9 +289,13 @@ class SessionRequests:
         """The stream broke, or was not to be opened: which requests go over the next one?"""
         again: list[int] = []
         address, count = self._addresses.current, len(self._addresses.all)
+        opened_at_ns = self._opened_at_ns
+        lasted_ns = 0 if opened_at_ns is None else self._clock.monotonic_ns() - opened_at_ns
         for number, pending in self._pending.items():
             sent = number in self._in_flight
             pending.sent = pending.sent or sent
+            if sent:
+                pending.breaks = 0 if lasted_ns >= self._give_up_ns else pending.breaks + 1
             if self._gives_up(pending) or (sent and not pending.repeatable):
                 where = address if sent or count == 1 else f"{address}, the last of {count} tried"
                 settle(pending.waiter, unreachable(where, error, pending.sent))

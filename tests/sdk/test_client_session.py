@@ -13,7 +13,7 @@ from perdure.core.random import SeededRandom
 from perdure.core.retry import RetryPolicy
 from perdure.core.tasks import TaskScope
 from perdure.proto.generated import ingress_pb2 as wire
-from perdure.sdk.client_session import SessionRequests
+from perdure.sdk.client_session import BREAKS_MAX, SessionRequests
 from perdure.sdk.client_types import HttpError
 
 from .fake_front_door import Door, Stream, error, value
@@ -176,6 +176,41 @@ def test_requests_fail_when_no_door_is_there_for_too_long() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(("lasts_seconds", "fails"), [(0.0, True), (2.0, True), (11.0, False)])
+def test_a_request_that_breaks_each_session_fails_in_the_end(
+    lasts_seconds: float, fails: bool
+) -> None:
+    """One that merely waits through many restarts does not."""
+
+    async def main() -> None:
+        clock = ManualClock()
+        sessions = 0
+
+        def answer(request: wire.SessionRequest) -> wire.SessionResponse | None:
+            nonlocal sessions
+            sessions += 1
+            clock.advance(int(lasts_seconds * 1e9))
+            if sessions > 1000:
+                return echo(request)
+            door.streams[-1].lose()
+            clock.advance(50_000_000)
+            return None
+
+        door = Door(answer)
+        async with session_with(door, clock) as session:
+            began_ns = clock.monotonic_ns()
+            if fails:
+                with pytest.raises(HttpError, match=r"the wire was cut; whether .* not known"):
+                    await session.request(call(), repeatable=True)
+                assert sessions > BREAKS_MAX
+                lasted_seconds = (clock.monotonic_ns() - began_ns) / 1e9
+                assert lasted_seconds <= (BREAKS_MAX + 2) * (lasts_seconds + 0.05) + 10
+            else:
+                assert (await session.request(call(), repeatable=True)).call.value == b"k"
+
+    asyncio.run(main())
+
+
 def test_a_door_that_never_opens_counts_as_lost() -> None:
     """Such as the HTTP front door, which waits for the end of a request that has none."""
 
@@ -197,6 +232,52 @@ def test_a_door_that_never_opens_counts_as_lost() -> None:
         assert all(stream.closed for stream in door.streams)
 
     asyncio.run(main())
+
+
+def test_a_silent_door_among_others_is_not_waited_for_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A machine that is gone; a door that is slow everywhere gets more time in each round."""
+    waits: list[tuple[str, float]] = []
+    timeout = asyncio.timeout
+
+    async def main() -> None:
+        door = Door(echo)
+        opening = door.open_stream
+        asked = ""
+
+        async def silent(address: str) -> Stream:
+            nonlocal asked
+            asked = address
+            stream = await opening()
+            if len(waits) < 5:
+                stream.inbox.get_nowait()
+            return stream
+
+        def noting(seconds: float) -> asyncio.Timeout:
+            if asked and len(door.streams) > len(waits):
+                waits.append((asked, seconds))
+                return timeout(0)
+            return timeout(seconds)
+
+        door.open_stream = silent  # type: ignore[method-assign]
+        monkeypatch.setattr(asyncio, "timeout", noting)
+        session = SessionRequests(
+            door.open_stream,
+            ["door:1", "door:2"],
+            clock=ManualClock(),
+            random=SeededRandom(1),
+            retry=AT_ONCE,
+        )
+        async with TaskScope("test") as scope:
+            scope.spawn(session.run(), name="session")
+            answer = await session.request(call("a"), repeatable=False)
+            scope.cancel()
+        assert answer.call.value == b"a"
+
+    asyncio.run(main())
+    assert [seconds for _, seconds in waits[:5]] == [0.5, 0.5, 1.0, 1.0, 2.0]
+    assert [address for address, _ in waits[:3]] == ["door:1", "door:2", "door:1"]
 
 
 def test_requests_that_meet_no_leader_are_repeated() -> None:
