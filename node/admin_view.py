@@ -124,7 +124,12 @@ class NodeView:
 
     def partitions(self) -> list[PartitionStatus]:
         """Every partition on this node, by number."""
-        return self._started().manager.partitions()
+        manager = self._started().manager
+        unserved = manager.unserved()
+        return [
+            msgspec.structs.replace(status, unserved=unserved.get(status.partition, 0))
+            for status in manager.partitions()
+        ]
 
     def partition(self, partition: int) -> PartitionDetail | None:
         """One partition in full; None when this node has no such partition."""

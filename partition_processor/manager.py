@@ -441,6 +441,12 @@ class PartitionManager:
         """How all partitions are."""
         return [processor.status() for processor in self.processors]
 
+    def unserved(self) -> dict[int, int]:
+        """How many invocations of each partition wait for another worker to come; without zeros."""
+        found = self.invoker.unserved()
+        counts = {item.partition: found[item.keeper] for item in self.processors}
+        return {partition: count for partition, count in counts.items() if count}
+
     def partition(self, partition: int) -> PartitionDetail | None:
         """One partition in full, None if there is no such partition."""
         if not 0 <= partition < len(self.processors):

@@ -20,6 +20,7 @@ class PartitionStatus(msgspec.Struct, frozen=True):
         parked_lsn: of the record that cannot be applied, where that is why it stopped; else 0.
         aside: its rows were found not to be those of the other copies: it never leads, until it is
             filled anew.
+        unserved: invocations that no worker which is connected to this node is there for.
     """
 
     partition: int
@@ -34,6 +35,7 @@ class PartitionStatus(msgspec.Struct, frozen=True):
     durable_lsn: int = 0
     parked_lsn: int = 0
     aside: bool = False
+    unserved: int = 0
 
     @property
     def counts(self) -> bool:

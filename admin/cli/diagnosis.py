@@ -72,6 +72,7 @@ def diagnose(
     found = [
         *_of_nodes(cluster, reports),
         *_of_partitions(cluster, reports),
+        *_of_workers(cluster, reports),
         *_of_logs(reports),
         *_of_storage(cluster),
         *_of_metadata(cluster, members),
@@ -200,6 +201,28 @@ def _of_copies(
             f"up to {most} records are not applied there",
             "look at the node's load and disk; it catches up by itself if it can",
         )
+
+
+def _of_workers(cluster: ClusterStatus, reports: Mapping[str, NodeReport]) -> Iterable[Problem]:
+    """Invocations that wait at a node for a worker which is not connected to it."""
+    for name, report in sorted(reports.items()):
+        waiting = {
+            status.partition: status.unserved
+            for status in report.partitions
+            if status.role == "leader" and status.unserved
+        }
+        if waiting:
+            row = cluster.node(name)
+            count = sum(waiting.values())
+            yield Problem(
+                "error",
+                f"{_partitions(list(waiting))} on {name}",
+                f"{count} invocation{' waits' if count == 1 else 's wait'} for a worker: none that "
+                "is connected to this node has the service, or the deployment that was begun on",
+                f"start one, with the addresses of all nodes: perdure worker APP --connect "
+                f"{'...' if row is None else row.addresses.node},... (perdure deployments list "
+                "shows what runs; the log of a worker says which node it does not reach)",
+            )
 
 
 def _of_logs(reports: Mapping[str, NodeReport]) -> Iterable[Problem]:

@@ -1,6 +1,6 @@
 """Which attempt runs on which worker."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Final
 
@@ -111,6 +111,17 @@ class Invoker:
             for attempt in queue
             if attempt.owner is owner and not attempt.over
         )
+
+    def unserved(self) -> Counter[object]:
+        """Those of `waiting_count` that wait for another worker to come, by their owner.
+
+        No worker that is connected has their service, or the deployment that they have begun on.
+        """
+        found: Counter[object] = Counter()
+        for queue in self._waiting.values():
+            if queue and not self._candidates(queue[0]):
+                found.update(attempt.owner for attempt in queue if not attempt.over)
+        return found
 
     @staticmethod
     def _queue_of(attempt: Attempt) -> tuple[str | None, str]:

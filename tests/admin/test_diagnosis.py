@@ -113,6 +113,19 @@ def changed(cluster: ClusterStatus, name: str, **fields: Any) -> ClusterStatus:
     )
 
 
+def test_invocations_that_no_worker_is_there_for_are_told_with_their_leader() -> None:
+    cluster = well()
+    told = reports(cluster)
+    told["b"] = replace(
+        told["b"],
+        partitions=[replace(status, unserved=3) for status in told["b"].partitions],
+    )
+
+    found = diagnose(cluster, told, members())
+    only(found, "error", "partition 1 on b", "3 invocations wait for a worker")
+    assert "--connect b:1" in found[0].fix
+
+
 def test_a_cluster_that_is_well_has_no_problem() -> None:
     cluster = well()
     assert diagnose(cluster, reports(cluster), members(IN_ORDER, NOT_TOLD, IN_ORDER)) == []

@@ -104,3 +104,16 @@ def test_a_replaced_deployment_is_drained_when_nothing_is_pinned_to_it() -> None
 
     jobs_only = app([JOBS.services["Jobs"]])
     on_logs_node(scenario, offered=jobs_only)
+
+
+def test_partitions_show_what_no_worker_is_there_for() -> None:
+    async def scenario(node: LogsNode) -> None:
+        await node.node.send("Greeter", "greet", b'"Ann"')
+        (row,) = (await node.get("/partitions"))["partitions"]
+        assert row["unserved"] == 0
+        await node.node.stop_workers()
+        await node.node.send("Greeter", "greet", b'"Ann"')
+        (row,) = (await node.get("/partitions"))["partitions"]
+        assert row["unserved"] == 1
+
+    on_logs_node(scenario)

@@ -207,6 +207,24 @@ def test_what_nobody_can_take_waits_in_its_order_and_forgets_its_input() -> None
     assert world.invoker.waiting_count() == 0
 
 
+def test_what_waits_for_another_worker_is_told_from_what_waits_for_a_place() -> None:
+    world = World()
+    assert world.invoker.unserved() == {}
+    world.start()
+    world.start().over = True
+    assert world.invoker.unserved() == {world.owner: 1}
+    session = world.worker(places=1)
+    world.start()
+    assert world.invoker.waiting_count() == 1
+    assert world.invoker.unserved() == {}
+    for _ in range(2):
+        world.start("Other")
+    world.start(deployment="dp-9")
+    assert world.invoker.unserved() == {world.owner: 3}
+    world.invoker.remove(session)
+    assert world.invoker.unserved() == {world.owner: 4}
+
+
 def test_what_has_begun_takes_turns_with_what_is_new() -> None:
     world = World()
     session = world.worker(places=1)
