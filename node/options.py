@@ -37,7 +37,11 @@ METADATA_SERVER_COUNTS: Final = (1, 3, 5)
 Door: TypeAlias = Literal["node", "ingress_http", "ingress_grpc", "admin"]
 """What a node listens for."""
 
-_NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
+NAME_CHARACTERS_MAX: Final = 100
+"""Names travel in hellos and heartbeats, and stand in tables."""
+
+_HOST: Final = re.compile(r"[A-Za-z0-9._-]+")
+_NAME: Final = re.compile(rf"(?=.{{1,{NAME_CHARACTERS_MAX}}}\Z)[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
 class NodeOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,10 +70,25 @@ def load_node_options(
     options, origins = load_options(
         NodeOptions, file=file, environment=environment, assignments=assignments
     )
+    _check_names(options, origins)
     _check_listen(options.listen, origins)
     check_cluster(options, origins)
     _check_retry(options.retry, origins)
     return options
+
+
+def _check_names(options: NodeOptions, origins: Origins) -> None:
+    """Refuse names that are no part of a path, no argument, or no item of a list with commas."""
+    zone = options.cluster.zone
+    names = {"node.name": options.node.name, "node.cluster": options.node.cluster}
+    for key, name in {**names, **({"cluster.zone": zone} if zone else {})}.items():
+        if not _NAME.fullmatch(name):
+            shown = name[:NAME_CHARACTERS_MAX].encode("unicode_escape").decode()
+            raise OptionsError(
+                f'{key} = "{shown}" ({origins.of(key)}) is no name: give up to '
+                f'{NAME_CHARACTERS_MAX} of a-z, A-Z, 0-9, ".", "_" and "-", the first of them '
+                'neither "." nor "-"'
+            )
 
 
 def _check_listen(listen: ListenSection, origins: Origins) -> None:
@@ -99,7 +118,7 @@ def _check_advertised(listen: ListenSection, origins: Origins) -> None:
     host = listen.advertise
     if not host:
         return
-    if is_wildcard(host) or not (_NAME.fullmatch(host) or is_ip_address(host)):
+    if is_wildcard(host) or not (_HOST.fullmatch(host) or is_ip_address(host)):
         key = "listen.advertise"
         raise OptionsError(
             f'{key} = "{host}" ({origins.of(key)}) is no host that others could use: give a name '

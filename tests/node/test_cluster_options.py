@@ -51,6 +51,17 @@ def loaded(**values: str) -> object:
             },
             "listen.advertise",
         ),
+        # Its admin routes would be none, so that nobody could take it out again.
+        ({"node__name": "a/b"}, 'node.name = "a/b" .* is no name'),
+        ({"node__name": "a,b"}, "is no name"),
+        ({"node__name": "a b"}, "is no name"),
+        ({"node__name": ".."}, "is no name"),
+        ({"node__name": "--yes"}, "is no name"),
+        ({"node__name": "a\nb"}, r'node.name = "a\\nb" .* is no name'),
+        # No metadata server would understand its hello.
+        ({"node__name": "a" * 101}, "give up to 100 of"),
+        ({"node__cluster": "a\nb"}, "node.cluster"),
+        ({"cluster__zone": "a,b"}, "cluster.zone"),
         ({"listen__advertise": "a:5122"}, "without a port"),
         ({"listen__advertise": "::"}, "without a port"),
         ({"listen__advertise": "a b"}, "without a port"),
