@@ -19,14 +19,15 @@ HELP: Final = """Look at the cluster.
 STATUS_HELP: Final = """Show the nodes, where the partitions are, and what needs attention.
 
 Any node can be asked; it tells how it sees the others; CLOCK is how far a node's clock is ahead of
-its own, at least. Warnings go to stderr. What to do about
-them is told by: perdure doctor
+its own, at least. Warnings go to stderr. What to do about them is told by: perdure doctor
 
   perdure cluster status
 
   perdure cluster status --admin http://127.0.0.1:9071 -o json
 """
 
+ROLE_COUNT: Final = 5
+"""Admin, ingress, log-server, metadata-server, worker."""
 NODE_COLUMNS: Final = (
     "NODE", "ID", "STATE", "ROLES", "ZONE", "STORAGE", "LEADS", "KEEPS", "CLOCK", "ADDRESS",
     "ADMIN",
@@ -94,6 +95,7 @@ def status(admin: AdminOption = ADMIN_DEFAULT, output: Output = Format.TABLE) ->
             ]
             for row in found.partitions
         ],
+        dispensable=("EPOCH", "APPLIED"),
     )
     for warning in found.warnings:
         print(printable(f"warning: {warning}"), file=sys.stderr)
@@ -101,7 +103,11 @@ def status(admin: AdminOption = ADMIN_DEFAULT, output: Output = Format.TABLE) ->
 
 def print_nodes(found: "ClusterStatus") -> None:
     """Print the nodes of a cluster, with what they are to lead and keep."""
-    print_table(list(NODE_COLUMNS), [_cells(found, node) for node in found.nodes])
+    print_table(
+        list(NODE_COLUMNS),
+        [_cells(found, node) for node in found.nodes],
+        dispensable=("ADDRESS", "ROLES", "CLOCK", "ID", "ADMIN"),
+    )
 
 
 def state_text(node: "NodeRow") -> str:
@@ -110,12 +116,17 @@ def state_text(node: "NodeRow") -> str:
     return ",".join([node.state, *also])
 
 
+def roles_text(node: "NodeRow") -> str:
+    """What a node does."""
+    return "all" if len(node.roles) == ROLE_COUNT else ",".join(node.roles)
+
+
 def _cells(found: "ClusterStatus", node: "NodeRow") -> list[str]:
     return [
         node.name,
         f"n{node.id}:{node.generation}",
         state_text(node),
-        ",".join(node.roles),
+        roles_text(node),
         node.zone or "-",
         node.storage,
         str(sum(row.leader == node.name for row in found.partitions)),

@@ -1,13 +1,14 @@
 """What commands print: tables and JSON on stdout, errors with a next step on stderr."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Final
 
 import typer
 
 from ...core.errors import PerdureError, TransportError
+from .columns import columns_that_fit
 
 
 class Format(StrEnum):
@@ -97,11 +98,23 @@ def print_outcome(name: str, identity: str, outcome: str, output: Format) -> Non
         print_table([name.removesuffix("_id").upper(), "STATUS"], [[identity, outcome]])
 
 
-def print_table(columns: list[str], rows: list[list[str]]) -> None:
-    """Print rows under headings; where stdout is no terminal, plain columns for grep and awk."""
+_GAP: Final = 2
+_FOLDED_ABOVE: Final = 30
+"""Characters of a column that longer cells may be folded to."""
+
+
+def print_table(
+    columns: list[str], rows: list[list[str]], *, dispensable: Sequence[str] | None = None
+) -> None:
+    """Print rows under headings; where stdout is no terminal, plain columns for grep and awk.
+
+    Args:
+        dispensable: columns that a narrow terminal does without, the first of them first. Before
+            them go those that have nothing in them. None for a table that always has all.
+    """
     rows = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
     if not sys.stdout.isatty():
-        widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
         for row in (columns, *rows):
             padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             print("  ".join(padded).rstrip())
@@ -110,10 +123,25 @@ def print_table(columns: list[str], rows: list[list[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in columns:
+    console = Console(markup=False, highlight=False)
+    shown = list(range(len(columns)))
+    if dispensable is not None:
+        empty = [each for each in shown if rows and all(row[each] == "-" for row in rows)]
+        named = [columns.index(name) for name in dispensable]
+        shown = columns_that_fit(
+            [min(width, _FOLDED_ABOVE) for width in widths],
+            console.width,
+            gap=_GAP,
+            dispensable=[*empty, *(each for each in named if each not in empty)],
+        )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, _GAP - 1, 0, 0))
+    for each in shown:
         # An id that is cut off is no id: what does not fit goes to the next line.
-        table.add_column(column, overflow="fold")
+        table.add_column(columns[each], overflow="fold")
     for row in rows:
-        table.add_row(*row)
-    Console(markup=False, highlight=False).print(table)
+        table.add_row(*(row[each] for each in shown))
+    console.print(table)
+    left_out = [name for each, name in enumerate(columns) if each not in shown]
+    if left_out:
+        told = f"no room for {', '.join(left_out)}: widen the terminal, or use -o json"
+        print(told, file=sys.stderr)

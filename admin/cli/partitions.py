@@ -137,6 +137,7 @@ def _print_node(statuses: "list[PartitionStatus]", output: Format) -> None:
     print_table(
         ["PARTITION", "NODE", *_COLUMNS],
         [[str(status.partition), status.node, *_cells(status)] for status in statuses],
+        dispensable=_DISPENSABLE,
     )
 
 
@@ -181,6 +182,7 @@ def _print_cluster(cluster: "ClusterStatus", admin: str, output: Format) -> None
                 ]
                 for row, status in rows
             ],
+            dispensable=_DISPENSABLE,
         )
     for row, _ in rows:
         for copy in row.stopped:
@@ -193,6 +195,7 @@ def _print_cluster(cluster: "ClusterStatus", admin: str, output: Format) -> None
 
 
 _COLUMNS: Final = ("ROLE", "EPOCH", "APPLIED", "TAIL", "LAG", "INVOCATIONS", "ERROR")
+_DISPENSABLE: Final = ("APPLIED", "EPOCH")
 _UNKNOWN: Final = ("unknown", *["-"] * (len(_COLUMNS) - 1))
 
 

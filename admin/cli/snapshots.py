@@ -108,6 +108,7 @@ def list_snapshots(
             [str(snapshot.partition), *_cells(snapshot), snapshot.name]
             for snapshot in answer.snapshots
         ],
+        dispensable=("EPOCH", "NODE"),
     )
     for problem in answer.problems:
         _warn("not usable", problem.code, problem.message)

@@ -125,9 +125,9 @@ class LocalCluster:
         return picture
 
     def check_started(self, picture: ClusterPicture) -> None:
-        """Raise NodeEndedError if a node has ended, with the last that it printed."""
+        """Raise NodeEndedError if a node has ended by itself, with the last that it printed."""
         for node in picture.nodes:
-            if node.condition is Condition.ENDED:
+            if node.condition is Condition.ENDED and not node.asked:
                 lines = "".join(f"\n  {line}" for line in node.last_lines)
                 raise NodeEndedError(
                     f"node {node.name} ended before the cluster was ready ({node.ending}); the "

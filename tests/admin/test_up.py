@@ -13,7 +13,7 @@ from rich.console import Console
 
 from perdure.admin.cli.main import run as main_run
 from perdure.admin.cli.up.live import LiveView
-from perdure.admin.cli.up.loop import Stop, run_cluster
+from perdure.admin.cli.up.loop import QUIET_LOOKS, Stop, run_cluster
 from perdure.admin.cli.up.plain import PlainView, changes
 from perdure.node.local_cluster.errors import NodeEndedError
 from perdure.node.local_cluster.picture import (
@@ -108,6 +108,20 @@ def test_process_that_ended_by_itself_shows_its_last_lines() -> None:
     assert list(changes(after, after)) == []
 
 
+def test_warning_about_other_numbers_is_no_news() -> None:
+    one, two = "segments of logs 0, 1 are at risk: n2 is dead", "segments of logs 5 are at risk: n2"
+    before = picture(warnings=(one,))
+
+    assert list(changes(None, picture(warnings=(one, one.replace("0, 1", "7")))))[-1:] == [
+        f"warning: {one}"
+    ]
+    assert list(changes(before, picture(warnings=(one.replace("0, 1", "3, 4, 12"),)))) == []
+    assert list(changes(before, picture(warnings=(one.replace("n2", "n3"), two)))) == [
+        f"warning: {one.replace('n2', 'n3')}",
+        f"warning: {two}",
+    ]
+
+
 def test_many_leads_that_move_are_counted() -> None:
     after = picture(leaders=["n1"] * 32)
 
@@ -139,6 +153,62 @@ def test_view_has_room_for_many_partitions() -> None:
     assert any("worker-1-app  runs, pid 300" in line for line in lines)
     assert "something has [happened]\\x1b[2J" in lines
     assert lines[-1].startswith("1-9 kill")
+
+
+def drawn(width: int, height: int, shown: ClusterPicture, *events: str) -> list[str]:
+    screen = io.StringIO()
+    console = Console(file=screen, width=width, height=height, color_system=None)
+    view = LiveView("./data", console)
+    for event in events:
+        view.say(event)
+    console.print(view.draw(shown))
+    return screen.getvalue().splitlines()
+
+
+FOUR_AFTER_A_KILL = picture(
+    node(1, leads=8),
+    node(2, condition=Condition.ENDED, ending="killed by SIGKILL"),
+    node(3),
+    node(4),
+    leaders=["n1"] * 30 + [None, "n3"],
+    workers=tuple(WorkerPicture(f"worker-{n}-app", 300, 1, n > 1, "", ()) for n in range(1, 6)),
+)
+
+
+@pytest.mark.parametrize("width", [120, 100, 80, 60, 45])
+def test_narrow_view_leaves_columns_out_and_shortens_none(width: int) -> None:
+    lines = drawn(width, 40, FOUR_AFTER_A_KILL)
+
+    assert not any("…" in line for line in lines[1:-1])
+    assert lines[1].split()[:3] == ["KEY", "NODE", "STATE"]
+    for number in (1, 2, 3, 4):
+        assert lines[2 + number].split()[:2] == [str(number), f"n{number}"]
+    assert "killed by SIGKILL" in lines[4]
+    assert "8" in lines[3].split()
+    assert ("127.0.0.1:8080" in lines[3]) == (width >= 80)
+    assert lines[-1].startswith("1-9 kill")
+
+
+@pytest.mark.parametrize("height", range(8, 41))
+def test_low_view_has_nodes_keys_and_what_nobody_leads(height: int) -> None:
+    events = [f"event {number} " + "long " * 30 for number in range(20)]
+    lines = drawn(80, height, FOUR_AFTER_A_KILL, *events)
+
+    assert len(lines) == height
+    assert [line.split()[1] for line in lines[3:7]] == ["n1", "n2", "n3", "n4"]
+    assert lines[-1].startswith("1-9 kill")
+    # A few rows of partitions need eight others, three of events among them.
+    if height >= 15:
+        assert any("nobody" in line for line in lines)
+        assert any("event 19" in line for line in lines)
+
+
+def test_long_events_are_shown_whole() -> None:
+    words = [f"word{number}" for number in range(40)]
+    lines = drawn(80, 30, picture(), "earlier", "warning: " + " ".join(words))
+    text = " ".join(lines)
+
+    assert all(word in text for word in words)
 
 
 class FakeProcess:
@@ -184,6 +254,8 @@ class FakeCluster:
 
     def stop(self, hurry: object) -> list[str]:
         self.told.append("stop")
+        # Who has ended warns of nothing.
+        self._pictures = [msgspec.structs.replace(each, warnings=()) for each in self._pictures]
         return self.late
 
 
@@ -195,9 +267,11 @@ class FakeView:
         self._keys = list(keys)
         self.said: list[str] = []
         self.shown = 0
+        self.warnings: list[str] = []
 
     def show(self, picture: ClusterPicture) -> None:
         self.shown += 1
+        self.warnings += picture.warnings
 
     def ready(self, picture: ClusterPicture) -> None:
         self.said.append("ready")
@@ -258,6 +332,17 @@ def test_workers_start_once_partitions_are_led() -> None:
     run(cluster, view)
 
     assert (cluster.told, view.said[0]) == (["start", "start workers", "stop"], "ready")
+
+
+def test_warnings_of_nodes_that_start_are_shown_once_the_start_is_slow() -> None:
+    starting = msgspec.structs.replace(STARTING, warnings=("hears too few",))
+    quick, slow, ready = FakeView(" " * 5), FakeView(" " * QUIET_LOOKS), FakeView("    ")
+    run(FakeCluster(starting), quick)
+    run(FakeCluster(starting), slow)
+    run(FakeCluster(starting, starting, picture(warnings=("n2 is dead",))), ready)
+
+    assert (quick.warnings, slow.warnings[:1]) == ([], ["hears too few"])
+    assert ready.warnings[:1] == ["n2 is dead"]
 
 
 def test_node_that_ends_before_all_is_ready_is_an_error_and_later_is_none() -> None:

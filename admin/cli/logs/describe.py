@@ -3,7 +3,7 @@
 from typing import Final
 
 from ..admin_client import ADMIN_DEFAULT, AdminOption, get
-from ..output import Format, Output, print_json, print_table
+from ..output import Format, Output, print_json, print_table, short_time
 from .common import LogArgument, state_of
 
 HELP: Final = """Show one log with its segments.
@@ -62,12 +62,13 @@ def describe(
                 str(row.loglet),
                 str(row.epoch),
                 row.sequencer or "-",
-                row.since or "-",
+                short_time(row.since) if row.since else "-",
                 f"{row.copies} of {','.join(row.servers)}" if row.servers else "-",
                 row.health or "-",
             ]
             for row in detail.segments
         ],
+        dispensable=("LOGLET", "SINCE", "TRIMMED", "RECORDS", "KIND", "EPOCH"),
     )  # fmt: skip
     if detail.error:
         print(f"its tail is not known: {detail.error}")

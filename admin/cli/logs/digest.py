@@ -62,6 +62,7 @@ def _print(answer: "LogDigest") -> None:
             for segment in answer.segments
             for cells in map(_cells, segment.servers)
         ],
+        dispensable=("TRIMMED", "BATCHES", "STATE", "TAIL"),
     )  # fmt: skip
     for segment in answer.segments:
         print(_line(segment))

@@ -47,5 +47,6 @@ def list_logs(admin: AdminOption = ADMIN_DEFAULT, output: Output = Format.TABLE)
             ]
             for row in answer.logs
         ],
+        dispensable=("LOGLET", "TRIMMED", "EPOCH"),
     )  # fmt: skip
     tell_missing(answer.missing)

@@ -4,6 +4,7 @@ import os
 import select
 import sys
 import termios
+import textwrap
 import tty
 from collections import deque
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from ..columns import columns_that_fit
 from ..output import printable
 from .plain import changes
 
@@ -25,9 +27,21 @@ if TYPE_CHECKING:
     from .loop import Stop
 
 EVENTS_KEPT: Final = 200
-ROWS_BESIDE_EVENTS: Final = 10
-"""Lines of the screen that are neither a node's, a worker's, a partition's nor an event."""
+LAST_WORDS: Final = 10
+HEADING_ROWS: Final = 2
+"""Of a table: the names of its columns, and a line."""
+EVENT_ROWS_MIN: Final = 3
+"""Kept free for events, beside what can be left out."""
 GROUP_COLUMNS: Final = 22
+COLUMN_GAP: Final = 2
+STATE_WIDTH_MIN: Final = len("killed by SIGKILL")
+"""So that columns stay where they are when a node is killed."""
+NODE_COLUMNS: Final = (
+    "KEY", "NODE", "STATE", "PID", "LEADS", "FOLLOWS", "LAG", "RECORDS/S", "HTTP", "ADMIN",
+)  # fmt: skip
+_RIGHT: Final = ("PID", "LEADS", "FOLLOWS", "LAG", "RECORDS/S")
+_DISPENSABLE: Final = ("PID", "ADMIN", "FOLLOWS", "HTTP", "RECORDS/S", "LAG")
+"""Columns that a narrow terminal does without, the first of them first."""
 _KEYS: Final = "1-9 kill a node or bring it back · w start ended workers · q quit"
 _STYLES: Final = {
     "ready": "green",
@@ -114,66 +128,91 @@ class LiveView:
 
     def last_words(self) -> Sequence[str]:
         """What is left to read when the screen is given back."""
-        return [printable(event) for event in list(self._events)[-ROWS_BESIDE_EVENTS:]]
+        return [printable(event) for event in list(self._events)[-LAST_WORDS:]]
 
     # Drawing ---------------------------------------------------------------------------
 
     def draw(self, picture: "ClusterPicture") -> Group:
-        """Everything, in as many lines as the terminal has."""
+        """Everything, in as many lines as the terminal has; nodes and keys before the rest."""
+        size = self._console.size
+        left = size.height - 1 - HEADING_ROWS - len(picture.nodes) - 1
+        parts: list[Any] = [self._head(picture), self._nodes(picture, size.width)]
+        workers = self._workers(picture)
+        if len(workers) > max(1, left - HEADING_ROWS - 2 * EVENT_ROWS_MIN):
+            runs = sum(worker.runs for worker in picture.workers)
+            workers = [_line(f"{runs} of {len(workers)} workers run")]
+        workers = workers[: max(0, left)]
+        parts += workers
+        left -= len(workers)
+        groups = max(1, size.width // GROUP_COLUMNS)
+        rows = min(-(-len(picture.partitions) // groups), left - HEADING_ROWS - EVENT_ROWS_MIN)
+        if rows > 0:
+            parts.append(self._partitions(_foremost(picture.partitions, rows * groups), rows))
+            left -= rows + HEADING_ROWS
+        parts += [_line(line) for line in self._last_events(size.width, left)]
+        parts.append(_line(_KEYS, style="dim"))
+        return Group(*parts)
+
+    def _head(self, picture: "ClusterPicture") -> Text:
         rate = sum(node.records_per_second or 0.0 for node in picture.nodes)
         unled = sum(row.leader is None for row in picture.partitions)
-        head = Text(f"cluster {picture.cluster}", style="bold")
+        head = _line(f"cluster {picture.cluster}", style="bold")
         head.append(f"  {len(picture.partitions)} partitions", style="default")
         if unled or not picture.partitions:
             head.append(f", {unled or 'none'} without a leader", style="yellow")
         head.append(f"  {rate:,.0f} records/s  data in {self._where}", style="default")
-        parts: list[Any] = [head, self._nodes(picture), *self._workers(picture)]
-        groups = max(1, self._console.width // GROUP_COLUMNS)
-        rows = -(-len(picture.partitions) // groups)
-        if picture.partitions:
-            parts.append(self._partitions(picture.partitions, groups, rows))
-        used = len(picture.nodes) + len(picture.workers) + rows + ROWS_BESIDE_EVENTS
-        left = max(3, self._console.height - used)
-        lines = list(self._events)[-left:]
-        parts += [Text(printable(line), no_wrap=True, overflow="ellipsis") for line in lines]
-        parts.append(Text(_KEYS, style="dim", no_wrap=True, overflow="ellipsis"))
-        return Group(*parts)
+        return head
 
-    def _nodes(self, picture: "ClusterPicture") -> Table:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        columns = ("KEY", "NODE", "STATE", "PID", "LEADS", "FOLLOWS", "LAG", "RECORDS/S", "HTTP")
-        for name in (*columns, "ADMIN"):
-            right = name in ("PID", "LEADS", "FOLLOWS", "LAG", "RECORDS/S")
-            table.add_column(name, justify="right" if right else "left", no_wrap=True)
-        for number, node in enumerate(picture.nodes, 1):
-            knows = node.condition == "ready"
-            rate = node.records_per_second
-            table.add_row(
-                str(number),
-                node.name,
-                _state(node),
-                "-" if node.pid is None else str(node.pid),
-                str(node.leads) if knows else "-",
-                str(node.follows) if knows else "-",
-                str(node.lag) if knows else "-",
-                "-" if rate is None or not knows else f"{rate:,.0f}",
-                node.addresses["ingress_http"],
-                node.addresses["admin"],
+    def _last_events(self, width: int, rows: int) -> list[str]:
+        """As many rows of the newest events as there are, whole where they are long."""
+        lines: list[str] = []
+        for event in reversed(self._events):
+            if len(lines) >= rows:
+                break
+            lines[:0] = textwrap.wrap(printable(event), max(width, 20), subsequent_indent="  ")
+        return lines[-rows:] if rows > 0 else []
+
+    def _nodes(self, picture: "ClusterPicture", width: int) -> Table:
+        rows = [_node_cells(number, node) for number, node in enumerate(picture.nodes, 1)]
+        widths = [
+            max([len(name), *(len(row[column]) for row in rows)])
+            for column, name in enumerate(NODE_COLUMNS)
+        ]
+        state = NODE_COLUMNS.index("STATE")
+        widths[state] = max(widths[state], STATE_WIDTH_MIN)
+        shown = columns_that_fit(
+            widths,
+            width,
+            gap=COLUMN_GAP,
+            dispensable=[NODE_COLUMNS.index(name) for name in _DISPENSABLE],
+        )
+        table = Table(
+            box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, COLUMN_GAP - 1, 0, 0)
+        )
+        for column in shown:
+            name = NODE_COLUMNS[column]
+            right = name in _RIGHT
+            table.add_column(
+                name,
+                justify="right" if right else "left",
+                no_wrap=True,
+                min_width=STATE_WIDTH_MIN if column == state else None,
             )
+        for row in rows:
+            table.add_row(*(row[column] for column in shown))
         return table
 
     def _workers(self, picture: "ClusterPicture") -> list[Text]:
         return [
-            Text(f"{worker.name}  runs, pid {worker.pid}", style="green")
+            _line(f"{worker.name}  runs, pid {worker.pid}", style="green")
             if worker.runs
-            else Text(f"{worker.name}  {worker.ending or 'not started yet'}", style="red")
+            else _line(f"{worker.name}  {worker.ending or 'not started yet'}", style="red")
             for worker in picture.workers
         ]
 
-    def _partitions(
-        self, partitions: Sequence["PartitionPicture"], groups: int, rows: int
-    ) -> Table:
+    def _partitions(self, partitions: Sequence["PartitionPicture"], rows: int) -> Table:
         """In several groups side by side, as there are many; a number, its leader, its lag."""
+        groups = -(-len(partitions) // rows)
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
         for _ in range(groups):
             table.add_column("PART", justify="right", no_wrap=True)
@@ -188,6 +227,35 @@ class LiveView:
                 cells += [Text(str(partition.partition)), Text(lead, style=style), lag]
             table.add_row(*cells)
         return table
+
+
+def _line(text: str, style: str = "") -> Text:
+    """One row of the screen, whatever its width."""
+    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
+
+
+def _foremost(partitions: Sequence["PartitionPicture"], count: int) -> list["PartitionPicture"]:
+    """So many of them, in their order: where there is no room for all, those that want a look."""
+    by_need = sorted(partitions, key=lambda row: (row.leads_now, row.lag == 0, row.partition))
+    return sorted(by_need[:count], key=lambda row: row.partition)
+
+
+def _node_cells(number: int, node: "NodePicture") -> list[Text]:
+    knows = node.condition == "ready"
+    rate = node.records_per_second
+    cells = (
+        str(number),
+        node.name,
+        _state(node),
+        "-" if node.pid is None else str(node.pid),
+        str(node.leads) if knows else "-",
+        str(node.follows) if knows else "-",
+        str(node.lag) if knows else "-",
+        "-" if rate is None or not knows else f"{rate:,.0f}",
+        node.addresses["ingress_http"],
+        node.addresses["admin"],
+    )
+    return [cell if isinstance(cell, Text) else Text(cell) for cell in cells]
 
 
 def _state(node: "NodePicture") -> Text:

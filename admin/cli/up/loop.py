@@ -4,11 +4,15 @@ import threading
 from types import FrameType
 from typing import TYPE_CHECKING, Final, Protocol
 
+import msgspec
+
 if TYPE_CHECKING:
     from ....node.local_cluster.launcher import LocalCluster
     from ....node.local_cluster.picture import ClusterPicture
 
 LOOK_SECONDS: Final = 0.25
+QUIET_LOOKS: Final = 40
+"""Some ten seconds. A start is slow, after which warnings may tell why."""
 QUIT: Final = ("q", "Q")
 WORKERS: Final = "w"
 
@@ -56,13 +60,18 @@ class View(Protocol):
 def run_cluster(cluster: "LocalCluster", view: View, stop: Stop) -> None:
     """Run a cluster until an end is asked for.
 
-    Raises NodeEndedError when a node ends before the cluster was ready; whoever called kills the
-    others.
+    Raises NodeEndedError when a node ends by itself before the cluster was ready; whoever called
+    kills the others.
     """
     was_ready = False
+    looks = 0
     cluster.start()
     while not stop.requested.is_set():
         picture = cluster.picture()
+        looks += 1
+        if not was_ready and looks <= QUIET_LOOKS:
+            # Nodes that start warn of what is not there yet, which is everything.
+            picture = msgspec.structs.replace(picture, warnings=())
         view.show(picture)
         if not was_ready:
             cluster.check_started(picture)

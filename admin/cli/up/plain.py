@@ -1,5 +1,6 @@
 """What changes in a local cluster, as lines; on stdout, or on stderr when stdout is for JSON."""
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,9 +29,16 @@ def changes(before: "ClusterPicture | None", after: "ClusterPicture") -> Iterato
         elif worker.ending and (was is None or not was.ending):
             yield f"{worker.name} has ended: {worker.ending}"
             yield from (f"  {line}" for line in worker.last_lines)
+    known = set() if before is None else set(map(_gist, before.warnings))
     for warning in after.warnings:
-        if before is None or warning not in before.warnings:
+        if _gist(warning) not in known:
+            known.add(_gist(warning))
             yield f"warning: {warning}"
+
+
+def _gist(warning: str) -> str:
+    """The same for warnings that name other partitions, logs or counts: as leads move they do."""
+    return re.sub(r"\b\d+(, \d+)*\b", "#", warning)
 
 
 def _node_changes(was: "NodePicture | None", node: "NodePicture") -> Iterator[str]:

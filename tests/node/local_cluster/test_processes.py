@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from perdure.node.local_cluster import processes
@@ -158,3 +159,6 @@ def test_node_that_cannot_start_is_told_with_its_last_lines(tmp_path: Path) -> N
 
     assert node.condition is Condition.ENDED
     assert any("partitions.count" in line for line in node.last_lines)
+    # One that was killed on demand is brought back on demand, and ends nothing.
+    killed = msgspec.structs.replace(node, asked=True)
+    cluster.check_started(msgspec.structs.replace(cluster.picture(), nodes=(killed,)))
