@@ -23,7 +23,8 @@ from .processes import Process, wait_until
 
 APPS = Path(__file__).resolve().parent / "apps"
 DOORS = ("ingress-http", "ingress-grpc", "admin", "node")
-ANSWER_SECONDS_MAX = 30.0
+ANSWER_SECONDS_MAX = 120.0
+"""Bound on every answer: what takes longer hangs."""
 PORT_CHANGES_MAX = 5
 
 

@@ -16,7 +16,10 @@ from ..ports import HOST, free_port
 from .cluster import APPS, DOORS, LOST, PORT_CHANGES_MAX, Answer, HttpClient
 from .processes import Process, wait_until
 
-ASKED_SECONDS_MAX = 30.0
+PARTITIONS = 4
+LEADER_WAIT = "90s"
+"""A busy machine may take long to notice that a node is gone, and calls wait for that."""
+ASKED_SECONDS_MAX = 120.0
 PAUSE_SECONDS = 0.05
 UNAVAILABLE = (429, 503)
 
@@ -146,7 +149,8 @@ class NodeGroup:
         settings = [
             f"node.name={name}",
             f"cluster.metadata_servers={servers}",
-            "partitions.count=4",
+            f"partitions.count={PARTITIONS}",
+            f"forwarding.leader_wait={LEADER_WAIT}",
             *self._options,
         ]
         if name == "n1":
@@ -204,7 +208,7 @@ class NodeGroup:
     def partitions(self, name: str) -> list[dict[str, Any]]:
         """How a node's partitions are, empty when it does not tell."""
         try:
-            with HttpClient(self.ports[name]["admin"], timeout=5.0) as client:
+            with HttpClient(self.ports[name]["admin"], timeout=30.0) as client:
                 answer = client.request("GET", "/partitions")
         except LOST:
             return []
@@ -240,27 +244,34 @@ class NodeGroup:
                     return name
         return None
 
-    def digests(self) -> list[dict[int, str]]:
-        """Of each partition, the digest by the position that a node has applied."""
-        found: list[dict[int, str]] = [{} for _ in self.partitions("n1")]
+    def replicas_agree(self) -> bool:
+        """Whether leader and follower of each partition are equally far, with the same digest.
+
+        Raises AssertionError when two are equally far with different ones.
+        """
+        found: list[dict[int, str]] = [{} for _ in range(PARTITIONS)]
         for name in self.ports:
             before = self.partitions(name)
             with HttpClient(self.ports[name]["admin"]) as client:
-                details = [
-                    client.request("GET", f"/partitions/{number}").json()
-                    for number in range(len(found))
-                ]
+                try:
+                    details = [
+                        client.request("GET", f"/partitions/{number}").json()
+                        for number in range(PARTITIONS)
+                    ]
+                except LOST:
+                    return False
+            after = self.partitions(name)
+            if not before or not after:
+                return False
             for number, (row, detail) in enumerate(zip(before, details, strict=True)):
-                if row["role"] == "absent":
+                if row["role"] == "absent" == after[number]["role"]:
                     continue
-                # What was read while records were applied says nothing.
-                after = self.partitions(name)[number]["applied_lsn"]
-                if after == row["applied_lsn"]:
-                    known = found[number].setdefault(after, detail["digest"])
-                    assert known == detail["digest"], (number, name, detail, found)
-                else:
-                    found[number][-1] = "not quiet"
-        return found
+                lsn = row["applied_lsn"]
+                if (row["role"], lsn) != (after[number]["role"], after[number]["applied_lsn"]):
+                    return False  # What was read while records were applied says nothing.
+                known = found[number].setdefault(lsn, detail["digest"])
+                assert known == detail["digest"], (number, name, detail, found)
+        return all(len(by_lsn) == 1 for by_lsn in found)
 
     # Clients
 

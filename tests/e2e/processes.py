@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-WAIT_SECONDS_MAX = 60.0
+WAIT_SECONDS_MAX = 120.0
 """Bound on every wait; generous, because a busy machine is no failure."""
 POLL_SECONDS = 0.01
 TAIL_LINES = 40

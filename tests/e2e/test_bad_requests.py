@@ -167,7 +167,7 @@ def test_a_body_over_32_mib(cluster: Cluster) -> None:
 def test_the_largest_body_fits(cluster: Cluster) -> None:
     """Exactly the limit is taken, run and acknowledged; its answer is over the limit of answers."""
     largest = json.dumps("x" * (BODY_BYTES_MAX - 2)).encode()
-    with cluster.http(timeout=60) as client:
+    with cluster.http() as client:
         sent = client.request("POST", "/Greeter/measure", largest)
         assert (sent.status, sent.body) == (200, str(BODY_BYTES_MAX - 2).encode()), sent.body[:300]
     assert still_serves(cluster)

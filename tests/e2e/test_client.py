@@ -30,7 +30,7 @@ def test_calls_outlive_the_node_that_took_them(tmp_path: Path) -> None:
                     await restarted.wait()
 
         restarted = asyncio.Event()
-        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(180), asyncio.TaskGroup() as group:
             for caller in range(CALLERS):
                 group.create_task(call(caller))
             await killed.wait()
@@ -42,7 +42,8 @@ def test_calls_outlive_the_node_that_took_them(tmp_path: Path) -> None:
         return answered
 
     async def main(cluster: Cluster) -> int:
-        async with create_client(cluster.address("ingress-grpc")) as client:
+        door = cluster.address("ingress-grpc")
+        async with create_client(door, give_up_seconds=180) as client:
             return await callers(client, cluster)
 
     with Cluster(tmp_path) as cluster:

@@ -11,7 +11,7 @@ from .cluster import DOORS
 from .processes import Finished, Process, run_perdure, wait_until
 
 PARTITIONS = 4
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 
 
 class Nodes:
@@ -70,7 +70,9 @@ class Nodes:
 
     def _status(self, name: str) -> Any:
         """As the command has it, and cheap enough to ask again and again."""
-        connection = http.client.HTTPConnection(HOST, self._ports[name]["admin"], timeout=60)
+        connection = http.client.HTTPConnection(
+            HOST, self._ports[name]["admin"], timeout=PATIENCE_SECONDS
+        )
         try:
             connection.request("GET", "/cluster")
             response = connection.getresponse()

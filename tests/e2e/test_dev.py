@@ -37,7 +37,7 @@ def post(url: str, body: object = None) -> object:
     data = b"" if body is None else json.dumps(body).encode()
     headers = {} if body is None else {"content-type": "application/json"}
     request = urllib.request.Request(url, data, headers, method="POST")
-    with urllib.request.urlopen(request, timeout=60) as response:
+    with urllib.request.urlopen(request, timeout=120) as response:
         text = response.read()
     return json.loads(text) if text else None
 
@@ -83,7 +83,7 @@ def test_saves_errors_and_a_killed_worker(tmp_path: Path) -> None:
         (awakeable,) = set(re.findall(r"answer to (\S+)", printed()))
         post(f"{base}/restate/awakeables/{awakeable}/resolve", "Bob")
         attach = f"{base}/restate/invocation/{sent['invocationId']}/attach"
-        with urllib.request.urlopen(attach, timeout=60) as response:
+        with urllib.request.urlopen(attach, timeout=120) as response:
             assert json.loads(response.read()) == "Good day Bob"
 
         (worker,) = children(dev.pid)

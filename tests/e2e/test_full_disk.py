@@ -21,7 +21,7 @@ LIMIT_BYTES = 6 * 1024 * 1024
 DISK_BYTES = 24 * 1024 * 1024
 ROOM_BYTES = 256 * 1024 * 1024
 PADDING = "x" * 20_000
-FILL_SECONDS_MAX = 60.0
+FILL_SECONDS_MAX = 120.0
 THREADS = 4
 
 
@@ -56,7 +56,7 @@ class Disk:
     def _run(self, *command: str) -> bool:
         try:
             ended = subprocess.run(
-                [*command, str(self.path)], capture_output=True, timeout=30, check=False
+                [*command, str(self.path)], capture_output=True, timeout=120, check=False
             )
         except FileNotFoundError:
             return False

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .cluster import HttpClient
 from .load import Load, check_all
-from .node_group import NodeGroup
+from .node_group import PARTITIONS, NodeGroup
 from .processes import run_perdure, wait_until
 
 LOST = "too few of the 3 metadata servers are there"
@@ -28,20 +28,22 @@ def leaders(group: NodeGroup) -> dict[int, tuple[str, int]]:
 def told(group: NodeGroup) -> bool:
     """Whether the status of the cluster says that metadata servers are lost."""
     with HttpClient(group.ports[ASKED]["admin"]) as client:
-        warnings = client.request("GET", "/cluster").json()["warnings"]
-    return any(warning.startswith(LOST) for warning in warnings)
+        answer = client.request("GET", "/cluster")
+    assert answer.status == 200, answer
+    return any(warning.startswith(LOST) for warning in answer.json()["warnings"])
 
 
 def test_calls_go_on_without_metadata_and_operators_hear_of_it(tmp_path: Path) -> None:
     servers = ("n1", "n2", "n3")
     with NodeGroup(tmp_path, 5, metadata_servers=servers, nothing_else=("n1", "n2")) as group:
         group.start()
-        before = leaders(group)
         # Few clients: the question is not how much goes on, but that it does.
         with Load(group, SEED, threads=2) as load:
             group.nodes["n1"].kill()
             group.nodes["n2"].signal(signal.SIGSTOP)
             wait_until("the status to tell of it", lambda: told(group))
+            wait_until("all partitions to be led", lambda: len(leaders(group)) == PARTITIONS)
+            before = leaders(group)
             load.wait_for_acks(time.monotonic())
 
             admin = ("--admin", f"http://{group.address(ASKED, 'admin')}")

@@ -56,12 +56,7 @@ def test_nodes_that_die_pause_and_stop_lose_and_double_nothing(tmp_path: Path) -
                 group.wait_until_whole()
         print(load.accounts.summary())
         check_all(group, load.accounts)
-        wait_until("all replicas to agree", lambda: all_agree(group))
-
-
-def all_agree(group: NodeGroup) -> bool:
-    """Whether leader and follower of each partition are equally far, with the same digest."""
-    return all(len(by_lsn) == 1 for by_lsn in group.digests())
+        wait_until("all replicas to agree", group.replicas_agree)
 
 
 def test_requests_and_operations_of_any_node_reach_the_leader(tmp_path: Path) -> None:

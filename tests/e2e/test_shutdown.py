@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .cluster import LOST, Answer, Cluster
+from .cluster import ANSWER_SECONDS_MAX, LOST, Answer, Cluster
 from .load import Load, check_all
 from .processes import wait_until
 from .test_sigkill import chosen_seed
@@ -35,12 +35,13 @@ def test_node_stopped_under_load(tmp_path: Path) -> None:
 def test_calls_under_way_are_answered(tmp_path: Path) -> None:
     """A stopping node waits for what it took, and refuses what comes later."""
     with Cluster(tmp_path) as cluster:
-        cluster.start()
+        cluster.start("--set", "limits.stop_grace=2m")
         answers: list[Answer] = []
+        go_on = tmp_path / "go on"
 
         def call() -> None:
             with cluster.http() as client:
-                answers.append(client.post("/Greeter/slow", 2.5, "slow"))
+                answers.append(client.post("/Greeter/held", str(go_on), "held"))
 
         caller = threading.Thread(target=call)
         caller.start()
@@ -52,7 +53,8 @@ def test_calls_under_way_are_answered(tmp_path: Path) -> None:
             while refused.status == 200:
                 refused = late.post("/Greeter/greet", "Ann")
         assert (refused.status, refused.json()["error"]) == (503, "PD0509")
-        caller.join(30)
+        go_on.touch()
+        caller.join(ANSWER_SECONDS_MAX)
         assert not caller.is_alive()
         assert [(answer.status, answer.body) for answer in answers] == [(200, b'"done"')]
         assert cluster.node.wait() == 0
@@ -68,11 +70,12 @@ def test_a_call_beyond_the_grace_is_refused_and_finished_later(tmp_path: Path) -
     with Cluster(tmp_path) as cluster:
         cluster.start("--set", "limits.stop_grace=200ms")
         outcomes: list[Answer | BaseException] = []
+        go_on = tmp_path / "go on"
 
         def call() -> None:
             with cluster.http() as client:
                 try:
-                    outcomes.append(client.post("/Greeter/slow", 3.0, "long"))
+                    outcomes.append(client.post("/Greeter/held", str(go_on), "long"))
                 except LOST as error:
                     outcomes.append(error)
 
@@ -81,15 +84,16 @@ def test_a_call_beyond_the_grace_is_refused_and_finished_later(tmp_path: Path) -
         wait_until("the call to run", lambda: running(cluster) == 1)
         assert cluster.node is not None
         assert cluster.node.stop() == 0
-        caller.join(30)
+        caller.join(ANSWER_SECONDS_MAX)
         assert not caller.is_alive()
         (outcome,) = outcomes
         assert isinstance(outcome, Answer), outcome
         assert outcome.status == 503
         assert outcome.json()["error"] == "PD0509"
+        go_on.touch()
         cluster.start_node()
         with cluster.http() as client:
-            answer = client.post("/Greeter/slow", 3.0, "long")
+            answer = client.post("/Greeter/held", str(go_on), "long")
         assert (answer.status, answer.json()) == (200, "done")
 
 

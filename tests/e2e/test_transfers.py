@@ -94,7 +94,7 @@ def test_money_is_conserved_and_every_saga_ends(tmp_path: Path) -> None:
         sender.start()
         kills = kill_now_and_then(cluster, seed, sender)
         sender.join()
-        wait_until("every transfer to end", lambda: _quiet(cluster), 90.0)
+        wait_until("every transfer to end", lambda: _quiet(cluster))
         results: dict[int, str] = {}
         with cluster.http() as client:
             for order in orders:

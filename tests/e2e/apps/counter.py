@@ -1,6 +1,7 @@
 """The app under load: counters by key, a service without state, a step that takes a while."""
 
 import asyncio
+from pathlib import Path
 
 from perdure.sdk import Context, ObjectContext, ObjectSharedContext, Service, VirtualObject
 
@@ -47,6 +48,20 @@ async def slow(ctx: Context, seconds: float) -> str:
 
     async def wait() -> str:
         await asyncio.sleep(seconds)
+        return "done"
+
+    return await ctx.run_typed("wait", wait)
+
+
+@greeter.handler()
+async def held(ctx: Context, path: str) -> str:
+    """Give an answer after a step that waits until there is a file."""
+
+    go_on = Path(path)
+
+    async def wait() -> str:
+        while not await asyncio.to_thread(go_on.exists):
+            await asyncio.sleep(0.02)
         return "done"
 
     return await ctx.run_typed("wait", wait)
