@@ -21,7 +21,7 @@ from perdure.log.sequencer import SequencerLimits
 
 from .virtual import LOG, House
 
-QUICK = AppendOptions(search=5.0, connect=1.0, retry=(0.0005, 0.01))
+QUICK = AppendOptions(search=60.0, connect=1.0, retry=(0.0005, 0.01))
 HOPELESS = AppendOptions(search=0.05, connect=0.2, retry=(0.0005, 0.01))
 """For who looks for somebody that is not there."""
 RETRY = RetryPolicy(
@@ -153,7 +153,7 @@ class Mesh:
 
 
 def run_mesh(scenario: Callable[[Mesh], Awaitable[None]], **options: Any) -> None:
-    """Run on nodes of its own, for ten seconds at most."""
+    """Run on nodes of its own; what hangs fails."""
 
     async def whole() -> None:
         house = House(**options)
@@ -164,7 +164,7 @@ def run_mesh(scenario: Callable[[Mesh], Awaitable[None]], **options: Any) -> Non
             await mesh.close()
             house.close()
 
-    asyncio.run(asyncio.wait_for(whole(), 10))
+    asyncio.run(asyncio.wait_for(whole(), 120))
 
 
 class AwayHouse(House):

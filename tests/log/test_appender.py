@@ -6,6 +6,7 @@ from asyncio import Future
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from perdure.core.random import SeededRandom
@@ -28,6 +29,8 @@ from perdure.log import (
 )
 from perdure.log import appender as appender_module
 from perdure.log.appender import Appender, AppenderOptions
+from perdure.log.remote import appends as appends_module
+from perdure.log.remote import server as server_module
 from perdure.log.room import Room
 from perdure.log.sequencer import SequencerLimits
 
@@ -148,8 +151,10 @@ def test_everything_is_there_once_and_in_order_over_lossy_reconfigurations(
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_a_log_that_cannot_tell_is_read(seed: int) -> None:
+def test_a_log_that_cannot_tell_is_read(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The old segment's end cannot be read when it is sealed: the answers are Indeterminate."""
+    for module in (appender_module, appends_module, server_module):
+        monkeypatch.setattr(module, "POLL_SECONDS", 1000.0)
     lossy = LossyProvider(SeededRandom(seed), held=True)
 
     async def scenario(house: House) -> None:
@@ -290,7 +295,9 @@ def test_who_loses_the_lead_tells_what_is_in_the_log_and_what_is_not(
 
 
 def test_a_failing_disk_answers_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(AwayHouse, "patience", HOPELESS)
+    # Enough to find whoever is there.
+    patience = msgspec.structs.replace(HOPELESS, search=2.0)
+    monkeypatch.setattr(AwayHouse, "patience", patience)
 
     async def scenario(house: House) -> None:
         log = await house.log()

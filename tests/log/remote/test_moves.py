@@ -203,7 +203,13 @@ def test_a_node_that_knows_better_names_the_one_that_orders_the_log() -> None:
     run_mesh(scenario)
 
 
-def test_who_puts_in_order_what_another_node_admits_appends_there() -> None:
+def test_who_puts_in_order_what_another_node_admits_appends_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # However slowly the answer comes.
+    for module in (appends_module, virtual_log_module):
+        monkeypatch.setattr(module, "POLL_SECONDS", 1000.0)
+
     async def scenario(mesh: Mesh) -> None:
         log = await mesh.led("n1")
         away = await mesh.log("n2", leader=lambda log: "n1")
@@ -230,8 +236,9 @@ def replace_sequencer(log: VirtualLog, node: str) -> object:
 def test_looking_for_whoever_orders_the_log_ends(gone: str) -> None:
     async def scenario(mesh: Mesh) -> None:
         log = await mesh.led("n1")
-        away = await mesh.log("n2", patience=HOPELESS)
+        away = await mesh.log("n2")
         assert await put(away, 1) == [1]
+        mesh.nodes[-1].appends.options = HOPELESS
         if gone == "resigned":
             log.resign()
         elif gone == "unreachable":

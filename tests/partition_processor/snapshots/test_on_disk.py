@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from perdure.core.storage.kv import KvStore
 from perdure.core.storage.rocks import RocksStore
 from perdure.ingress.requests import Completed
 from perdure.partition_processor.snapshots import writer
+from perdure.partition_processor.snapshots.writer import SnapshotWriter
 from perdure.partition_processor.tables import keys
 from perdure.sdk import app
 from perdure.testing import InProcessNode
@@ -54,6 +56,14 @@ def test_a_node_serves_while_its_snapshot_is_taken_and_is_built_anew_from_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "FILE_BYTES", 200_000)
+    served = threading.Event()
+    step = SnapshotWriter.step
+
+    def step_once_served(taking: SnapshotWriter) -> bool:
+        served.wait()
+        return step(taking)
+
+    monkeypatch.setattr(SnapshotWriter, "step", step_once_served)
 
     async def scenario() -> None:
         async with node_in(tmp_path) as node:
@@ -64,9 +74,11 @@ def test_a_node_serves_while_its_snapshot_is_taken_and_is_built_anew_from_it(
             while not task.done():
                 assert isinstance(await node.call("Counter", "add", b"1", key="k"), Completed)
                 calls += 1
+                if calls == 4:
+                    served.set()
             manifest, created = task.result()
             assert created
-            assert calls > 3
+            assert calls >= 4
             assert manifest.lsn < first(node).written_lsn
             before, rows = digest(node), content(node.stores["store"])
             assert len(rows) > 6000
@@ -81,16 +93,34 @@ def test_a_node_serves_while_its_snapshot_is_taken_and_is_built_anew_from_it(
     asyncio.run(scenario())
 
 
-def test_a_store_is_closed_below_a_snapshot_and_opens_again(tmp_path: Path) -> None:
+def test_a_store_is_closed_below_a_snapshot_and_opens_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, given_up = threading.Event(), threading.Event()
+    step, abandon = SnapshotWriter.step, SnapshotWriter.abandon
+
+    def one_step(taking: SnapshotWriter) -> bool:
+        if begun.is_set():
+            given_up.wait()
+        done = step(taking)
+        begun.set()
+        return done
+
+    def tell(taking: SnapshotWriter) -> None:
+        abandon(taking)
+        given_up.set()
+
+    monkeypatch.setattr(SnapshotWriter, "step", one_step)
+    monkeypatch.setattr(SnapshotWriter, "abandon", tell)
+
     async def scenario() -> None:
         async with node_in(tmp_path) as node:
             filled(node.stores["store"], 20_000)
             await node.add_worker(app([counter]))
             await node.call("Counter", "add", b"1", key="k")
             task = asyncio.ensure_future(node.engine.snapshots.create(first(node)))
-            snapshots = node.engine.snapshots
-            while snapshots._writer is None or not list((tmp_path / "mounted").rglob("rows-1*")):
-                await asyncio.sleep(0.001)
+            await asyncio.to_thread(begun.wait)
+            assert list((tmp_path / "mounted").rglob("rows-1*"))
         await asyncio.gather(task, return_exceptions=True)
         # A live iterator would keep the lock on the directory.
         async with node_in(tmp_path) as node:
