@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from ...core.errors import MalformedMessageError
+from ...core.net.decoding import decode_sent
 
 ADMIN_SERVICE: Final = "admin"
 """The service's name at a node's listener."""
@@ -47,15 +47,9 @@ _decode_answer: Final = msgspec.msgpack.Decoder(Answer).decode
 
 def decode_asked(message: bytes) -> Asked:
     """A frame of whoever asks. Raises MalformedMessageError."""
-    try:
-        return _decode_asked(message)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise MalformedMessageError(f"a message of another node makes no sense: {error}") from None
+    return decode_sent(_decode_asked, message, "a message of another node makes no sense")
 
 
 def decode_answer(message: bytes) -> Answer:
     """A frame of whoever answers. Raises MalformedMessageError."""
-    try:
-        return _decode_answer(message)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise MalformedMessageError(f"an answer of another node makes no sense: {error}") from None
+    return decode_sent(_decode_answer, message, "an answer of another node makes no sense")

@@ -14,6 +14,7 @@ import msgspec
 
 from ...core.errors import MalformedMessageError
 from ...core.ids import INVOCATION_ID_BYTES, InvocationId
+from ...core.net.decoding import decode_sent
 from ...partition_processor.effects import Answer
 from ...partition_processor.records import Invoke
 from ...partition_processor.tables.invocations import Failure, Invocation
@@ -195,18 +196,12 @@ def _message(frames: list[bytes]) -> bytes:
 
 def decode_asked(message: bytes) -> list[Asked]:
     """The frames of an asker. Raises MalformedMessageError."""
-    try:
-        return _decode_asked(message)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise MalformedMessageError(f"a message of another node makes no sense: {error}") from None
+    return decode_sent(_decode_asked, message, "a message of another node makes no sense")
 
 
 def decode_answered(message: bytes) -> list[Answered]:
     """The frames of whoever answers. Raises MalformedMessageError."""
-    try:
-        return _decode_answered(message)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise MalformedMessageError(f"an answer of another node makes no sense: {error}") from None
+    return decode_sent(_decode_answered, message, "an answer of another node makes no sense")
 
 
 def checked_id(raw: bytes) -> InvocationId:

@@ -12,7 +12,8 @@ from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 
-from ...core.errors import MalformedMessageError, PerdureError
+from ...core.errors import PerdureError
+from ...core.net.decoding import decode_sent
 from ..answers import Answer, Settled
 from ..elsewhere import NotHere
 from ..errors import (
@@ -144,15 +145,9 @@ def size_of(append: Append) -> int:
 
 def decode_requests(message: bytes) -> list[Request]:
     """The requests in a message. Raises MalformedMessageError."""
-    try:
-        return _decode_requests(message)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise MalformedMessageError(f"no appends from another node: {error}") from None
+    return decode_sent(_decode_requests, message, "no appends from another node")
 
 
 def decode_replies(message: bytes) -> list[Reply]:
     """The replies in a message. Raises MalformedMessageError."""
-    try:
-        return _decode_replies(message)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise MalformedMessageError(f"no answers to appends: {error}") from None
+    return decode_sent(_decode_replies, message, "no answers to appends")

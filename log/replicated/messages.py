@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from ...core.errors import MalformedMessageError
+from ...core.net.decoding import decode_sent
 from ..message_parts import message_parts
 
 SERVICE: Final = "log-server"
@@ -321,15 +321,9 @@ def size_of(item: Request | Reply) -> int:
 
 def decode_requests(message: bytes) -> list[Request]:
     """The requests in a message. Raises MalformedMessageError."""
-    try:
-        return _decode_requests(message)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise MalformedMessageError(f"no requests to a log-server: {error}") from None
+    return decode_sent(_decode_requests, message, "no requests to a log-server")
 
 
 def decode_replies(message: bytes) -> list[Reply]:
     """The replies in a message. Raises MalformedMessageError."""
-    try:
-        return _decode_replies(message)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise MalformedMessageError(f"no replies of a log-server: {error}") from None
+    return decode_sent(_decode_replies, message, "no replies of a log-server")

@@ -12,6 +12,7 @@ from typing import Annotated, Final, TypeAlias
 import msgspec
 
 from ...core.errors import MalformedMessageError
+from ...core.net.decoding import decode_sent
 from ..api import KEY_BYTES_MAX
 from .configuration import Configuration, Fingerprint, ServerId, ServerName
 from .registers import BALLOT_BYTES, REGISTER_BYTES_MAX
@@ -168,6 +169,8 @@ Request: TypeAlias = Read | Prepare | Accept | List | Install | Fill | Status
 Reply: TypeAlias = Held | Done | Page | Report | Beaten | Superseded | Behind | Failed
 
 _NUMBER: Final = struct.Struct(">Q")
+_UNREADABLE: Final = "between metadata servers is not understood"
+_REMEDY: Final = "Use the same release on both sides"
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _HELLO: Final = msgspec.msgpack.Decoder(Hello)
 _WELCOME: Final = msgspec.msgpack.Decoder(Welcome)
@@ -182,18 +185,12 @@ def encode_greeting(greeting: Hello | Welcome) -> bytes:
 
 def decode_hello(message: bytes) -> Hello:
     """The first message of the side that connected. Raises MalformedMessageError."""
-    try:
-        return _HELLO.decode(message)
-    except msgspec.DecodeError as error:
-        raise _malformed("a hello", error) from error
+    return decode_sent(_HELLO.decode, message, f"a hello {_UNREADABLE}", _REMEDY)
 
 
 def decode_welcome(message: bytes) -> Welcome:
     """The first message of a server. Raises MalformedMessageError."""
-    try:
-        return _WELCOME.decode(message)
-    except msgspec.DecodeError as error:
-        raise _malformed("a welcome", error) from error
+    return decode_sent(_WELCOME.decode, message, f"a welcome {_UNREADABLE}", _REMEDY)
 
 
 def encode_numbered(number: int, body: Request | Reply) -> bytes:
@@ -203,18 +200,16 @@ def encode_numbered(number: int, body: Request | Reply) -> bytes:
 
 def decode_request(message: bytes) -> tuple[int, Request]:
     """Number and request. Raises MalformedMessageError."""
-    try:
-        return _number_of(message), _REQUEST.decode(memoryview(message)[_NUMBER.size :])
-    except msgspec.DecodeError as error:
-        raise _malformed("a request", error) from error
+    body = memoryview(message)[_NUMBER.size :]
+    return _number_of(message), decode_sent(
+        _REQUEST.decode, body, f"a request {_UNREADABLE}", _REMEDY
+    )
 
 
 def decode_reply(message: bytes) -> tuple[int, Reply]:
     """Number and reply. Raises MalformedMessageError."""
-    try:
-        return _number_of(message), _REPLY.decode(memoryview(message)[_NUMBER.size :])
-    except msgspec.DecodeError as error:
-        raise _malformed("a reply", error) from error
+    body = memoryview(message)[_NUMBER.size :]
+    return _number_of(message), decode_sent(_REPLY.decode, body, f"a reply {_UNREADABLE}", _REMEDY)
 
 
 def _number_of(message: bytes) -> int:
@@ -222,10 +217,3 @@ def _number_of(message: bytes) -> int:
         raise MalformedMessageError(f"a message of {len(message)} bytes has no number")
     number: int = _NUMBER.unpack_from(message)[0]
     return number
-
-
-def _malformed(what: str, error: Exception) -> MalformedMessageError:
-    return MalformedMessageError(
-        f"{what} between metadata servers is not understood ({error}): use the same release on "
-        "both sides"
-    )

@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from ...core.errors import MalformedMessageError
+from ...core.net.decoding import decode_sent
 from ...metadata.nodes import NODES_MAX
 
 APPLIED_MAX: Final = 1024
@@ -101,7 +102,9 @@ class Gossip(msgspec.Struct, frozen=True, tag="gossip", array_like=True):
 Message: TypeAlias = Hello | Welcome | Turned | Gossip
 
 _encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder(Message).decode
+_decoder: Final[msgspec.msgpack.Decoder[Message]] = msgspec.msgpack.Decoder(Message)
+_UNREADABLE: Final = "a membership message cannot be read"
+_REMEDY: Final = "Run the same release on all nodes"
 
 
 def encode_message(message: Message) -> bytes:
@@ -113,10 +116,7 @@ def decode_message(data: bytes) -> Message:
     """Read what `encode_message` wrote. Raises MalformedMessageError when it is out of bounds."""
     if len(data) > MESSAGE_BYTES_MAX:
         raise _malformed(f"it has {len(data)} bytes, over the limit of {MESSAGE_BYTES_MAX}")
-    try:
-        message: Message = _decode(data)
-    except msgspec.MsgspecError as error:
-        raise _malformed(str(error)) from None
+    message = decode_sent(_decoder.decode, data, _UNREADABLE, _REMEDY)
     match message:
         case Gossip(
             nodes_version,
@@ -149,6 +149,4 @@ def decode_message(data: bytes) -> Message:
 
 
 def _malformed(what: str) -> MalformedMessageError:
-    return MalformedMessageError(
-        f"a membership message cannot be read ({what}): run the same release on all nodes"
-    )
+    return MalformedMessageError(f"{_UNREADABLE}: {what}. {_REMEDY}")

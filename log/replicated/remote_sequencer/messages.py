@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from ....core.errors import MalformedMessageError
+from ....core.net.decoding import decode_sent
 from ...chain import Segment
 from ...message_parts import message_parts
 from ...types import Record
@@ -76,15 +76,9 @@ def size_of(item: Enqueue) -> int:
 
 def decode_asked(message: bytes) -> list[Asked]:
     """What is asked in a message. Raises MalformedMessageError."""
-    try:
-        return _decode_asked(message)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise MalformedMessageError(f"nothing that a sequencer is asked: {error}") from None
+    return decode_sent(_decode_asked, message, "nothing that a sequencer is asked")
 
 
 def decode_told(message: bytes) -> list[Told]:
     """What is told in a message. Raises MalformedMessageError."""
-    try:
-        return _decode_told(message)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise MalformedMessageError(f"nothing that a sequencer tells: {error}") from None
+    return decode_sent(_decode_told, message, "nothing that a sequencer tells")
