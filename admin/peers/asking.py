@@ -5,11 +5,8 @@ from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable
 from typing import Final
 
-import structlog
-
-from ...core.errors import MalformedMessageError, TransportError
+from ...core.errors import TransportError
 from ...core.net.peers import Peer, Peers
-from ...core.waiters import Waiters
 from ..elsewhere import AnswerLostError, Forwarded, Question
 from . import frames
 
@@ -19,8 +16,6 @@ LOOK_SECONDS: Final = 0.25
 """How often it is looked whether a node that is asked still lives."""
 QUEUED_BYTES_MAX: Final = 64 * 1024 * 1024
 """With so much unsent, nothing more is asked."""
-
-_log = structlog.get_logger("admin")
 
 
 class PeerAsker:
@@ -101,7 +96,6 @@ class _Link:
         self._loop = loop
         self._number = 0
         self._waiting: dict[int, Future[Forwarded]] = {}
-        self._connected = Waiters()
         peer.listener = self
 
     async def until_connected(self, deadline: float) -> None:
@@ -111,8 +105,7 @@ class _Link:
             left = deadline - self._loop.time()
             if left <= 0:
                 raise TransportError(f"node {peer.node} cannot be reached: {peer.failure}")
-            peer.nudge()
-            await self._connected.wait(min(left, LOOK_SECONDS))
+            await peer.wait_until_connected(min(left, LOOK_SECONDS))
 
     def ask(self, question: Question) -> "tuple[int, Future[Forwarded]]":
         """Send a question; `forget` follows. Raises TransportError."""
@@ -141,18 +134,10 @@ class _Link:
 
     def connected(self) -> None:
         """See `PeerListener`."""
-        self._connected.wake()
 
     def received(self, message: bytes) -> None:
         """See `PeerListener`."""
-        try:
-            answer = frames.decode_answer(message)
-        except MalformedMessageError as error:
-            _log.error(
-                "a node breaks the rules", node=self._peer.node, code=error.code, reason=str(error)
-            )
-            self._peer.drop()
-            return
+        answer = frames.decode_answer(message)
         waiting = self._waiting.pop(answer.number, None)
         if waiting is not None and not waiting.done():
             waiting.set_result(Forwarded(answer.status, answer.body))

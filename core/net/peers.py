@@ -21,6 +21,7 @@ from ..random import Random
 from ..retry import RetryPolicy
 from ..tasks import TaskScope
 from ..waiters import Waiters
+from .decoding import decode_sent
 from .transport import Connection, ConnectionHandler, Transport
 
 VERSION: Final = 1
@@ -61,14 +62,18 @@ PeerHandler: TypeAlias = Callable[[Introduction, Connection], Awaitable[None]]
 
 
 class PeerListener(Protocol):
-    """What a service does with a peer. Called on the event loop; must not raise."""
+    """What a service does with a peer. Called on the event loop; raises only what is said."""
 
     def connected(self) -> None:
         """A connection was made and both ends know each other; `Peer.send` works from now on."""
         ...
 
     def received(self, message: bytes) -> None:
-        """The peer sent a message."""
+        """The peer sent a message.
+
+        Raises MalformedMessageError for one that makes no sense: the connection is ended, and
+        another one begun.
+        """
         ...
 
     def lost(self) -> None:
@@ -105,15 +110,19 @@ def until_its_end(service: str, peer: str) -> Iterator[None]:
     try:
         yield
     except MalformedMessageError as error:
-        _log.error(
-            "a node breaks the rules and is let go",
-            service=service,
-            peer=peer,
-            code=error.code,
-            reason=str(error),
-        )
+        _rules_broken(service, peer, error)
     except TransportError:
         pass
+
+
+def _rules_broken(service: str, peer: str, error: MalformedMessageError) -> None:
+    _log.error(
+        "a node breaks the rules and is let go",
+        service=service,
+        peer=peer,
+        code=error.code,
+        reason=str(error),
+    )
 
 
 def _stranger(me: Introduction, them: Introduction) -> str:
@@ -135,12 +144,7 @@ async def _first_message(connection: Connection) -> Introduction:
         ) from None
     if message is None:
         raise TransportError(f"{connection.peer} closed the connection before it introduced itself")
-    try:
-        return _decode(message)
-    except msgspec.MsgspecError as error:
-        raise MalformedMessageError(
-            f"{connection.peer} does not introduce itself as a node: {error}"
-        ) from None
+    return decode_sent(_decode, message, f"{connection.peer} does not introduce itself as a node")
 
 
 class Peer:
@@ -160,8 +164,8 @@ class Peer:
         self.failure = "it was not connected to yet"
         self.listener: PeerListener | None = None
         self._connection: Connection | None = None
-        self._dropped = False
         self._nudged = Waiters()
+        self._met = Waiters()
 
     @property
     def connected(self) -> bool:
@@ -185,13 +189,16 @@ class Peer:
             return False  # Its end is about to be received.
         return True
 
-    def drop(self) -> None:
-        """From within `received`: what came makes no sense; begin with a new connection."""
-        self._dropped = True
-
     def nudge(self) -> None:
         """Try to connect now instead of after the back-off: the node is said to be there."""
         self._nudged.wake()
+
+    async def wait_until_connected(self, timeout_seconds: float) -> bool:
+        """Have a connection made now; False when the time is up first. Cancelling is safe."""
+        if self._connection is None:
+            self.nudge()
+            await self._met.wait(timeout_seconds)
+        return self._connection is not None
 
     async def _run(self) -> None:
         failures = 0
@@ -241,12 +248,17 @@ class Peer:
             await connection.close()
 
     async def _receive(self, connection: Connection) -> None:
-        self._dropped = False
         if self.listener is not None:
             self.listener.connected()
-        while not self._dropped and (message := await connection.receive()) is not None:
-            if self.listener is not None:
+        self._met.wake()
+        while (message := await connection.receive()) is not None:
+            if self.listener is None:
+                continue
+            try:
                 self.listener.received(message)
+            except MalformedMessageError as error:
+                _rules_broken(self._peers.service, self.node, error)
+                return
 
 
 class Peers:

@@ -9,7 +9,6 @@ from typing import Final
 
 import structlog
 
-from ...core.errors import MalformedMessageError
 from ...core.net.peers import Peer
 from . import frames
 from .errors import told
@@ -121,15 +120,9 @@ class Link:
         self._on_connected(self)
 
     def received(self, message: bytes) -> None:
-        """Answers have come."""
-        try:
-            for answer in frames.decode_answered(message):
-                self._answered(answer)
-        except MalformedMessageError as error:
-            _log.error(
-                "a node breaks the rules", node=self.node, code=error.code, reason=str(error)
-            )
-            self._peer.drop()
+        """Answers have come. Raises MalformedMessageError."""
+        for answer in frames.decode_answered(message):
+            self._answered(answer)
         self._on_room(self)
 
     def _answered(self, answer: frames.Answered) -> None:

@@ -1,15 +1,13 @@
 """The client of one other node: appends that go there, in order, and what becomes of them."""
 
-import logging
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable
 from functools import partial
 from typing import Final, TypeAlias
 
-from ...core.errors import MalformedMessageError, PerdureError
+from ...core.errors import PerdureError
 from ...core.ids import LogId
 from ...core.net.peers import Peer
-from ...core.waiters import Waiters
 from ..answers import Indeterminate, Overloaded, Sealed, Settled, WrongSegment
 from ..elsewhere import NotHere, Outcome, SettledOutcome, Told
 from ..errors import RecordTooLargeError
@@ -36,8 +34,6 @@ SETTLES_MAX: Final = 10_000
 
 _Answered: TypeAlias = Callable[[Outcome | Settled], None]
 
-_LOG: Final = logging.getLogger(__name__)
-
 
 class AppendClient:
     """Appends to one node over all connections to it. It is a `PeerListener`.
@@ -60,7 +56,6 @@ class AppendClient:
         self._unsent: list[Request] = []
         self._appends = 0
         self._bytes = 0
-        self._connected = Waiters()
         peer.listener = self
 
     @property
@@ -80,10 +75,7 @@ class AppendClient:
 
     async def wait_until_connected(self, timeout_seconds: float) -> bool:
         """Wait for a connection; False when the time is up first. Cancelling is safe."""
-        if not self._peer.connected:
-            self._peer.nudge()
-            await self._connected.wait(timeout_seconds)
-        return self._peer.connected
+        return await self._peer.wait_until_connected(timeout_seconds)
 
     # Sending -------------------------------------------------------------------------------------
 
@@ -151,18 +143,11 @@ class AppendClient:
     # The peer's side -----------------------------------------------------------------------------
 
     def connected(self) -> None:
-        """A connection was made."""
-        self._connected.wake()
+        """A connection was made; what is sent from now on goes over it."""
 
     def received(self, message: bytes) -> None:
-        """Hand out the answers in a message; one that is malformed ends the connection."""
-        try:
-            replies = decode_replies(message)
-        except MalformedMessageError as error:
-            _LOG.warning("node %s: %s", self.node, error)
-            self._peer.drop()
-            return
-        for reply in replies:
+        """Hand out the answers in a message. Raises MalformedMessageError."""
+        for reply in decode_replies(message):
             self._answer(reply.number, self._outcome(reply))
 
     def _outcome(self, reply: Reply) -> Outcome | Settled:

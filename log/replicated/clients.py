@@ -1,19 +1,15 @@
 """Clients of log-servers: one per node, shared by all loglets of this process."""
 
-import logging
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from typing import Final, Protocol, TypeAlias
 
-from ...core.errors import MalformedMessageError
 from ...core.net.peers import Peer, Peers
 from .channel import Channel
 from .messages import Reply, Request, Stored, StoreResult, decode_replies, encode
 
 Answered: TypeAlias = Callable[[Reply | None], None]
 """Told the reply, or None when the connection was lost first or is not there."""
-
-_LOG: Final = logging.getLogger(__name__)
 
 ASKED_MAX: Final = 100_000
 """Requests to one server that have no reply yet; more are not sent and count as lost."""
@@ -111,14 +107,8 @@ class ServerClient:
             stream.connected()
 
     def received(self, message: bytes) -> None:
-        """Hand out the replies in a message; one that is malformed ends the connection."""
-        try:
-            replies = decode_replies(message)
-        except MalformedMessageError as error:
-            _LOG.warning("node %s: %s", self.node, error)
-            self._peer.drop()
-            return
-        for reply in replies:
+        """Hand out the replies in a message. Raises MalformedMessageError."""
+        for reply in decode_replies(message):
             if isinstance(reply, Stored):
                 stream = self._streams.get((reply.storage, reply.loglet))
                 if stream is not None:

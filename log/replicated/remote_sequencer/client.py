@@ -1,12 +1,9 @@
 """Clients of other nodes' sequencers: one per node, shared by all loglets of this process."""
 
-import logging
 from asyncio import AbstractEventLoop
 from typing import Final, Protocol
 
-from ....core.errors import MalformedMessageError
 from ....core.net.peers import Peer, Peers
-from ....core.waiters import Waiters
 from ...errors import UnfitSequencerError
 from ...loglet import SequencerNode
 from ..channel import Channel
@@ -14,8 +11,6 @@ from .messages import Asked, Ordered, decode_told, encode
 
 MEET_SECONDS: Final = 2.0
 """So long a node may take to be connected to before something is ordered there."""
-
-_LOG: Final = logging.getLogger(__name__)
 
 
 class Writer(Protocol):
@@ -40,7 +35,6 @@ class SequencerClient:
         self._loop = loop
         self._channel: Channel[Asked] = Channel(peer.send, encode, loop)
         self._writers: dict[int, Writer] = {}
-        self._connected = Waiters()
         peer.listener = self
 
     async def meet(self) -> SequencerNode:
@@ -48,10 +42,7 @@ class SequencerClient:
 
         Raises UnfitSequencerError. Cancelling is safe.
         """
-        if not self._peer.connected:
-            self._peer.nudge()
-            await self._connected.wait(MEET_SECONDS)
-        if not self._peer.connected:
+        if not await self._peer.wait_until_connected(MEET_SECONDS):
             raise UnfitSequencerError(
                 f"node {self.node} cannot order a log's next segment: {self._peer.failure}. Name "
                 "a node that is up, or leave the order to the partition's leader"
@@ -79,17 +70,10 @@ class SequencerClient:
     def connected(self) -> None:
         """A connection was made."""
         self._channel = Channel(self._peer.send, encode, self._loop)
-        self._connected.wake()
 
     def received(self, message: bytes) -> None:
-        """Hand out what a message tells; one that is malformed ends the connection."""
-        try:
-            items = decode_told(message)
-        except MalformedMessageError as error:
-            _LOG.warning("node %s: %s", self.node, error)
-            self._peer.drop()
-            return
-        for item in items:
+        """Hand out what a message tells. Raises MalformedMessageError."""
+        for item in decode_told(message):
             writer = self._writers.get(item.loglet)
             if writer is None:
                 continue

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from perdure.core.errors import MalformedMessageError
 from perdure.core.net.inproc import InProcNetwork, InProcTransport
 from perdure.core.net.peers import VERSION, Introduction, Peer, Peers, introduced
 from perdure.core.net.transport import Connection, Listener
@@ -152,7 +153,7 @@ def test_connection_that_brings_nonsense_is_dropped_and_made_again() -> None:
 
         def refuse(message: bytes) -> None:
             received(message)
-            peer.drop()
+            raise MalformedMessageError("nonsense")
 
         heard.received = refuse  # type: ignore[method-assign]
         peer.send(b"nonsense")
@@ -173,6 +174,25 @@ def test_node_without_an_address_is_connected_to_once_it_has_one() -> None:
         listener = await scene.listen("n2")
         peer.nudge()
         await heard.until("connected")
+        await listener.close(0)
+
+    run(story)
+
+
+def test_who_waits_for_a_connection_has_it_made_at_once() -> None:
+    async def story(scene: Scene) -> None:
+        # By itself, the peer would not try again while this test runs.
+        scene.peers.retry = RetryPolicy(
+            initial_interval_ns=10**15, factor=1.0, interval_max_ns=10**15, attempts_max=None
+        )
+        peer = scene.peers.peer("n2")
+
+        assert not await peer.wait_until_connected(0)
+
+        listener = await scene.listen("n2")
+
+        assert await peer.wait_until_connected(60)
+        assert await peer.wait_until_connected(0)
         await listener.close(0)
 
     run(story)
