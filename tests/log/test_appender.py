@@ -31,7 +31,6 @@ from perdure.log import appender as appender_module
 from perdure.log.appender import Appender, AppenderOptions
 from perdure.log.remote import appends as appends_module
 from perdure.log.remote import server as server_module
-from perdure.log.room import Room
 from perdure.log.sequencer import SequencerLimits
 
 from .lossy import LossyProvider
@@ -389,23 +388,6 @@ def test_submitting_waits_in_order_while_too_much_is_in_flight() -> None:
         assert list((await counted(log)).values()) == [1, 2, 3, 4, 5, 8, 9, 10, 11]
 
     run(scenario, more=[lossy], default_kind="lossy")
-
-
-def test_room_that_somebody_cancelled_was_called_for_goes_to_the_next() -> None:
-    async def scenario() -> None:
-        room = Room(asyncio.get_running_loop(), records_max=1, bytes_max=10)
-        await room.take(1, 1)
-        first, second = (asyncio.ensure_future(room.take(1, 1)) for _ in range(2))
-        await turns()
-        room.give_back(1, 1)
-        # Called already, and cancelled before it could take anything.
-        first.cancel()
-        await turns()
-
-        assert second.done()
-        assert room.records == 1
-
-    asyncio.run(asyncio.wait_for(scenario(), 60))
 
 
 def test_a_bad_append_is_refused_before_it_takes_room() -> None:
