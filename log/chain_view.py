@@ -3,6 +3,7 @@
 from asyncio import AbstractEventLoop
 from typing import Final
 
+from ..core.errors import StorageError
 from ..core.ids import LogId
 from ..core.waiters import Waiters
 from ..metadata.api import MetadataStore
@@ -219,6 +220,16 @@ class ChainView:
             if segment in self.chain.segments:
                 raise
             return None
+
+    def known_tail_lsn(self, index: int) -> int:
+        """What will be appended to a segment comes at this LSN or above, by what is known here."""
+        segment = next((item for item in self.chain.segments if item.index == index), None)
+        if segment is None:
+            return self.chain.first_lsn
+        try:
+            return segment.lsn_of(self._loglet(segment).committed_tail)
+        except (LogError, StorageError):
+            return segment.base_lsn
 
     def _trim_point_if_present(self) -> int:
         try:

@@ -107,7 +107,8 @@ class VirtualLog(LedLog):
         The answer comes when it is final; `Committed` means durable. Reconfigurations are waited
         for; `Sealed` comes only when the log as a whole is sealed. Where another node orders the
         appends and there is a way to it (`elsewhere`), it goes there, and back comes the same, or
-        Indeterminate when the connection is lost before the answer is here.
+        Indeterminate when the connection is lost before the answer is here. With a producer it is
+        asked for again then, and Indeterminate only when nobody can tell.
 
         Args:
             records: 1 to 1000, 4 MiB together, or one longer one.

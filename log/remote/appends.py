@@ -2,18 +2,20 @@
 
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
+from functools import partial
 
 from ...core.errors import PerdureError
 from ...core.ids import LogId
 from ...core.net.peers import Peers
 from ...core.random import Random
-from ..answers import Answer, Indeterminate, Sealed
+from ..answers import Answer, Indeterminate, Sealed, WrongSegment
 from ..chain_view import POLL_SECONDS, ChainView
 from ..elsewhere import NotHere, Outcome
 from ..errors import LogClosedError
 from ..pending_answer import PendingAnswer
 from ..sequencer import Append
 from .client import AppendClient
+from .numbered import sent_once, settled
 from .search import AppendOptions, Search
 
 
@@ -90,17 +92,26 @@ class RemoteAppends:
         search = self.search(log)
         hint = ""
         while (client := await search.next(hint)) is not None:
-            outcome = await self._ask(log, client, append)
+            sent = None if append.producer is None else sent_once(log, append)
+            outcome = await self._ask(log, client, append if sent is None else sent.append)
             hint = ""
             if isinstance(outcome, NotHere):
                 hint = outcome.node
-            elif isinstance(outcome, Sealed) and append.segment is None:
+            elif isinstance(outcome, Sealed | WrongSegment) and append.segment is None:
                 pass  # Nothing was written, and the search looks whether the log goes on.
             else:
                 search.found()
                 if isinstance(outcome, PerdureError):
                     raise outcome
-                return outcome
+                if sent is None or not isinstance(outcome, Indeterminate):
+                    return outcome
+                answer = await settled(
+                    log, sent, outcome, self.search(log), partial(self._ask, log)
+                )
+                if answer is not None:
+                    return answer
+                if append.segment is not None:
+                    return Sealed(append.segment)
         return None if log.is_own_affair else Sealed(log.chain.tail.index)
 
     async def _ask(self, log: ChainView, client: AppendClient, append: Append) -> Outcome:
