@@ -7,6 +7,7 @@ import msgspec
 
 from ..admin.cluster import ClusterStatus, NodeRow, PartitionRow
 from ..admin.errors import ClusterNotJoinedError
+from ..log.replicated.provider import Replication
 from ..metadata.api import MetadataStore, VersionedValue
 from ..metadata.nodes import NodeConfiguration, NodesConfiguration
 from ..metadata.placement import PLACEMENT_KEY, Placement, decode_placement
@@ -24,10 +25,12 @@ from .controller.controller import Controller
 from .controller.planner import plan
 from .controller.sketch import Facts
 from .controller.watch import ClusterWatch
+from .draining import check_drain
 from .membership.clocks import clock_warnings
 from .membership.membership import Membership
 from .membership.view import MembershipView
 
+SINGLE_COPIES: Final = Replication(nodes=1)
 UNPLACED_SECONDS: Final = 10.0
 """A cluster that is new has places for its partitions long before."""
 
@@ -96,6 +99,7 @@ class JoinedClusterView:
         statuses: Statuses,
         *,
         log_warnings: Callable[[], list[str]] = list,
+        replication: Replication = SINGLE_COPIES,
         name: str,
         waits_for: Callable[[], str],
     ) -> None:
@@ -103,12 +107,14 @@ class JoinedClusterView:
 
         Args:
             log_warnings: what is wrong with how the logs are kept that this node orders.
+            replication: how logs are kept, by the options of this node.
             name: of this node.
             waits_for: what keeps it from joining, empty while nothing is known to.
         """
         self._find = cluster
         self._statuses = statuses
         self._log_warnings = log_warnings
+        self._replication = replication
         self._name = name
         self._waits_for = waits_for
 
@@ -140,7 +146,7 @@ class JoinedClusterView:
 
         def change(current: NodesConfiguration) -> NodesConfiguration:
             if drained:
-                _check_drain(current, running.membership.view, name)
+                check_drain(current, running.membership.view, name, self._replication)
             return set_drained(current, name, drained)
 
         stored = await running.registry.change(change)
@@ -308,25 +314,6 @@ def _metadata_trouble(
     if running.watch.trouble:
         return f"the metadata could not be read at the last look ({running.watch.trouble})"
     return ""
-
-
-def _check_drain(nodes: NodesConfiguration, view: MembershipView, name: str) -> None:
-    """Refuse to drain the last node that can have partitions. Raises NodeChangeError."""
-    node = named_node(nodes, name)
-    if node.drained or "worker" not in node.roles:
-        return
-    steady = view.steady()
-    others = [
-        other
-        for other in nodes.having("worker")
-        if other.id != node.id and not other.drained and other.id in steady
-    ]
-    if not others:
-        raise NodeChangeError(
-            "drained",
-            f"node {name!r} is the last one that can have partitions: every other one is drained, "
-            "not alive, about to stop or no worker. Start one or take one back first",
-        )
 
 
 def _check_sure(view: MembershipView) -> None:

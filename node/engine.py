@@ -30,7 +30,6 @@ from ..log.loglet import LogletProvider
 from ..log.logs import Logs
 from ..log.memory.provider import MemoryProvider
 from ..log.placement import Replica
-from ..log.replicated.provider import Replication
 from ..metadata.api import MetadataStore
 from ..metadata.local import LocalMetadataStore
 from ..partition_processor.handling import HandlingDefaults
@@ -49,7 +48,7 @@ from .identity import confirm_identity
 from .log_keeper import LogKeeper
 from .log_reviewer import LogReviewer
 from .options import NodeOptions
-from .replicated_logs import ReplicatedLogs
+from .replicated_logs import ReplicatedLogs, replication_of
 
 _log = structlog.get_logger("node")
 
@@ -255,9 +254,7 @@ class NodeEngine:
             return None
         return ReplicatedLogs(
             cluster,
-            replication=Replication(
-                nodes=self._options.cluster.log_copies, zones=self._options.cluster.log_zones
-            ),
+            replication=replication_of(self._options.cluster),
             store=self._log_store,
             writer=self.writer,
             loop=loop,

@@ -8,6 +8,7 @@ from ..core.clock import Clock
 from ..core.net.peers import Peers, introduced
 from ..core.net.transport import ConnectionHandler
 from ..core.random import Random
+from ..core.sections import ClusterSection
 from ..core.storage.kv import KvStore
 from ..log.local.writer import LogWriter
 from ..log.placement import LogServer as ServerToPlace
@@ -111,6 +112,11 @@ class ReplicatedLogs:
         await self.provider.close()
         await self._sequencer_peers.close()
         await self._peers.close()
+
+
+def replication_of(cluster: ClusterSection) -> Replication:
+    """How many copies of records there are to be, by options."""
+    return Replication(nodes=cluster.log_copies, zones=cluster.log_zones)
 
 
 def copies_warnings(servers: Iterable[ServerToPlace], replication: Replication) -> list[str]:

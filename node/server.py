@@ -34,7 +34,7 @@ from .identity import check_base_dir
 from .log_appends import APPEND_SERVICE
 from .options import NodeOptions, metadata_servers
 from .ports import NodePorts
-from .replicated_logs import LOG_SERVICE, ORDERING_SERVICE
+from .replicated_logs import LOG_SERVICE, ORDERING_SERVICE, replication_of
 
 CLUSTER_SERVICES: Final = (
     SESSION_SERVICE,
@@ -332,6 +332,7 @@ class NodeServer:
             lambda: cluster if cluster.joined else None,
             lambda: [] if self._engine is None else self._engine.manager.partitions(),
             log_warnings=self._log_warnings,
+            replication=replication_of(self._options.cluster),
             name=self._options.node.name,
             waits_for=lambda: cluster.waits_for,
         )

@@ -1,6 +1,6 @@
 """ClusterParts: what a node's engine gets of the cluster that the node belongs to."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ...core.net.transport import Transport
@@ -63,19 +63,24 @@ class ClusterParts:
 
     def log_servers(self) -> list[LogServer]:
         """The log-servers, writable where new segments may be kept now."""
-        alive = set(self.alive())
-        return [
-            LogServer(
-                node.name,
-                disk_name(node.id),
-                node.zone,
-                writable=not _unwanted(node),
-                alive=node.id in alive,
-                unwanted=_unwanted(node),
-            )
-            for node in self.nodes().having("log-server")
-            if node.storage in ("read-write", "read-only")
-        ]
+        return servers_to_place(self.nodes(), self.alive())
+
+
+def servers_to_place(nodes: NodesConfiguration, alive: Iterable[int]) -> list[LogServer]:
+    """The log-servers whose disks count, writable where new segments may be kept."""
+    living = set(alive)
+    return [
+        LogServer(
+            node.name,
+            disk_name(node.id),
+            node.zone,
+            writable=not _unwanted(node),
+            alive=node.id in living,
+            unwanted=_unwanted(node),
+        )
+        for node in nodes.having("log-server")
+        if node.storage in ("read-write", "read-only")
+    ]
 
 
 def _unwanted(node: NodeConfiguration) -> str:

@@ -22,6 +22,7 @@ from perdure.core.storage.memory import MemoryStore
 from perdure.log.chain import Chain, Segment, SegmentParams, chain_key, encode_chain
 from perdure.log.placement import Placement as SegmentPlacement
 from perdure.log.placement import Replica
+from perdure.log.replicated.provider import Replication
 from perdure.metadata.memory import MemoryMetadataStore
 from perdure.metadata.nodes import NODES_KEY, NodesConfiguration, decode_nodes, encode_nodes
 from perdure.metadata.placement import PLACEMENT_KEY, Placement, decode_placement, encode_placement
@@ -70,6 +71,7 @@ class SmallCluster:
         self.joined_seconds = 60.0
         self.trouble = ""
         self.hosts = GrowingServers(1)
+        self.replication = Replication(nodes=1)
 
     async def begin(self) -> None:
         """Store the nodes, place the partitions, begin the metadata servers."""
@@ -118,6 +120,7 @@ class SmallCluster:
             lambda: cast(RunningCluster, self) if self.joined else None,
             lambda: [PartitionStatus(0, "node-1", "follower", 3, 7, 10, 2, {})],
             name="node-1",
+            replication=self.replication,
             waits_for=lambda: "the metadata servers (PD0602: nobody answers)",
         )
 
