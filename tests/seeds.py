@@ -8,7 +8,7 @@ from typing import Protocol
 
 import pytest
 
-PROCESS_SECONDS_MAX = 120
+PROCESS_SECONDS_MAX = 240
 
 
 class Judged(Protocol):

@@ -259,7 +259,7 @@ def test_kubernetes_has_the_first_pod_alone_set_the_cluster_up(
         env={"PATH": f"{tmp_path}:/usr/bin:/bin", "PERDURE__NODE__NAME": name},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=True,
     )
 
@@ -341,7 +341,7 @@ def test_unit_is_one_for_systemd(tmp_path: Path, name: str) -> None:
         ["systemd-analyze", "verify", str(copy)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 

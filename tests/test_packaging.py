@@ -33,7 +33,7 @@ def loaded_by(statement: str) -> set[str]:
         [sys.executable, "-P", "-c", program],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -71,7 +71,7 @@ def test_links_stay_links_in_the_index() -> None:
         cwd=TREE,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     if listed.returncode != 0:

@@ -78,7 +78,7 @@ def process(*arguments: str, **options: object) -> "subprocess.CompletedProcess[
     """Run the command as a process of its own."""
     line = [sys.executable, "-m", "perdure.admin.cli.main", *arguments]
     return subprocess.run(  # type: ignore[call-overload, no-any-return]
-        line, capture_output=True, text=True, timeout=60, check=False, **options
+        line, capture_output=True, text=True, timeout=120, check=False, **options
     )
 
 
@@ -135,7 +135,7 @@ def test_closed_pipe_ends_quietly() -> None:
     line = [sys.executable, "-m", "perdure.admin.cli.main", "--help"]
     try:
         ended = subprocess.run(
-            line, stdout=write_end, stderr=subprocess.PIPE, timeout=60, check=False
+            line, stdout=write_end, stderr=subprocess.PIPE, timeout=120, check=False
         )
     finally:
         os.close(write_end)

@@ -154,7 +154,7 @@ def test_a_copy_that_is_set_aside_is_filled_anew_by_command(on_node: OnNode) -> 
         done = await command("partitions", "refill", "0", "--yes")
         assert done.code == 0, done.err
         assert "is filled anew" in done.out
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while not manager.processors[0].leading:
                 await asyncio.sleep(0.001)
         await node.add("ada")

@@ -96,9 +96,9 @@ def test_a_change_waits_for_its_turn_and_tells_what_it_came_to() -> None:
         queued = await change(node, {"name": "a", "json": 1})
         timed_out = await change(node, {"name": "b", "json": 2}, wait_ms=20)
         async with asyncio.TaskGroup() as group:
-            waiting = group.create_task(change(node, {"name": "c", "json": 3}, wait_ms=20_000))
+            waiting = group.create_task(change(node, {"name": "c", "json": 3}, wait_ms=300_000))
             too_late = group.create_task(
-                change(node, {"name": "d", "json": 4}, wait_ms=20_000, version=version)
+                change(node, {"name": "d", "json": 4}, wait_ms=300_000, version=version)
             )
             while len(node.node.engine.manager.processors[0].clients) < 2:
                 await asyncio.sleep(0.005)
@@ -121,7 +121,7 @@ def test_whoever_waits_for_a_turn_hears_that_the_node_stops() -> None:
         holder = await start(node, "Counter", "hold", key="ann")
         await until(node, holder, "suspended")
         async with asyncio.TaskGroup() as group:
-            waiting = group.create_task(change(node, {"name": "a", "json": 1}, wait_ms=20_000))
+            waiting = group.create_task(change(node, {"name": "a", "json": 1}, wait_ms=300_000))
             processor = node.node.engine.manager.processors[0]
             while len(processor.clients) < 1:
                 await asyncio.sleep(0.005)

@@ -18,7 +18,7 @@ class Hello:
 
 def fetch(address: str) -> bytes:
     """What is answered at an address."""
-    connection = http.client.HTTPConnection(address, timeout=30)
+    connection = http.client.HTTPConnection(address, timeout=120)
     try:
         connection.request("GET", "/")
         return connection.getresponse().read()

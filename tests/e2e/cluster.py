@@ -25,6 +25,8 @@ APPS = Path(__file__).resolve().parent / "apps"
 DOORS = ("ingress-http", "ingress-grpc", "admin", "node")
 ANSWER_SECONDS_MAX = 120.0
 """Bound on every answer: what takes longer hangs."""
+IDLE_SECONDS_MAX = 15.0
+"""A connection that was not used for longer is made anew: nodes close theirs after 30 seconds."""
 PORT_CHANGES_MAX = 5
 
 
@@ -50,10 +52,13 @@ class HttpClient:
     def __init__(self, port: int, timeout: float = ANSWER_SECONDS_MAX) -> None:
         """Nothing is connected before the first request."""
         self._connection = http.client.HTTPConnection(HOST, port, timeout=timeout)
+        self._used = time.monotonic()
 
     def request(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
         """Ask once. Raises one of `LOST` when no answer came; whether it arrived is unknown."""
         names = {name.replace("_", "-"): value for name, value in headers.items()}
+        if time.monotonic() - self._used > IDLE_SECONDS_MAX:
+            self._connection.close()
         try:
             self._connection.request(method, path, body, names)
             response = self._connection.getresponse()
@@ -61,6 +66,8 @@ class HttpClient:
         except BaseException:
             self._connection.close()
             raise
+        finally:
+            self._used = time.monotonic()
         return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, content)
 
     def post(self, path: str, value: object, idempotency_key: str | None = None) -> Answer:

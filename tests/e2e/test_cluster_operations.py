@@ -125,6 +125,15 @@ def test_a_node_is_emptied_lost_taken_out_and_replaced(tmp_path: Path) -> None:
         nodes.kill()
 
 
+def holdings_whole(nodes: Nodes) -> bool:
+    """Whether all log-servers of log 0 have said what they hold, and nothing is missing."""
+    (segment, *_) = nodes.told("node-2", "logs", "digest", "0")["segments"]
+    answered = [each["status"] for each in segment["servers"]] == ["ok"] * 3
+    # While one is asked for too long, copies may seem too few; no verdict may be worse than that.
+    assert segment["verdict"] in ("whole", "thin"), segment
+    return answered and bool(segment["verdict"] == "whole")
+
+
 def operate(nodes: Nodes) -> None:
     """What the test is about."""
     status = nodes.until(
@@ -145,15 +154,14 @@ def operate(nodes: Nodes) -> None:
     assert nodes.told("node-1", "partitions", "move", "0", "--to", to)["leader"] == to
 
     def leads() -> bool:
-        listed = nodes.told("node-3", "partitions", "list")["partitions"]
-        return (listed[0]["status"] or {}).get("role") == "leader" and listed[0]["leader"] == to
+        told = nodes.told("node-3", "partitions", "list") or {"partitions": [{"status": None}]}
+        row = told["partitions"][0]
+        return (row["status"] or {}).get("role") == "leader" and bool(row["leader"] == to)
 
     wait_until("the new leader", leads, PATIENCE_SECONDS)
 
-    # What its log-servers hold is the same.
-    (segment, *_) = nodes.told("node-2", "logs", "digest", "0")["segments"]
-    assert segment["verdict"] == "whole", segment
-    assert [each["status"] for each in segment["servers"]] == ["ok"] * 3, segment
+    # What its log-servers hold is the same, once all of them have had the time to answer.
+    wait_until("all log-servers to say what they hold", lambda: holdings_whole(nodes))
 
     # What lives is not removed. It is emptied first; then it is lost.
     refused = nodes.command("node-1", "nodes", "remove", "node-3", "--yes")

@@ -32,6 +32,13 @@ async def wait(ctx: Context) -> str:
 """
 
 
+def save(app: Path, text: str) -> None:
+    """Write a file at once: who watches it sees no empty one."""
+    written = app.with_suffix(".new")
+    written.write_text(text)
+    written.replace(app)
+
+
 def post(url: str, body: object = None) -> object:
     """POST JSON and give the JSON that comes back; None for an empty answer."""
     data = b"" if body is None else json.dumps(body).encode()
@@ -64,7 +71,9 @@ def test_saves_errors_and_a_killed_worker(tmp_path: Path) -> None:
 
     try:
         served(1)
-        (line,) = re.findall(r"curl --json '\"text\"' (\S+/Greeter/greet)", printed())
+        calls = re.compile(r"curl --json '\"text\"' (\S+/Greeter/greet)\n")
+        wait_until("how to call it", lambda: calls.search(printed()) is not None)
+        (line,) = calls.findall(printed())
         url = f"http://{line}"
         base = url.removesuffix("/Greeter/greet")
         assert "perdure call Greeter/greet '\"text\"'" in printed()
@@ -73,10 +82,10 @@ def test_saves_errors_and_a_killed_worker(tmp_path: Path) -> None:
         assert isinstance(sent, dict)
         wait_until("the awakeable", lambda: "answer to sign_1" in printed())
 
-        app.write_text("import nowhere\n")
+        save(app, "import nowhere\n")
         wait_until("the error", lambda: "waiting for the next save" in printed())
         assert "No module named 'nowhere'" in dev.stderr
-        app.write_text(APP.replace("GREETING", "Good day"))
+        save(app, APP.replace("GREETING", "Good day"))
         served(2)
         assert post(url, "Ann") == "Good day Ann"
         wait_until("the handover", lambda: "older code that go on with this one: 1" in printed())

@@ -4,15 +4,18 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
+
 from perdure.core.ids import LogId
 from perdure.core.net.inproc import InProcNetwork, InProcTransport
 from perdure.core.net.peers import Introduction, Peers, introduced
 from perdure.core.net.transport import Listener, Transport
 from perdure.core.random import SeededRandom
 from perdure.core.retry import RetryPolicy
-from perdure.log import LogletProvider, Logs, VirtualLog
+from perdure.log import LogletProvider, Logs, VirtualLog, appender, virtual_log
 from perdure.log.chain import Segment, SegmentParams
 from perdure.log.loglet import Loglet, SequencerNode
+from perdure.log.remote import appends, server
 from perdure.log.remote.appends import RemoteAppends
 from perdure.log.remote.messages import SERVICE
 from perdure.log.remote.search import AppendOptions
@@ -24,6 +27,8 @@ from .virtual import LOG, House
 QUICK = AppendOptions(search=60.0, connect=1.0, retry=(0.0005, 0.01))
 HOPELESS = AppendOptions(search=0.05, connect=0.2, retry=(0.0005, 0.01))
 """For who looks for somebody that is not there."""
+PATIENT = AppendOptions(search=2.0, connect=0.2, retry=(0.0005, 0.01))
+"""For who looks for somebody that is there, and then for somebody that is not."""
 RETRY = RetryPolicy(
     initial_interval_ns=1_000_000, factor=2.0, interval_max_ns=10_000_000, attempts_max=None
 )
@@ -165,6 +170,12 @@ def run_mesh(scenario: Callable[[Mesh], Awaitable[None]], **options: Any) -> Non
             house.close()
 
     asyncio.run(asyncio.wait_for(whole(), 120))
+
+
+def never_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have nobody look at the chain because an answer takes long, as on a machine that pauses."""
+    for module in (appender, appends, server, virtual_log):
+        monkeypatch.setattr(module, "POLL_SECONDS", 1000.0)
 
 
 class AwayHouse(House):

@@ -6,7 +6,6 @@ from asyncio import Future
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import msgspec
 import pytest
 
 from perdure.core.random import SeededRandom
@@ -29,12 +28,10 @@ from perdure.log import (
 )
 from perdure.log import appender as appender_module
 from perdure.log.appender import Appender, AppenderOptions
-from perdure.log.remote import appends as appends_module
-from perdure.log.remote import server as server_module
 from perdure.log.sequencer import SequencerLimits
 
 from .lossy import LossyProvider
-from .mesh import HOPELESS, AwayHouse
+from .mesh import HOPELESS, PATIENT, AwayHouse, never_poll
 from .support import turns
 from .virtual import KEY, House, body, everything, put, rec
 from .virtual import run as run_in
@@ -152,8 +149,7 @@ def test_everything_is_there_once_and_in_order_over_lossy_reconfigurations(
 @pytest.mark.parametrize("seed", range(40))
 def test_a_log_that_cannot_tell_is_read(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The old segment's end cannot be read when it is sealed: the answers are Indeterminate."""
-    for module in (appender_module, appends_module, server_module):
-        monkeypatch.setattr(module, "POLL_SECONDS", 1000.0)
+    never_poll(monkeypatch)
     lossy = LossyProvider(SeededRandom(seed), held=True)
 
     async def scenario(house: House) -> None:
@@ -171,7 +167,6 @@ def test_a_log_that_cannot_tell_is_read(seed: int, monkeypatch: pytest.MonkeyPat
             assert one.epoch == 2
         assert set(numbers_of(answers)) == {Committed}
         found = await counted(log)
-
         assert list(found.values()) == list(range(20))
         assert [answer.result() for answer in answers] == [Committed(lsn, lsn) for lsn in found]
 
@@ -294,9 +289,7 @@ def test_who_loses_the_lead_tells_what_is_in_the_log_and_what_is_not(
 
 
 def test_a_failing_disk_answers_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Enough to find whoever is there.
-    patience = msgspec.structs.replace(HOPELESS, search=2.0)
-    monkeypatch.setattr(AwayHouse, "patience", patience)
+    monkeypatch.setattr(AwayHouse, "patience", PATIENT)
 
     async def scenario(house: House) -> None:
         log = await house.log()

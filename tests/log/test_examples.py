@@ -21,7 +21,7 @@ def test_example_runs_and_says_what_it_should(name: str, says: str) -> None:
     if not program.exists():
         pytest.skip("the examples do not travel with the wheel")
     done = subprocess.run(
-        [sys.executable, str(program)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, str(program)], capture_output=True, text=True, timeout=120, check=False
     )
 
     assert done.returncode == 0, done.stderr

@@ -214,6 +214,13 @@ def test_a_handler_that_fails_for_good_fails_its_caller() -> None:
         used(use, service_of(fails))
 
 
+@pytest.fixture
+def _still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a busy machine takes for a step."""
+    monkeypatch.setattr("perdure.testing.virtual_time.STILL_SECONDS", 60.0)
+
+
+@pytest.mark.usefixtures("_still")
 def test_steps_in_threads_hold_time_still() -> None:
     async def works(ctx: Context) -> str:
         return await ctx.run_typed("work", work)
@@ -233,6 +240,7 @@ def test_steps_in_threads_hold_time_still() -> None:
     assert took < timedelta(milliseconds=20)
 
 
+@pytest.mark.usefixtures("_still")
 def test_steps_with_open_sockets_hold_time_still() -> None:
     near, far = socket.socketpair()
     near.setblocking(False)

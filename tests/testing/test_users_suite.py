@@ -28,7 +28,7 @@ def pytest_of(*arguments: str, directory: Path = TREE) -> str:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
     )
     return done.stdout + done.stderr
 

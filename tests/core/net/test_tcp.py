@@ -16,11 +16,13 @@ from perdure.core.net.transport import MESSAGE_BYTES_MAX, Connection
 
 from ...conformance.transport import PATIENCE_SECONDS, Ends, echo, listening, received, until
 from ...ports import free_port
-from .test_transport import LOOPS, TcpHarness
+from .test_transport import LOOPS, TcpHarness, patient_close
 
 GREETING = MAGIC + bytes((1, 4)) + b"test"
 ANSWER = MAGIC + bytes((1, ACCEPTED, 0, 0))
 MEBIBYTE = bytes(1024 * 1024)
+A_SECOND = tcp_connection.CLOSE_TIMEOUT_SECONDS
+_patient_close = pytest.fixture(autouse=True)(patient_close)
 
 
 @pytest.fixture(params=LOOPS)
@@ -54,7 +56,7 @@ async def answer_to(ends: Ends, said: bytes) -> bytes:
     async with asyncio.timeout(PATIENCE_SECONDS):
         writer.write(said)
         answer = b""
-        with contextlib.suppress(ConnectionResetError):
+        with contextlib.suppress(ConnectionError):
             while data := await reader.read(65_536):
                 answer += data
     await end(writer)
@@ -179,16 +181,27 @@ def test_message_in_many_pieces_is_one(
 def test_greeting_must_come_in_time(
     harness: TcpHarness, said: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tcp, "GREETING_TIMEOUT_SECONDS", 0.1)
+    timers: list[asyncio.TimerHandle] = []
+    made = tcp._AcceptedConnection.connection_made
+
+    def connection_made(self: tcp._AcceptedConnection, transport: asyncio.Transport) -> None:
+        made(self, transport)
+        assert self._timer is not None
+        timers.append(self._timer)
+
+    monkeypatch.setattr(tcp._AcceptedConnection, "connection_made", connection_made)
 
     async def scenario() -> None:
         async with listening(harness, echo) as ends:
-            assert await answer_to(ends, said) == b""
+            with monkeypatch.context() as impatient:
+                impatient.setattr(tcp, "GREETING_TIMEOUT_SECONDS", 0.1)
+                assert await answer_to(ends, said) == b""
             # One that is through is not touched.
             connection = await ends.connect()
-            await asyncio.sleep(0.2)
             connection.send(b"hello")
             assert await connection.receive() == b"hello"
+            assert len(timers) == 2
+            assert timers[1].cancelled()
 
     harness.run(scenario())
 
@@ -317,7 +330,11 @@ def test_empty_messages_stop_the_reading_too(
     harness.run(scenario())
 
 
-def test_close_waits_at_most_a_second_for_a_peer_that_does_not_read(harness: TcpHarness) -> None:
+def test_close_waits_at_most_a_second_for_a_peer_that_does_not_read(
+    harness: TcpHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tcp_connection, "CLOSE_TIMEOUT_SECONDS", A_SECOND)
+
     async def scenario() -> None:
         async with listening(harness) as ends:
             near, far = await ends.pair()

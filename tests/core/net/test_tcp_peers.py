@@ -18,6 +18,7 @@ from perdure.core.net.tcp_connection import TcpConnection
 from perdure.core.net.transport import Connection
 
 from ...conformance.transport import PATIENCE_SECONDS, listening, received, until
+from ...ports import HOST, free_port
 from .test_transport import CLIENT, LIFE, LOOPS, PEER, TcpHarness
 
 MEBIBYTE = bytes(1024 * 1024)
@@ -56,7 +57,8 @@ def test_killed_listening_process_ends_the_connection_and_its_port_is_free(
             again = await TcpTransport().listen(address, {})
             await again.close()
 
-    command = [sys.executable, "-c", of_tcp(PEER)]
+    # Not a port that the kernel chooses: it would give it to others as soon as it is free.
+    command = [sys.executable, "-c", of_tcp(PEER), f"{HOST}:{free_port()}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as peer:
         try:
             assert peer.stdout is not None

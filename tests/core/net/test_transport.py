@@ -15,6 +15,8 @@ import pytest
 import uvloop
 
 from perdure.core.errors import AddressInUseError, NobodyListensError, TransportError
+from perdure.core.net import grpc as grpc_transport
+from perdure.core.net import tcp_connection
 from perdure.core.net.grpc import GrpcTransport
 from perdure.core.net.inbox import Inbox
 from perdure.core.net.inproc import InProcConnection, InProcNetwork, InProcTransport
@@ -29,6 +31,18 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
     "uvloop": uvloop.new_event_loop,
 }
+
+
+A_SECOND = grpc_transport.CLOSE_TIMEOUT_SECONDS
+
+
+def patient_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing takes its second only where a test is about it: a busy machine pauses for longer."""
+    for module in (grpc_transport, tcp_connection):
+        monkeypatch.setattr(module, "CLOSE_TIMEOUT_SECONDS", PATIENCE_SECONDS)
+
+
+_patient_close = pytest.fixture(autouse=True)(patient_close)
 
 
 class GrpcHarness:
@@ -187,7 +201,7 @@ def test_cut_in_process_connection_is_lost_with_what_was_not_received() -> None:
 
 
 PEER = """
-import asyncio
+import asyncio, sys
 from perdure.core.net.grpc import GrpcTransport
 
 async def blast(connection):
@@ -196,7 +210,7 @@ async def blast(connection):
     await connection.receive()
 
 async def main():
-    listener = await GrpcTransport().listen("127.0.0.1:0", {"test": blast})
+    listener = await GrpcTransport().listen(sys.argv[1], {"test": blast})
     print(listener.address, flush=True)
     await asyncio.Event().wait()
 
@@ -223,7 +237,9 @@ def test_killed_listening_process_ends_the_connection(
             with pytest.raises(TransportError):
                 await GrpcTransport().connect(address, "test")
 
-    with subprocess.Popen([sys.executable, "-c", PEER], stdout=subprocess.PIPE, text=True) as peer:
+    # Not a port that the kernel chooses: it would give it to others as soon as it is free.
+    command = [sys.executable, "-c", PEER, f"{HOST}:{free_port()}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as peer:
         try:
             assert peer.stdout is not None
             GrpcHarness(new_loop).run(scenario(peer.stdout.readline().strip(), peer))
@@ -319,7 +335,11 @@ def test_slow_receiver_slows_the_sender_down() -> None:
     asyncio.run(scenario())
 
 
-def test_close_waits_at_most_a_second_for_a_peer_that_does_not_read() -> None:
+def test_close_waits_at_most_a_second_for_a_peer_that_does_not_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(grpc_transport, "CLOSE_TIMEOUT_SECONDS", A_SECOND)
+
     async def scenario() -> None:
         async with listening(GrpcHarness(asyncio.new_event_loop)) as ends:
             near, far = await ends.pair()

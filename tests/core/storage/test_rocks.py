@@ -164,7 +164,7 @@ def test_full_disk_fails_clearly_and_keeps_what_was_acknowledged(
         [sys.executable, "-c", FILLER, str(tmp_path), f"{write_buffer_bytes}", f"{file_bytes_max}"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=True,
     )
     lines = filler.stdout.splitlines()

@@ -29,7 +29,7 @@ from perdure.log.remote import appends as appends_module
 from perdure.log.remote import server as server_module
 
 from ..lossy import LossyProvider
-from ..mesh import HOPELESS, Mesh, run_mesh
+from ..mesh import HOPELESS, Mesh, never_poll, run_mesh
 from ..support import turns
 from ..virtual import LOG, body, everything, put, rec
 
@@ -206,9 +206,7 @@ def test_a_node_that_knows_better_names_the_one_that_orders_the_log() -> None:
 def test_who_puts_in_order_what_another_node_admits_appends_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # However slowly the answer comes.
-    for module in (appends_module, virtual_log_module):
-        monkeypatch.setattr(module, "POLL_SECONDS", 1000.0)
+    never_poll(monkeypatch)
 
     async def scenario(mesh: Mesh) -> None:
         log = await mesh.led("n1")

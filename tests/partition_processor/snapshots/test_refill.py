@@ -23,7 +23,7 @@ def set_aside(machine: Machine) -> None:
 
 
 async def leads(node: InProcessNode) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not first(node).leading:
             assert first(node).role != "stopped", first(node).error
             await asyncio.sleep(0.001)
@@ -80,7 +80,7 @@ def test_nothing_is_cleared_where_nothing_leads_to_the_end_of_the_log() -> None:
         rows = machine.rows()
         async with machine.node(ONE, TRIMS) as node:
             node.engine.manager.refill(0)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(120):
                 while not first(node).error.startswith("PD0924"):
                     await asyncio.sleep(0.001)
             assert first(node).role == "stopped"
