@@ -294,8 +294,10 @@ class SessionRequests:
         for number, pending in self._pending.items():
             sent = number in self._in_flight
             pending.sent = pending.sent or sent
-            if sent:
-                pending.breaks = 0 if lasted_ns >= self._give_up_ns else pending.breaks + 1
+            if sent and lasted_ns >= self._give_up_ns:
+                pending.breaks, pending.failing_since_ns = 0, None
+            elif sent:
+                pending.breaks += 1
             if self._gives_up(pending) or (sent and not pending.repeatable):
                 where = address if sent or count == 1 else f"{address}, the last of {count} tried"
                 settle(pending.waiter, unreachable(where, error, pending.sent))
