@@ -259,7 +259,7 @@ def _of_storage(cluster: ClusterStatus) -> Iterable[Problem]:
                 "error",
                 node.name,
                 "its disk does not have what it held (data-loss)",
-                "bring its disk back as it was, or start it once with "
+                "bring its disk back as it was, or start it once with an empty directory and "
                 "cluster.accept_storage_loss=true",
             )
         elif node.storage == "gone":

@@ -37,7 +37,8 @@ _NEXT_STEPS: Final = {
     "PD0813": "list what there is with: perdure logs list",
     "PD0817": "who orders the log's appends is shown by: perdure logs list",
     "PD0818": "make room with: perdure logs trim LOG LSN",
-    "PD1001": "list what there is: perdure services, deployments, invocations or partitions list",
+    "PD1001": "list what there is: perdure services, deployments, invocations, partitions, nodes "
+    "or logs list; perdure metadata get",
     "PD1004": "how far it may be trimmed is shown by: perdure logs describe LOG",
 }
 

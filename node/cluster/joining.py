@@ -215,7 +215,8 @@ def _refuse_lost(current: NodesConfiguration, entry: NodeConfiguration) -> JoinO
         refusal=StorageLostError(
             "node.base_dir",
             f"node {entry.name!r} ({entry}) held data, and this disk does not have it: bring its "
-            "disk back as it was, start under another name, or accept the loss, which gives the "
+            "disk back as it was, start under another name, or accept the loss (start it once "
+            "with an empty directory and cluster.accept_storage_loss = true), which gives the "
             "name to a new node",
         ),
     )

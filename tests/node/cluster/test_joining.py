@@ -199,6 +199,7 @@ def test_an_empty_disk_under_an_old_name_is_a_loss_and_never_counts() -> None:
             with pytest.raises(StorageLostError) as refused:
                 await cluster.join(MemoryStore())
             assert refused.value.field == "node.base_dir"
+            assert "cluster.accept_storage_loss" in refused.value.message
             entry = (await cluster.nodes()).named("a")
             assert entry is not None
             assert (entry.storage, entry.generation) == ("data-loss", 1)
