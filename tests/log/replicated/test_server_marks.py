@@ -192,6 +192,27 @@ def test_trim_is_kept_and_clamped_to_what_is_committed() -> None:
     run(story)
 
 
+def test_a_late_trim_brings_nothing_back() -> None:
+    """Trims of two nodes may arrive in either order: what is gone stays gone, and is said to be."""
+
+    async def story() -> None:
+        scene = Scene()
+        for first in (1, 2, 3):
+            scene.ask(scene.batch(first))
+        await turns(8)
+        for last_offset in (2, 1, 2):
+            reply = await scene.reply(Trim(4, scene.storage, LOGLET, last_offset, 5, 4))
+            assert isinstance(reply, Info)
+            assert reply.trim_point == 2
+        for life in scene.lives():
+            for offset in (1, 2):
+                trimmed = await life.read(offset)
+                assert (trimmed.status, trimmed.trim_point) == (TRIMMED, 2)
+            assert (await life.info()).tail == 4
+
+    run(story)
+
+
 def test_trim_of_what_is_not_here_moves_the_tail() -> None:
     async def story() -> None:
         scene = Scene()
