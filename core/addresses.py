@@ -3,6 +3,8 @@
 import errno
 import ipaddress
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from .errors import AddressInUseError, TransportError
 
@@ -80,6 +82,24 @@ def reserve_port(address: str, option: str) -> tuple[str, int]:
             ) from None
         bound: int = probe.getsockname()[1]
         return host, bound
+
+
+@contextmanager
+def held_port(host: str, port: int) -> Iterator[None]:
+    """Keep a reserved port from being given to somebody else as a free one.
+
+    For a server that binds late and with SO_REUSEPORT: until it does, another process that asks for
+    any free port may get this one, and both would share it without a word. No connection goes
+    to whoever only holds it. Best effort: what cannot be held is not.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "SO_REUSEPORT"):
+            with suppress(OSError):
+                held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                held.bind((host, port))
+        yield
 
 
 def reached_by(address: str) -> str:

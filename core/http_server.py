@@ -17,7 +17,7 @@ from granian.constants import HTTPModes, Interfaces, TaskImpl
 from granian.log import LogLevels
 from granian.server.embed import Server
 
-from .addresses import format_address, reserve_port
+from .addresses import format_address, held_port, reserve_port
 from .errors import TransportError
 from .tasks import TaskScope
 
@@ -116,10 +116,15 @@ class HttpServer:
         """
         assert self._server is None, "already started"
         # granian binds late, with SO_REUSEPORT, and says nothing when that fails: ask first.
-        host, port = reserve_port(address, self._option)
-        bound = format_address(host, port)
+        name, port = reserve_port(address, self._option)
+        bound = format_address(name, port)
+        with held_port(name, port):
+            await self._begin(name, port, bound)
+        return bound
+
+    async def _begin(self, name: str, port: int, bound: str) -> None:
         # Others are told the name, which outlives the number; granian takes numbers only.
-        host = await _number_of(host, self._option)
+        host = await _number_of(name, self._option)
         server = self._server = Server(
             self._application,
             address=host,
@@ -137,7 +142,7 @@ class HttpServer:
         serving = self._serving = self._scope.spawn(self._serve(server), name="serve")
         for _ in range(_START_POLLS_MAX):
             if await _accepts(host, port):
-                return bound
+                return
             await asyncio.wait((serving,), timeout=_START_POLL_SECONDS)
             if serving.done():
                 break

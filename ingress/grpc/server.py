@@ -6,7 +6,7 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from ...core.addresses import format_address, reserve_port
+from ...core.addresses import format_address, parse_address, reserve_port
 from ...core.errors import TransportError
 from ...proto.generated import ingress_pb2
 from ...proto.generated.ingress_pb2_grpc import add_IngressServicer_to_server
@@ -56,7 +56,8 @@ class GrpcIngress:
         """Listen on ``host:port``; gives the bound address. Raises AddressInUseError."""
         assert self._server is None, "already started"
         host, port = reserve_port(address, OPTION)
-        bound = format_address(host, port)
+        if parse_address(address)[1] == 0:
+            port = 0  # Chosen anew as it is bound: the one that was free may not be any more.
         server = grpc.aio.server(
             options=(
                 ("grpc.max_receive_message_length", self._message_bytes_max),
@@ -78,9 +79,10 @@ class GrpcIngress:
             (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server
         )
         try:
-            server.add_insecure_port(bound)
+            port = server.add_insecure_port(format_address(host, port))
         except RuntimeError as error:
-            raise TransportError(f"cannot listen on {bound} (option {OPTION}): {error}") from None
+            raise TransportError(f"cannot listen on {address} (option {OPTION}): {error}") from None
+        bound = format_address(host, port)
         await server.start()
         self._server = server
         for name in ("", SERVICE_NAME):

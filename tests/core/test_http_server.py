@@ -1,7 +1,10 @@
 """HTTP listeners take what `listen` takes: names as well as numbers."""
 
 import asyncio
+import contextlib
 import http.client
+import socket
+from typing import Any
 
 import pytest
 
@@ -42,6 +45,29 @@ def test_listens_at_a_host_and_keeps_how_it_was_called(host: str) -> None:
 
     assert bound.startswith(f"{host}:")
     assert answer == b"hello"
+
+
+def test_nobody_is_given_its_port_while_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It binds late, and would share the port with whoever had got it meanwhile."""
+    taken: list[bool] = []
+    serve = HttpServer._serve
+
+    async def look_and_serve(self: HttpServer, server: Any) -> None:
+        with socket.socket() as other, contextlib.suppress(OSError):
+            other.bind(("127.0.0.1", server.bind_port))
+            taken.append(True)
+        await serve(self, server)
+
+    async def run() -> None:
+        server = HttpServer(Hello(), "listen.admin")
+        bound = await server.start("127.0.0.1:0")
+        assert await asyncio.to_thread(fetch, bound) == b"hello"
+        await server.stop(0)
+
+    monkeypatch.setattr(HttpServer, "_serve", look_and_serve)
+    asyncio.run(run())
+
+    assert taken == []
 
 
 def test_refuses_a_name_that_is_not_found() -> None:
