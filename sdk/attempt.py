@@ -7,14 +7,14 @@ frames to send: the commands of one turn go out together.
 
 import logging
 from datetime import timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from google.protobuf.message import DecodeError
 
 from ..core.protocol import messages
 from ..proto.generated import service_protocol_pb2 as pb
 from . import vm, wire_commands
-from .attempt_base import AttemptBase
+from .attempt_base import AttemptBase, NodeTime
 from .blocking import BlockingRun
 from .calls import CODE_TIMED_OUT
 from .context import CONTEXT_CLASSES
@@ -32,6 +32,7 @@ from .errors import (
     ProtocolViolationError,
     TerminalError,
 )
+from .handlers import Handler
 from .request import settle
 from .results import end_future, end_handler, ended_for_good, unreadable
 from .source_lines import function_line, waiting_line
@@ -48,10 +49,71 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 logger = logging.getLogger("perdure.sdk")
 
 
-class Attempt(AttemptBase):
-    """One attempt, driven."""
+class AttemptHost(NodeTime, Protocol):
+    """What an attempt needs from whoever runs it; called outside of every durable loop."""
 
-    __slots__ = ("__weakref__",)
+    def admit(self, attempt: "Attempt") -> bool:
+        """Whether the attempt, whose invocation is known now, may run; ends older ones of it."""
+        ...
+
+    def superseded(self, attempt: "Attempt") -> None:
+        """The attempt has ended because a newer one of its invocation runs here."""
+        ...
+
+    def start_step(self, step: Step) -> None:
+        """Run the closure and have `Attempt.finish_step` called, later, from a plain callback."""
+        ...
+
+    def cancel_step(self, step: Step) -> None:
+        """Cancel the closure where that is possible; nobody wants its result any more."""
+        ...
+
+    def handler_turn(self, run: BlockingRun) -> None:
+        """A `def` handler has begun, or now computes or waits otherwise than before."""
+        ...
+
+    def forget_handler(self, run: BlockingRun) -> None:
+        """The attempt of a `def` handler has ended."""
+        ...
+
+    def output_ready(self, attempt: "Attempt") -> None:
+        """The attempt has frames to send although none arrived for it."""
+        ...
+
+
+class Attempt(AttemptBase):
+    """One attempt, driven.
+
+    Attributes:
+        blocking: the run of a handler that is a `def`; None for the others.
+    """
+
+    __slots__ = ("__weakref__", "blocking")
+
+    _host: AttemptHost
+
+    def __init__(
+        self, handler: Handler, host: AttemptHost, stream: int = 0, number: tuple[int, int] = (0, 0)
+    ) -> None:
+        """Wait for frames."""
+        super().__init__(handler, host, stream, number)
+        self.blocking: BlockingRun | None = None
+
+    @property
+    def place(self) -> str:
+        """The handler and where its tasks are now, for warnings."""
+        lines = self.lines()
+        return f"{self._handler.target} (now at {lines})" if lines else self._handler.target
+
+    def lines(self, separator: str = ", ") -> str:
+        """Where the handler's tasks are now."""
+        if self.blocking is not None:
+            return self.blocking.line
+        loop = self.loop
+        tasks = [] if loop is None else loop.unfinished()
+        return separator.join(
+            f"{task.get_name()} at {waiting_line(task.get_coro())}" for task in tasks
+        )
 
     # Driven by the session
 

@@ -5,37 +5,39 @@ import contextvars
 import sys
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
-from ..core.protocol import messages
-from . import vm, wire_commands
-from .calls import Children
+from . import vm
+from .children import Children, cancel_invocation
 from .durable_loop import DurableLoop
 from .durable_tasks import Cancellation, CommandFuture, DurableFuture, set_result
 from .errors import OutsideHandlerError
-from .extensions import CURRENT_OF_STEP
 from .handlers import Handler
 from .signals import Signals
-from .source_lines import calling_frame, waiting_line
-from .steps import AttemptHost, RunOptions, Step
-
-if TYPE_CHECKING:
-    from .blocking import BlockingRun
+from .source_lines import calling_frame
+from .steps import CURRENT_OF_STEP, RunOptions, Step
 
 C = TypeVar("C", bound=CommandFuture[Any])
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
+class NodeTime(Protocol):
+    """What contexts ask of whoever runs the attempt."""
+
+    def node_time_ns(self) -> int:
+        """The node's wall clock, as well as it is known, in nanoseconds since 1970."""
+        ...
+
+
 class AttemptBase:
-    """One attempt, as contexts see it; `Attempt` drives it.
+    """One attempt, as contexts, steps and handlers in threads see it; `Attempt` drives it.
 
     Attributes:
         stream: the session's number for it.
         number: (epoch, attempt) of the invocation; the higher one is the younger.
         ended: nothing more will be sent or done.
         random: the invocation's generator of chance; None before the handler asks for it.
-        blocking: the run of a handler that is a `def`; None for the others.
     """
 
     __slots__ = (
@@ -49,7 +51,6 @@ class AttemptBase:
         "_signals",
         "_steps",
         "_time_ahead_ns",
-        "blocking",
         "ended",
         "loop",
         "machine",
@@ -59,11 +60,11 @@ class AttemptBase:
     )
 
     def __init__(
-        self, handler: Handler, host: AttemptHost, stream: int = 0, number: tuple[int, int] = (0, 0)
+        self, handler: Handler, host: NodeTime, stream: int = 0, number: tuple[int, int] = (0, 0)
     ) -> None:
         """Wait for frames."""
         self._handler = handler
-        self._host = host
+        self._host: NodeTime = host
         self.stream = stream
         self.number = number
         self.machine = vm.Machine()
@@ -78,25 +79,26 @@ class AttemptBase:
         self._cancellation: Cancellation | None = None
         self._end_waiters: tuple[asyncio.Future[None], ...] = ()
         self.random: Any = None
-        self.blocking: BlockingRun | None = None
         # By how much the time that sleeps are counted by is ahead of what the host takes it to be.
         self._time_ahead_ns = 0
 
-    @property
-    def place(self) -> str:
-        """The handler and where its tasks are now, for warnings."""
-        lines = self.lines()
-        return f"{self._handler.target} (now at {lines})" if lines else self._handler.target
+    # What `Attempt` does
 
-    def lines(self, separator: str = ", ") -> str:
-        """Where the handler's tasks are now."""
-        if self.blocking is not None:
-            return self.blocking.line
-        loop = self.loop
-        tasks = [] if loop is None else loop.unfinished()
-        return separator.join(
-            f"{task.get_name()} at {waiting_line(task.get_coro())}" for task in tasks
-        )
+    def finish_step(
+        self, step: Step, value: Any, error: BaseException | None, elapsed_ns: int
+    ) -> None:
+        """A step's closure has returned or raised."""
+        raise NotImplementedError
+
+    def go_on(self) -> None:
+        """Step on, because the thread of a `def` handler has asked for something."""
+        raise NotImplementedError
+
+    def give_way(self) -> None:
+        """Suspend as soon as that is possible, because others need the handler's thread."""
+        raise NotImplementedError
+
+    # What contexts ask
 
     def told_time(self, time_ns: int) -> None:
         """The node tells by what time it counts the invocation's sleeps now; 0 where it does not.
@@ -159,8 +161,7 @@ class AttemptBase:
 
     def cancel_invocation(self, invocation_id: str) -> None:
         """Ask another invocation to cancel itself."""
-        body = wire_commands.cancel(invocation_id)
-        self.machine.command(messages.SEND_SIGNAL_COMMAND, body)
+        cancel_invocation(self.machine, invocation_id)
 
     def wake_ms(self, delay: timedelta) -> int:
         """The time `delay` from now, by the node's clock, in milliseconds since 1970."""
@@ -199,7 +200,7 @@ class AttemptBase:
         assert self.loop is not None
         variables.run(CURRENT_OF_STEP.set, self.loop.current)
         self._steps[completion_id] = Step(
-            self,  # type: ignore[arg-type]  # nothing but `Attempt` derives from this
+            self,
             name,
             action,
             arguments,

@@ -13,22 +13,19 @@ import threading
 from collections.abc import Callable
 from contextvars import Context as ContextVariables
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
+from .attempt_base import AttemptBase
 from .calls import SendHandle
 from .context import Context, DurablePromise
 from .durable_tasks import DurableFuture
 from .errors import AttemptEnded, OutsideHandlerError
-from .extensions import CURRENT_OF_STEP
 from .handlers import Handler
 from .source_lines import caller_line
+from .steps import CURRENT_OF_STEP
 from .vm import REFUSALS_MAX
-
-if TYPE_CHECKING:
-    from .attempt import Attempt
-    from .handler_threads import HandlerThreads
 
 logger = logging.getLogger("perdure.sdk")
 
@@ -52,6 +49,14 @@ class Ended(msgspec.Struct, frozen=True):
     left_behind: bool = False
 
 
+class Pool(Protocol):
+    """Where the threads of handlers come from."""
+
+    def post(self, run: "BlockingRun", what: Callable[[], Any] | Ended) -> None:
+        """Have `run.take(what)` called on the real loop. Called in the run's thread."""
+        ...
+
+
 class BlockingRun:
     """One run of a `def` handler.
 
@@ -59,6 +64,7 @@ class BlockingRun:
         attempt: whose it is.
         busy: the thread computes, or waits for its place: the attempt is not blocked.
         begun: it has been given to the pool.
+        pool: the pool that it was given to.
         ended: nothing is answered any more.
         thread: the thread that runs it; None before and after.
     """
@@ -78,7 +84,7 @@ class BlockingRun:
         "thread",
     )
 
-    def __init__(self, attempt: "Attempt", handler: Handler, context: Context) -> None:
+    def __init__(self, attempt: AttemptBase, handler: Handler, context: Context) -> None:
         """Wait for a thread."""
         self.attempt = attempt
         self._handler = handler
@@ -87,7 +93,7 @@ class BlockingRun:
         self._asked: Callable[[], Any] | Ended | None = None
         self._wanted: DurableFuture[Any] | None = None
         self._refusals = 0
-        self.pool: HandlerThreads | None = None
+        self.pool: Pool | None = None
         self.busy = True
         self.begun = False
         self.ended = False

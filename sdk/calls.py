@@ -1,19 +1,19 @@
 """Calls and sends to other handlers: their futures, and the invocations behind them."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from ..core.protocol import messages
 from . import wire, wire_commands
-from .durable_tasks import CommandFuture, DurableFuture, set_exception, set_result
+from .attempt_base import AttemptBase
+from .children import Child
+from .durable_loop import DurableLoop
+from .durable_tasks import CommandFuture, DurableFuture, set_exception
 from .errors import TerminalError
 from .texts import short_text
-
-if TYPE_CHECKING:
-    from .attempt_base import AttemptBase
 
 T = TypeVar("T")
 
@@ -39,112 +39,6 @@ class Target(msgspec.Struct, frozen=True, gc=False):
     def name(self) -> str:
         """``Service/handler``, for messages."""
         return f"{self.service}/{self.handler}"
-
-
-class Child:
-    """An invocation that a handler has started.
-
-    Attributes:
-        cancel_wanted: it is to be cancelled as soon as its id is known.
-        invocation_id: None until the node has told.
-        future: of a call, its result; None for a send.
-    """
-
-    __slots__ = (
-        "_asked",
-        "_attempt",
-        "_completion_id",
-        "cancel_wanted",
-        "future",
-        "invocation_id",
-    )
-
-    def __init__(
-        self, attempt: "AttemptBase", completion_id: int, future: CommandFuture[Any] | None
-    ) -> None:
-        """`completion_id` brings the invocation id."""
-        self._attempt = attempt
-        self._completion_id = completion_id
-        self._asked: DurableFuture[str] | None = None
-        self.cancel_wanted = False
-        self.invocation_id: str | None = None
-        self.future = future
-
-    def id_future(self) -> DurableFuture[str]:
-        """A future of the invocation id."""
-        if self._asked is None or self._asked.cancelled():
-            assert self._attempt.loop is not None
-            self._asked = self._attempt.loop.make_future()
-            if self.invocation_id is not None:
-                set_result(self._asked, self.invocation_id)
-        return self._asked
-
-    def known(self, invocation_id: str) -> None:
-        """The node has told the invocation id."""
-        self.invocation_id = invocation_id
-        if self._asked is not None and not self._asked.done():
-            set_result(self._asked, invocation_id)
-        if self.cancel_wanted:
-            self._attempt.cancel_invocation(invocation_id)
-
-    def cancel(self) -> None:
-        """Ask the invocation to cancel itself, as soon as its id is known."""
-        if self.invocation_id is not None:
-            self._attempt.cancel_invocation(self.invocation_id)
-        else:
-            self.cancel_wanted = True
-
-    @property
-    def awaited_completion(self) -> int | None:
-        """The completion that something waits for; None for none."""
-        if self.invocation_id is not None:
-            return None
-        asked = self._asked is not None and not self._asked.done()
-        return self._completion_id if asked or self.cancel_wanted else None
-
-
-class Children:
-    """The invocations that one attempt has started, in order."""
-
-    __slots__ = ("_all", "_called")
-
-    def __init__(self) -> None:
-        """None yet."""
-        self._all: dict[int, Child] = {}
-        self._called: dict[int, Child] = {}
-
-    def add(self, child: Child, id_completion: int, result_completion: int = 0) -> None:
-        """A call or send was issued."""
-        self._all[id_completion] = child
-        if result_completion:
-            self._called[result_completion] = child
-
-    def take_id(self, completion_id: int, invocation_id: str) -> bool:
-        """The id of a child has arrived; False when the completion belongs to none."""
-        child = self._all.pop(completion_id, None)
-        if child is not None:
-            child.known(invocation_id)
-        return child is not None
-
-    def completed(self, completion_id: int) -> None:
-        """The result of a call has arrived."""
-        self._called.pop(completion_id, None)
-
-    def cancel(self) -> None:
-        """Cancel every called child that has not completed; those sent to are on their own."""
-        for child in list(self._called.values()):
-            child.cancel()
-
-    def owe_cancellations(self) -> bool:
-        """Whether some child is to be cancelled whose id has not come."""
-        return any(child.cancel_wanted for child in self._all.values())
-
-    def awaited(self) -> Iterator[int]:
-        """The completions of invocation ids that something waits for."""
-        for child in self._all.values():
-            completion_id = child.awaited_completion
-            if completion_id is not None:
-                yield completion_id
 
 
 class RestateDurableCallFuture(CommandFuture[T]):
@@ -185,13 +79,14 @@ class SendHandle:
 
 
 def issue_call(
-    attempt: "AttemptBase", target: Target, read: Callable[[bytes], Any], timeout: timedelta | None
+    attempt: AttemptBase, target: Target, read: Callable[[bytes], Any], timeout: timedelta | None
 ) -> RestateDurableCallFuture[Any]:
     """Call; the result is read by `read`.
 
     Not answered within `timeout`, the callee is cancelled and the future raises TerminalError 408.
     """
-    machine, children = attempt.machine, attempt.children
+    loop, machine, children = attempt.loop, attempt.machine, attempt.children
+    assert loop is not None
     completions = (machine.completions + 1, machine.completions + 2)
     machine.completions += 2
     _check_size(target)
@@ -208,15 +103,15 @@ def issue_call(
     future: RestateDurableCallFuture[Any] = attempt.expect_command(
         RestateDurableCallFuture, f"the call of {target.name}", completions[1], read
     )
-    future.child = child = Child(attempt, completions[0], future)
+    future.child = child = Child(loop, machine, completions[0], future)
     children.add(child, *completions)
     if timeout is not None:
-        _limit(attempt, future, target, timeout)
+        _limit(loop, future, target, timeout)
     return future
 
 
 def _limit(
-    attempt: "AttemptBase",
+    loop: DurableLoop,
     future: RestateDurableCallFuture[Any],
     target: Target,
     timeout: timedelta,
@@ -227,15 +122,15 @@ def _limit(
             sentence = f"{target.name} did not answer within {timeout.total_seconds():g} s"
             set_exception(future, TerminalError(sentence, CODE_TIMED_OUT))
 
-    assert attempt.loop is not None
-    timer = attempt.loop.call_later(timeout.total_seconds(), expire)
+    timer = loop.call_later(timeout.total_seconds(), expire)
     # Not by the future's own method, which takes it that somebody waits for the result.
     DurableFuture.add_done_callback(future, lambda _: timer.cancel())
 
 
-def issue_send(attempt: "AttemptBase", target: Target, delay: timedelta | None) -> SendHandle:
+def issue_send(attempt: AttemptBase, target: Target, delay: timedelta | None) -> SendHandle:
     """Send, to be begun after `delay`."""
-    machine, children = attempt.machine, attempt.children
+    loop, machine, children = attempt.loop, attempt.machine, attempt.children
+    assert loop is not None
     machine.completions += 1
     completion_id = machine.completions
     _check_size(target)
@@ -250,7 +145,7 @@ def issue_send(attempt: "AttemptBase", target: Target, delay: timedelta | None) 
         attempt.wake_ms(delay) if delay else 0,
     )
     machine.command(messages.ONE_WAY_CALL_COMMAND, body, target.name)
-    child = Child(attempt, completion_id, None)
+    child = Child(loop, machine, completion_id, None)
     children.add(child, completion_id)
     return SendHandle(child)
 

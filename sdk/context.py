@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from asyncio import events
 from collections.abc import Awaitable, Callable, Generator
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
+from typing import Any, Final, Generic, TypeVar, overload
 
 from ..core.protocol import messages
 from ..core.protocol.session import HandlerKind, ServiceKind
 from . import wire_commands
+from .attempt_base import AttemptBase
 from .calls import RestateDurableCallFuture, SendHandle
 from .context_base import RestateDurableFuture, RestateDurableSleepFuture, body_of, serde_to_read
 from .context_calls import CallingContext
@@ -18,9 +19,6 @@ from .serde import DEFAULT, JSON, DefaultSerde, Serde, serde_of
 from .steps import RunOptions
 from .texts import short_text
 from .wire import too_large
-
-if TYPE_CHECKING:
-    from .attempt_base import AttemptBase
 
 # What apps import from here, wherever it is at home.
 __all__ = [

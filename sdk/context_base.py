@@ -6,17 +6,15 @@ from asyncio import events
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from random import Random  # noqa: TID251 - seeded by the invocation: the same in every replay
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
+from typing import Any, Final, ParamSpec, TypeVar, overload
 from uuid import UUID  # noqa: TID251 - made of the seeded generator's bits
 
 from ..core.ids import invocation_id_text
+from .attempt_base import AttemptBase
 from .durable_tasks import CommandFuture, DurableFuture
 from .request import AttemptFinishedEvent, Request
 from .serde import DEFAULT, JSON, DefaultSerde, Serde, serde_of, serde_of_result
 from .steps import RunOptions
-
-if TYPE_CHECKING:
-    from .attempt_base import AttemptBase
 
 T = TypeVar("T")
 P = ParamSpec("P")

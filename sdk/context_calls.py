@@ -5,12 +5,13 @@ from __future__ import annotations
 from asyncio import events
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from ..core.ids import MalformedIdError, awakeable_id_text, parse_awakeable_id, parse_invocation_id
 from ..core.protocol import messages
 from ..core.protocol.session import ServiceKind
 from . import wire_commands
+from .attempt_base import AttemptBase
 from .calls import RestateDurableCallFuture, SendHandle, Target, issue_call, issue_send
 from .context_base import (
     ContextBase,
@@ -25,9 +26,6 @@ from .handlers import handler_of
 from .serde import BYTES, DEFAULT, Serde
 from .texts import short_text
 from .wire import too_large
-
-if TYPE_CHECKING:
-    from .attempt_base import AttemptBase
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741 - the names of the compatible API

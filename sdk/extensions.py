@@ -4,23 +4,19 @@ from asyncio import events
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final, Generic, ParamSpec, TypeVar
+from typing import Generic, ParamSpec, TypeVar
 
+from .context import Context
 from .durable_loop import DurableLoop
-
-if TYPE_CHECKING:
-    from .context import Context
+from .steps import CURRENT_OF_STEP
 
 __all__ = ["contextvar", "current_context"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-CURRENT_OF_STEP: Final[ContextVar["Context | None"]] = ContextVar("perdure_context", default=None)
-"""The handler's context, in its steps; in the handler itself, its loop knows."""
 
-
-def current_context() -> "Context | None":
+def current_context() -> Context | None:
     """The context of the handler that this code runs for, its steps included; None elsewhere.
 
     Within a step the context may be looked at, not used.
@@ -28,8 +24,9 @@ def current_context() -> "Context | None":
     loop = events._get_running_loop()
     if isinstance(loop, DurableLoop):
         context: Context | None = loop.current
-        return context
-    return CURRENT_OF_STEP.get()
+    else:
+        context = CURRENT_OF_STEP.get()
+    return context
 
 
 class contextvar(Generic[P, T]):

@@ -2,14 +2,11 @@
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
 
 import msgspec
 
+from .attempt_base import AttemptBase
 from .errors import ForbiddenCallError
-
-if TYPE_CHECKING:
-    from .attempt_base import AttemptBase
 
 
 class AttemptFinishedEvent:
@@ -17,7 +14,7 @@ class AttemptFinishedEvent:
 
     __slots__ = ("_attempt",)
 
-    def __init__(self, attempt: "AttemptBase") -> None:
+    def __init__(self, attempt: AttemptBase) -> None:
         """Watch one attempt; made by the SDK."""
         self._attempt = attempt
 

@@ -7,11 +7,12 @@ made for a call.
 
 import asyncio
 import logging
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterator
+from typing import Final, Protocol
 
 import msgspec
 
+from ..core.clock import Clock
 from ..core.errors import PerdureError, TransportError
 from ..core.net.transport import Connection
 from ..core.protocol import messages
@@ -22,11 +23,11 @@ from . import wire
 from .attempt import Attempt
 from .blocking import BlockingRun
 from .errors import ProtocolViolationError, WorkerRefusedError
+from .handler_threads import HandlerThreads
+from .handlers import Handler
+from .step_runner import StepRunner
 from .steps import Step
 from .texts import CODE_INTERNAL, message_of
-
-if TYPE_CHECKING:
-    from .worker import Worker
 
 CODE_NOT_FOUND: Final = 404
 # The receiving task lets the loop work off this many messages before it takes more.
@@ -42,6 +43,56 @@ _ABORT_FRAME: Final = frame(messages.ABORT, b"")
 _SUPERSEDED_FRAME: Final = frame(messages.SUPERSEDED, b"")
 
 
+class SessionHost(Protocol):
+    """The worker, as its sessions see it.
+
+    Attributes:
+        handlers: by service and handler name.
+        clock: tells time.
+        attempts_max: bound on the attempts of one session.
+        make_attempt: makes what runs one attempt; takes what `Attempt` takes.
+    """
+
+    handlers: dict[tuple[str, str], Handler]
+    clock: Clock
+    attempts_max: int
+    make_attempt: Callable[..., Attempt]
+
+    @property
+    def steps(self) -> StepRunner:
+        """Runs closures."""
+        ...
+
+    @property
+    def handler_threads(self) -> HandlerThreads:
+        """Runs handlers that are a `def`."""
+        ...
+
+    def hello(self, address: str) -> bytes:
+        """The greeting at an address, encoded."""
+        ...
+
+    def connected(self, session: "Session", welcome: Welcome) -> None:
+        """A node has taken this worker."""
+        ...
+
+    def told(self, nodes: Nodes) -> None:
+        """A node has told of the others."""
+        ...
+
+    def disconnected(self, session: "Session") -> None:
+        """A session has ended, welcomed or not."""
+        ...
+
+    def attempt_of(self, newer: Attempt) -> Attempt | None:
+        """The attempt that runs of the same invocation; `newer` takes its place when none does."""
+        ...
+
+    def forget(self, attempt: Attempt) -> None:
+        """An attempt has ended."""
+        ...
+
+
 class Session:
     """One connection, from Hello to its loss.
 
@@ -51,7 +102,7 @@ class Session:
         attempts: running, by stream.
     """
 
-    def __init__(self, worker: "Worker", connection: Connection, address: str) -> None:
+    def __init__(self, worker: SessionHost, connection: Connection, address: str) -> None:
         """Take an open connection to an address; `run` does the rest."""
         self.address = address
         self._worker = worker

@@ -3,8 +3,9 @@
 import inspect
 from collections.abc import Callable
 from contextvars import Context as ContextVariables
+from contextvars import ContextVar
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -14,15 +15,14 @@ from .serde import DEFAULT, Serde
 from .texts import sentence_of
 from .wire import RETRY_DELAY_MAX
 
-if TYPE_CHECKING:
-    from .attempt import Attempt
-    from .blocking import BlockingRun
-
 T = TypeVar("T")
 
 INITIAL_RETRY_INTERVAL: Final = timedelta(milliseconds=50)
 MAX_RETRY_INTERVAL: Final = timedelta(seconds=10)
 RETRY_INTERVAL_FACTOR: Final = 2.0
+
+CURRENT_OF_STEP: Final[ContextVar[Any]] = ContextVar("perdure_context", default=None)
+"""The handler's context, in its steps; in the handler itself, its loop knows."""
 
 
 class RunOptions(msgspec.Struct, Generic[T]):
@@ -55,10 +55,27 @@ class RunOptions(msgspec.Struct, Generic[T]):
     timeout: timedelta | None = None
 
 
+class StepOwner(Protocol):
+    """The attempt whose handler has asked for a step.
+
+    Attributes:
+        ended: nobody wants the result any more.
+    """
+
+    ended: bool
+
+    def finish_step(
+        self, step: "Step", value: Any, error: BaseException | None, elapsed_ns: int
+    ) -> None:
+        """The closure has returned or raised."""
+        ...
+
+
 class Step(msgspec.Struct, eq=False):
     """One step that a handler has asked for.
 
     Attributes:
+        attempt: whose step it is.
         stored: its Run command was in the journal already, so a failed attempt may have been its.
         variables: context variables as they were when the handler asked.
         running: what the runner holds while the closure runs.
@@ -67,7 +84,7 @@ class Step(msgspec.Struct, eq=False):
         unwanted: nobody waits for the result any more; a closure not yet begun is left out.
     """
 
-    attempt: "Attempt"
+    attempt: StepOwner
     name: str
     action: Callable[..., Any]
     arguments: tuple[Any, ...]
@@ -85,42 +102,6 @@ class Step(msgspec.Struct, eq=False):
     running: Any = None
     timer: Any = None
     unwanted: bool = False
-
-
-class AttemptHost(Protocol):
-    """What an attempt needs from whoever runs it; called outside of every durable loop."""
-
-    def admit(self, attempt: "Attempt") -> bool:
-        """Whether the attempt, whose invocation is known now, may run; ends older ones of it."""
-        ...
-
-    def superseded(self, attempt: "Attempt") -> None:
-        """The attempt has ended because a newer one of its invocation runs here."""
-        ...
-
-    def start_step(self, step: Step) -> None:
-        """Run the closure and have `Attempt.finish_step` called, later, from a plain callback."""
-        ...
-
-    def cancel_step(self, step: Step) -> None:
-        """Cancel the closure where that is possible; nobody wants its result any more."""
-        ...
-
-    def handler_turn(self, run: "BlockingRun") -> None:
-        """A `def` handler has begun, or now computes or waits otherwise than before."""
-        ...
-
-    def forget_handler(self, run: "BlockingRun") -> None:
-        """The attempt of a `def` handler has ended."""
-        ...
-
-    def node_time_ns(self) -> int:
-        """The node's wall clock, as well as it is known, in nanoseconds since 1970."""
-        ...
-
-    def output_ready(self, attempt: "Attempt") -> None:
-        """The attempt has frames to send although none arrived for it."""
-        ...
 
 
 class Exhausted(msgspec.Struct, frozen=True):

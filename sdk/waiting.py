@@ -1,19 +1,17 @@
 """What a blocked handler waits for, and what one that has ended has not waited for."""
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..core.protocol.messages import SIGNAL_CANCEL
+from .attempt_base import AttemptBase
 from .durable_tasks import CommandFuture, DurableFuture
 from .source_lines import function_line
-
-if TYPE_CHECKING:
-    from .attempt_base import AttemptBase
 
 logger = logging.getLogger("perdure.sdk")
 
 
-def waits_for_others(attempt: "AttemptBase") -> bool:
+def waits_for_others(attempt: AttemptBase) -> bool:
     """Whether a signal or the id of an invocation may still wake the handler."""
     signals, children = attempt._signals, attempt._children
     return (signals is not None and any(signals.waiting())) or (
@@ -21,7 +19,7 @@ def waits_for_others(attempt: "AttemptBase") -> bool:
     )
 
 
-def suspend(attempt: "AttemptBase") -> bool:
+def suspend(attempt: AttemptBase) -> bool:
     """End the attempt until something arrives that its blocked handler waits for.
 
     False while a step runs or its result is on its way, and when nothing durable is waited for.
@@ -53,7 +51,7 @@ def _is_waited_for(future: DurableFuture[Any]) -> bool:
     return bool(future._callbacks)
 
 
-def warn_of_the_forgotten(attempt: "AttemptBase") -> None:
+def warn_of_the_forgotten(attempt: AttemptBase) -> None:
     """Say which steps a handler that has returned never ran, and what it never waited for."""
     forgotten: list[str] = []
     for completion_id, (future, _read) in attempt._pending.items():

@@ -18,12 +18,12 @@ from ..core.protocol import messages
 from ..core.protocol.messages import frame, split_frames
 from ..proto.generated import service_protocol_pb2 as pb
 from ..sdk import replay, vm
-from ..sdk.attempt import Attempt
+from ..sdk.attempt import Attempt, AttemptHost
 from ..sdk.blocking import BlockingRun, Ended
 from ..sdk.errors import AttemptEnded, ProtocolViolationError
 from ..sdk.handlers import Handler
 from ..sdk.source_lines import caller_line
-from ..sdk.steps import AttemptHost, Step
+from ..sdk.steps import Step
 
 ReplayMode: TypeAlias = Literal["whole", "every prefix", "off"]
 
@@ -196,7 +196,7 @@ class _Nowhere:
     def handler_turn(self, run: BlockingRun) -> None:
         if not run.begun:
             run.begun = True
-            run.pool = self  # type: ignore[assignment]  # of a pool it only calls `post`
+            run.pool = self
             Thread(target=run.work, name="perdure-replay", daemon=True).start()
 
     def forget_handler(self, run: BlockingRun) -> None:
