@@ -1,12 +1,18 @@
 """What a partition processor tells about itself, put together from where it is known."""
 
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
+from ..core.ids import PartitionId
+from ..log.virtual_log import VirtualLog
+from .attempt_keeper import AttemptKeeper
+from .context import PartitionRange
+from .machine import RecordFailedError
 from .skips import skipped
 from .status import PartitionDetail, PartitionStatus
 from .tables.aside import Aside
 from .tables.invocations import STATUS_NAMES
 from .tables.progress import Progress
+from .transaction import Transaction
 
 IN_ORDER: Final = 0
 PARKED: Final = 1
@@ -14,13 +20,24 @@ PARKED: Final = 1
 UNFIT: Final = 2
 """This copy has stopped for a reason of its own, or must not be led from."""
 
-if TYPE_CHECKING:
-    from .processor import PartitionProcessor
+
+class Describable(Protocol):
+    """What is told of a partition processor; see there."""
+
+    own: PartitionRange
+    partition: PartitionId
+    role: str
+    error: str
+    log: VirtualLog | None
+    known_tail_lsn: int
+    durable_lsn: int
+    parked: RecordFailedError | None
+    aside: Aside | None
+    keeper: AttemptKeeper
+    transaction: Transaction
 
 
-def partition_status(
-    processor: "PartitionProcessor", node: str, progress: Progress
-) -> PartitionStatus:
+def partition_status(processor: Describable, node: str, progress: Progress) -> PartitionStatus:
     """How a partition is on `node`."""
     log = processor.log
     known = 0 if log is None else max(log.committed_tail_lsn, processor.known_tail_lsn)
@@ -41,18 +58,18 @@ def partition_status(
     )
 
 
-def standing(processor: "PartitionProcessor") -> int:
+def standing(processor: Describable) -> int:
     """Whether a copy is `IN_ORDER`, `PARKED` or `UNFIT`."""
     if processor.parked is not None:
         return PARKED
-    aside: Aside | None = processor.aside
+    aside = processor.aside
     if processor.role == "stopped" or (aside is not None and not aside.refill):
         return UNFIT
     return IN_ORDER
 
 
 def partition_detail(
-    processor: "PartitionProcessor", node: str, progress: Progress, waiting: int
+    processor: Describable, node: str, progress: Progress, waiting: int
 ) -> PartitionDetail:
     """A partition in full; so many of its attempts are `waiting` for a worker."""
     return PartitionDetail(

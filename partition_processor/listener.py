@@ -2,17 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Generic, TypeVar
 
 from .machine import RecordFailedError
 
-if TYPE_CHECKING:
-    from .processor import PartitionProcessor
+Processor = TypeVar("Processor")
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessorListener:
-    """Whom a processor calls, on the event loop; nobody of these may raise.
+class ProcessorListener(Generic[Processor]):
+    """Whom a processor calls with itself, on the event loop; nobody of these may raise.
 
     Attributes:
         dirty: a commit was applied; called once until `take_writes`.
@@ -24,9 +23,9 @@ class ProcessorListener:
             anew, under another epoch.
     """
 
-    dirty: Callable[["PartitionProcessor"], None]
-    parked: Callable[["PartitionProcessor", RecordFailedError], None]
-    log_sealed: Callable[["PartitionProcessor"], None]
-    leads: Callable[["PartitionProcessor"], None]
-    superseded: Callable[["PartitionProcessor"], None]
-    records_lost: Callable[["PartitionProcessor"], None]
+    dirty: Callable[[Processor], None]
+    parked: Callable[[Processor, RecordFailedError], None]
+    log_sealed: Callable[[Processor], None]
+    leads: Callable[[Processor], None]
+    superseded: Callable[[Processor], None]
+    records_lost: Callable[[Processor], None]

@@ -94,7 +94,7 @@ class PartitionProcessor:
         make_timers: Callable[[Callable[[InvocationId, int], None]], Timers],
         make_drivers: Callable[["PartitionProcessor"], Drivers],
         carrier: Carrier,
-        listener: ProcessorListener,
+        listener: ProcessorListener["PartitionProcessor"],
         make_barrier: Callable[["PartitionProcessor"], ReadBarrier],
     ) -> None:
         """Read the progress from the store; `open` follows.

@@ -9,18 +9,33 @@ reads that come while a check is on its way share the next, so there is at most 
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ..core.errors import PerdureError
 from ..core.tasks import TaskScope
 from ..core.waiters import settle
 from ..log.chain_view import ChainView
+from ..log.virtual_log import VirtualLog
 from .errors import NotLeadingError
 
-if TYPE_CHECKING:
-    from .processor import PartitionProcessor
-
 _Waiting = tuple[Callable[[], None], Callable[[PerdureError], object]]
+
+
+class Led(Protocol):
+    """A partition that this node may lead.
+
+    Attributes:
+        log: None before it is opened.
+        epoch: under which it was led last.
+    """
+
+    log: VirtualLog | None
+    epoch: int
+
+    @property
+    def leading(self) -> bool:
+        """Whether this node leads it, as far as it knows."""
+        ...
 
 
 class ReadBarrier:
@@ -105,9 +120,7 @@ class ReadBarrier:
             self.refuse(NotLeadingError("the node is shutting down"))
 
 
-def barrier_for(
-    processor: "PartitionProcessor", *, scope: TaskScope, loop: AbstractEventLoop
-) -> ReadBarrier:
+def barrier_for(processor: Led, *, scope: TaskScope, loop: AbstractEventLoop) -> ReadBarrier:
     """The barrier of a partition, whose checks run in `scope`."""
 
     def spawn(check: Coroutine[Any, Any, None]) -> None:
@@ -116,7 +129,7 @@ def barrier_for(
     return ReadBarrier(partial(leads_surely, processor), spawn=spawn, loop=loop)
 
 
-async def leads_surely(processor: "PartitionProcessor") -> bool:
+async def leads_surely(processor: Led) -> bool:
     """Whether the node led the partition after the call began: its segment was the last one.
 
     Raises what finding the tail does. Cancelling is safe.

@@ -5,10 +5,10 @@ need be: it is the same request each time, and counts once.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from ...core.errors import MalformedMessageError, PerdureError
-from ...core.ids import InvocationId
+from ...core.ids import InvocationId, PartitionId
 from ...partition_processor import effects as effect
 from ...partition_processor import outcomes
 from ...partition_processor.clients import InvokeReply, OperationReply
@@ -19,14 +19,53 @@ from ...partition_processor.tables.invocations import Invocation
 from . import frames
 from .errors import is_move
 
-if TYPE_CHECKING:
-    from .link import Link
-    from .routed import RoutedPartition
-
 EXPIRED: Final = (
     "the operation was sent to a leader that was lost, and reached the next one too late to tell "
     "whether it was done (or the clocks of the nodes are minutes apart): look, then ask again"
 )
+
+
+class Place(Protocol):
+    """The partition that a request is for, wherever it is led."""
+
+    partition: PartitionId
+
+    @property
+    def closed(self) -> bool:
+        """Whether this node is ending, so that nothing is tried again."""
+        ...
+
+    def again(self, pending: "Pending", *, lost: bool) -> None:
+        """A try of the request ended without an answer; `lost` when it may have been applied."""
+        ...
+
+    def drop(self, pending: "Pending") -> None:
+        """The request is over."""
+        ...
+
+    def left(self) -> None:
+        """A request is not under way on a link any more."""
+        ...
+
+    def refused(self, node: str, hint: str) -> None:
+        """A node that was asked does not lead, and may know who does."""
+        ...
+
+
+class Way(Protocol):
+    """The connection to another node that a request is under way on.
+
+    Attributes:
+        node: the node at the other end.
+        in_flight: the requests that it has not answered, by their numbers.
+    """
+
+    node: str
+    in_flight: dict[int, "Pending"]
+
+    def forget(self, pending: "Pending") -> None:
+        """Nobody waits for the answer any more, or it is to come from elsewhere."""
+        ...
 
 
 class Pending:
@@ -57,7 +96,7 @@ class Pending:
     )
 
     def __init__(
-        self, place: "RoutedPartition", number: int, reply: Callable[[Any], None], repeat: float
+        self, place: Place, number: int, reply: Callable[[Any], None], repeat: float
     ) -> None:
         """A new one for a partition; may be repeated for `repeat` seconds after a lost try."""
         self.place = place
@@ -65,7 +104,7 @@ class Pending:
         self.held_bytes = 0
         self.reply = reply
         self.here = self._here
-        self.link: Link | None = None
+        self.link: Way | None = None
         self.open = False
         self.deadline: float | None = None
         self.repeat_seconds = repeat
@@ -124,7 +163,7 @@ class PendingInvoke(Pending):
 
     def __init__(
         self,
-        place: "RoutedPartition",
+        place: Place,
         number: int,
         reply: InvokeReply,
         repeat: float,
@@ -177,7 +216,7 @@ class PendingLook(Pending):
 
     def __init__(
         self,
-        place: "RoutedPartition",
+        place: Place,
         number: int,
         reply: InvokeReply,
         repeat: float,
@@ -221,7 +260,7 @@ class PendingOperation(Pending):
 
     def __init__(
         self,
-        place: "RoutedPartition",
+        place: Place,
         number: int,
         reply: OperationReply,
         repeat: float,

@@ -5,23 +5,23 @@ for a leader. When its leader is lost it goes back to waiting and is tried again
 request: under the same invocation id, or operation id. What waits is tried in the order of arrival.
 """
 
-from asyncio import TimerHandle
-from typing import TYPE_CHECKING, Final
+from asyncio import AbstractEventLoop, TimerHandle
+from typing import Final, Protocol
 
 import msgspec
 
 from ...core.errors import PerdureError
 from ...core.ids import InvocationId, PartitionId
+from ...core.random import Random
 from ...partition_processor.clients import InvokeReply, OperationReply
 from ...partition_processor.operations import Plain
 from ...partition_processor.partition import PeerOverloadedError
 from ...partition_processor.processor import PartitionProcessor
 from ...partition_processor.records import KINDS, Invoke, Once, encode_command
 from .errors import is_move
+from .leaders import LeaderLookup
+from .link import Link
 from .pending import Pending, PendingInvoke, PendingLook, PendingOperation
-
-if TYPE_CHECKING:
-    from .forwarding import Forwarding
 
 REPEAT_SECONDS: Final = 300.0
 """So long after its leader was lost a request is tried again.
@@ -36,11 +36,37 @@ RETRY_SECONDS: Final = (0.02, 1.0)
 """The first and the longest pause between tries to find a leader that nobody told of."""
 
 
+class RoutingHost(Protocol):
+    """What the partitions of one node share; see `Forwarding`."""
+
+    leaders: LeaderLookup
+    loop: AbstractEventLoop
+    random: Random
+    leader_wait: float
+    waiting: int
+    waiting_max: int
+    held_bytes: int
+    held_bytes_max: int
+    closed: bool
+
+    def asked_ns(self, partition: int) -> int:
+        """See `PartitionManager.asked_ns`."""
+        ...
+
+    def next_number(self) -> int:
+        """The number of a new request."""
+        ...
+
+    def link_to(self, node: str | None) -> Link | None:
+        """The link to a node, None while there is no connection; one is made then."""
+        ...
+
+
 class RoutedPartition:
     """A `Partition`, and its clients, where other nodes may lead it."""
 
     def __init__(
-        self, forwarding: "Forwarding", partition: PartitionId, processors: list[PartitionProcessor]
+        self, forwarding: RoutingHost, partition: PartitionId, processors: list[PartitionProcessor]
     ) -> None:
         """Take what knows the other nodes, and this node's own replicas.
 

@@ -48,7 +48,7 @@ from ...proto.generated.service_protocol_pb2 import Notification
 from ..simulation.violation import require
 from .open_effects import OpenEffects
 from .stage import TRANSIENT
-from .wakers import check_state_seen, is_current
+from .state_seen import check_state_seen, is_current
 
 RECORDED_ONCE: Final = "each step is recorded once"
 SUPERSEDED: Final = "what a replaced attempt writes changes nothing"
