@@ -1,6 +1,8 @@
 """What every process can do with a log, whoever orders its appends: find the tail and read."""
 
 from asyncio import AbstractEventLoop
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from ..core.errors import StorageError
@@ -20,6 +22,7 @@ from .errors import (
     UnknownSegmentError,
 )
 from .loglet import Loglet, LogletProvider
+from .sequencer import SequencerLimits
 from .types import LogBatch, LogTail
 
 READ_BYTES_MAX: Final = 1024 * 1024
@@ -34,6 +37,25 @@ _SUCCESSOR_POLL_SECONDS: Final = 0.05
 """The same after the last segment was sealed alone: its successor is about to come."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogResources:
+    """What the logs of one process share.
+
+    Attributes:
+        metadata: where chains are kept.
+        providers: of loglets, by kind.
+        loop: on which everything happens.
+        limits: of the sequencers.
+        on_turn: follows when `LedLog.listen` was told of what a seal had kept back.
+    """
+
+    metadata: MetadataStore
+    providers: dict[str, LogletProvider]
+    loop: AbstractEventLoop
+    limits: SequencerLimits | None = None
+    on_turn: Callable[[], None] | None = None
+
+
 class ChainView:
     """A log's chain as this process has last seen it, and the loglets behind it.
 
@@ -45,21 +67,13 @@ class ChainView:
         chain: as it was last seen.
     """
 
-    def __init__(
-        self,
-        log: LogId,
-        chain: Chain,
-        *,
-        metadata: MetadataStore,
-        providers: dict[str, LogletProvider],
-        loop: AbstractEventLoop,
-    ) -> None:
-        """Show the log whose chain was read from `metadata`."""
+    def __init__(self, log: LogId, chain: Chain, resources: LogResources) -> None:
+        """Show the log whose chain was read from the metadata."""
         self.log = log
         self.chain = chain
-        self._chains = ChainStore(log, metadata)
-        self._providers = providers
-        self._loop = loop
+        self._chains = ChainStore(log, resources.metadata)
+        self._providers = resources.providers
+        self._loop = resources.loop
         self._failure: LogError | None = None
         self._changed = Waiters()
 

@@ -3,7 +3,6 @@
 Each change seals the last loglet and adds a segment behind it; see `virtual_log` for the whole.
 """
 
-from asyncio import AbstractEventLoop
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TypeAlias
@@ -12,12 +11,11 @@ import aiorwlock
 
 from ..core.errors import StorageError
 from ..core.ids import LogId
-from ..metadata.api import MetadataStore
 from .chain import SEGMENTS_MAX, Chain, Segment
-from .chain_view import READ_BYTES_MAX, ChainView
+from .chain_view import READ_BYTES_MAX, ChainView, LogResources
 from .errors import ChainFullError, LogError, StaleEpochError
-from .loglet import Loglet, LogletProvider, SequencerNode
-from .sequencer import Sequencer, SequencerLimits
+from .loglet import Loglet, SequencerNode
+from .sequencer import Sequencer
 from .types import Batch, LogBatch, LogTail
 
 LogListener: TypeAlias = Callable[[LogBatch], None]
@@ -35,21 +33,11 @@ class LedLog(ChainView):
         refusals: appends refused here so far, by the name of the answer.
     """
 
-    def __init__(
-        self,
-        log: LogId,
-        chain: Chain,
-        *,
-        metadata: MetadataStore,
-        providers: dict[str, LogletProvider],
-        loop: AbstractEventLoop,
-        limits: SequencerLimits | None = None,
-        on_turn: Callable[[], None] | None = None,
-    ) -> None:
-        """Show the log; `on_turn` follows when `listen` was told of what a seal had kept back."""
-        super().__init__(log, chain, metadata=metadata, providers=providers, loop=loop)
-        self._limits = limits
-        self._on_turn = on_turn or _nothing
+    def __init__(self, log: LogId, chain: Chain, resources: LogResources) -> None:
+        """Show the log; it is not led yet."""
+        super().__init__(log, chain, resources)
+        self._limits = resources.limits
+        self._on_turn = resources.on_turn or _nothing
         self.refusals: dict[str, int] = {}
         # Fast: to take it does not let others run when nobody holds it.
         self._lock = aiorwlock.RWLock(fast=True)

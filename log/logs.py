@@ -7,7 +7,7 @@ from ..core.ids import LogId
 from ..metadata.api import MetadataStore
 from .chain import first_chain
 from .chain_store import ChainStore
-from .chain_view import OF_ONE_PROCESS
+from .chain_view import OF_ONE_PROCESS, LogResources
 from .elsewhere import Elsewhere
 from .errors import UnknownLogError, UnknownProviderError
 from .loglet import LogletProvider
@@ -32,15 +32,19 @@ class Logs:
         """Keep chains in `metadata`; new logs begin with the provider `default_kind`.
 
         Args:
-            on_turn: see `VirtualLog`; providers that commit call the same.
+            on_turn: see `LogResources`; providers that commit call the same.
             elsewhere: takes appends to the nodes that order them; None where this one orders all.
         """
         self._metadata = metadata
         self._providers = {provider.kind: provider for provider in providers}
-        self._loop = loop
         self._default_kind = default_kind
-        self._limits = limits
-        self._on_turn = on_turn
+        self._resources = LogResources(
+            metadata=metadata,
+            providers=self._providers,
+            loop=loop,
+            limits=limits,
+            on_turn=on_turn,
+        )
         self._elsewhere = elsewhere
         self._open: dict[LogId, VirtualLog] = {}
         if default_kind not in self._providers:
@@ -77,19 +81,7 @@ class Logs:
             params = self._providers[self._default_kind].params(log, 1, 0, 0)
             chain = await store.create(first_chain(self._default_kind, params))
         # Somebody else may have opened it while this waited.
-        return self._open.setdefault(
-            log,
-            VirtualLog(
-                log,
-                chain,
-                metadata=self._metadata,
-                providers=self._providers,
-                loop=self._loop,
-                limits=self._limits,
-                on_turn=self._on_turn,
-                elsewhere=self._elsewhere,
-            ),
-        )
+        return self._open.setdefault(log, VirtualLog(log, chain, self._resources, self._elsewhere))
 
     def find(self, log: LogId) -> VirtualLog | None:
         """The log, if this process has opened it."""

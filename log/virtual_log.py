@@ -5,21 +5,18 @@ log is reconfigured; between times appends and reads need nothing but the loglet
 orders the appends of a log, whoever added its last segment; others read it and may seal it.
 """
 
-from asyncio import AbstractEventLoop
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from ..core.errors import PerdureError
 from ..core.ids import LogId
-from ..metadata.api import MetadataStore
 from .answers import Answer, Fence, NotChangedSince, Producer, Sealed, SettledListener
 from .chain import Chain
-from .chain_view import POLL_SECONDS
+from .chain_view import POLL_SECONDS, LogResources
 from .elsewhere import Elsewhere
 from .errors import LogClosedError, NotSequencerError
 from .led_log import LedLog
-from .loglet import LogletProvider
 from .pending_answer import PendingAnswer
-from .sequencer import AnswerListener, Append, SequencerLimits, check_append
+from .sequencer import AnswerListener, Append, check_append
 from .types import Record
 
 
@@ -34,24 +31,11 @@ class VirtualLog(LedLog):
         self,
         log: LogId,
         chain: Chain,
-        *,
-        metadata: MetadataStore,
-        providers: dict[str, LogletProvider],
-        loop: AbstractEventLoop,
-        limits: SequencerLimits | None = None,
-        on_turn: Callable[[], None] | None = None,
+        resources: LogResources,
         elsewhere: Elsewhere | None = None,
     ) -> None:
-        """Show the log; `on_turn` follows when `listen` was told of what a seal had kept back."""
-        super().__init__(
-            log,
-            chain,
-            metadata=metadata,
-            providers=providers,
-            loop=loop,
-            limits=limits,
-            on_turn=on_turn,
-        )
+        """Show the log; it is not led yet."""
+        super().__init__(log, chain, resources)
         self.elsewhere = elsewhere
         self._looking = False
 

@@ -4,12 +4,6 @@ Batches are committed by the answers of a write quorum of log-servers. Everythin
 every other process, see `view` and `ordered`.
 """
 
-from asyncio import AbstractEventLoop
-from collections.abc import Callable
-
-from ...core.clock import Clock
-from ...core.random import Random
-from ...core.tasks import TaskScope
 from ..chain import Segment
 from ..staging import Staging
 from ..types import Record
@@ -17,7 +11,7 @@ from .members import Members
 from .messages import Decided
 from .ordered import OrderedLoglet
 from .replicator import Replicator
-from .view import LogletOptions
+from .view import LogletResources
 
 
 class ReplicatedLoglet(OrderedLoglet):
@@ -27,36 +21,17 @@ class ReplicatedLoglet(OrderedLoglet):
         self,
         segment: Segment,
         members: Members,
+        resources: LogletResources,
         *,
         sequencer: str,
-        who: str,
-        loop: AbstractEventLoop,
-        clock: Clock,
-        random: Random,
-        scope: TaskScope,
-        options: LogletOptions,
-        on_turn: Callable[[], None],
     ) -> None:
         """Connect to the members.
 
         Args:
             sequencer: names this opening of the loglet; the servers take batches of no other.
-            who: names this process in ballots.
-            clock: for record times.
-            scope: of the tasks that go on when nobody waits for them.
-            on_turn: called after the commits of a turn have been told.
         """
-        super().__init__(
-            segment,
-            members,
-            who=who,
-            loop=loop,
-            random=random,
-            scope=scope,
-            options=options,
-            on_turn=on_turn,
-        )
-        self._clock = clock
+        super().__init__(segment, members, resources)
+        self._clock = resources.clock
         self._staging = Staging(
             next_offset=1, record_time_ns=segment.params.record_time_ns, epoch=segment.params.epoch
         )
@@ -64,7 +39,7 @@ class ReplicatedLoglet(OrderedLoglet):
             self.loglet,
             members,
             sequencer=sequencer,
-            loop=loop,
+            loop=resources.loop,
             on_commit=self._committed,
             on_sealed=self._seal_soon,
         )

@@ -5,12 +5,9 @@ will be told: so its tail is the truth, but for a seal.
 """
 
 import asyncio
-from asyncio import AbstractEventLoop
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from ...core.random import Random
-from ...core.tasks import TaskScope
 from ...core.waiters import Waiters
 from ..chain import Segment
 from ..errors import RecordTooLargeError
@@ -19,7 +16,7 @@ from ..types import Batch, Record
 from .members import LogletGoneError, Members, good
 from .messages import VALUE_BYTES_MAX, Decided, Info, Wait
 from .tails import any_sealed
-from .view import LogletOptions, LogletView
+from .view import LogletResources, LogletView
 
 _NEVER: Final = (1 << 63) - 1
 """Above every offset."""
@@ -31,29 +28,16 @@ _RECORD_BYTES: Final = 4096
 class OrderedLoglet(LogletView):
     """One loglet that this process appends to. It is empty when it is opened."""
 
-    def __init__(
-        self,
-        segment: Segment,
-        members: Members,
-        *,
-        who: str,
-        loop: AbstractEventLoop,
-        random: Random,
-        scope: TaskScope,
-        options: LogletOptions,
-        on_turn: Callable[[], None],
-    ) -> None:
-        """Connect to the members; for the arguments see the classes that build on this."""
-        super().__init__(
-            segment, members, who=who, loop=loop, random=random, scope=scope, options=options
-        )
-        self._on_turn = on_turn
+    def __init__(self, segment: Segment, members: Members, resources: LogletResources) -> None:
+        """Connect to the members."""
+        super().__init__(segment, members, resources)
+        self._on_turn = resources.on_turn
         self._scheduled = False
         self._listener: CommitListener | None = None
         self._on_sealed: Callable[[], None] | None = None
         # The check that the calls of this turn share.
         self._check: asyncio.Task[int] | None = None
-        scope.spawn(self._watch_for_seal(), name=f"seal of loglet {self.loglet}")
+        self._scope.spawn(self._watch_for_seal(), name=f"seal of loglet {self.loglet}")
 
     @property
     def forgettable(self) -> bool:

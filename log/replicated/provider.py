@@ -26,7 +26,7 @@ from .members import Members
 from .messages import OK, Delete, Info, Reply, Request
 from .remote_sequencer.client import SequencerClients
 from .remote_sequencer.loglet import RemoteLoglet
-from .view import LogletOptions, LogletView
+from .view import LogletOptions, LogletResources, LogletView
 
 KIND: Final = "replicated"
 
@@ -77,10 +77,8 @@ class ReplicatedProvider:
         self._servers = servers
         self._replication = replication
         self._loop = loop
-        self._clock = clock
         self._random = random
         self._options = options or LogletOptions()
-        self._on_turn = on_turn or _nothing
         self._open: dict[int, LogletView] = {}
         # Per log, the first segment index that was kept by the last deletion.
         self._first_kept: dict[int, int] = {}
@@ -88,6 +86,15 @@ class ReplicatedProvider:
         self._errands = Errands()
         self._failure: LogClosedError | None = None
         self._scope = TaskScope("replicated loglets", on_failure=self._failed)
+        self._resources = LogletResources(
+            who=f"{self._node}:{self._generation}",
+            loop=loop,
+            clock=clock,
+            random=random,
+            scope=self._scope,
+            options=self._options,
+            on_turn=on_turn or _nothing,
+        )
 
     @property
     def kind(self) -> str:
@@ -223,7 +230,6 @@ class ReplicatedProvider:
         return loglet
 
     def _make(self, segment: Segment, placement: Placement) -> LogletView:
-        who = f"{self._node}:{self._generation}"
         members = Members(placement, self._clients, self._loop, self._node)
         # Another may have the number of one that was made here and did not get into the chain.
         ours = self._elsewhere.get(segment.params.loglet) == segment.params
@@ -232,37 +238,18 @@ class ReplicatedProvider:
             return RemoteLoglet(
                 segment,
                 members,
+                self._resources,
                 self._sequencers.client(segment.params.sequencer),
-                who=who,
-                loop=self._loop,
-                random=self._random,
-                scope=self._scope,
-                options=self._options,
-                on_turn=self._on_turn,
             )
         if not self._is_sequencer(segment, placement):
-            return LogletView(
-                segment,
-                members,
-                who=who,
-                loop=self._loop,
-                random=self._random,
-                scope=self._scope,
-                options=self._options,
-            )
+            return LogletView(segment, members, self._resources)
         self._check_taking()
         return ReplicatedLoglet(
             segment,
             members,
+            self._resources,
             # With a number that is drawn, so that nobody goes on where somebody has written.
-            sequencer=f"{who}:{self._random.bits(64):x}",
-            who=who,
-            loop=self._loop,
-            clock=self._clock,
-            random=self._random,
-            scope=self._scope,
-            options=self._options,
-            on_turn=self._on_turn,
+            sequencer=f"{self._resources.who}:{self._random.bits(64):x}",
         )
 
     def _is_sequencer(self, segment: Segment, placement: Placement) -> bool:

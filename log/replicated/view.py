@@ -6,9 +6,11 @@ left behind, is `decision`'s.
 
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import msgspec
 
+from ...core.clock import Clock
 from ...core.random import Random
 from ...core.tasks import TaskScope
 from ...core.waiters import Waiters
@@ -53,6 +55,29 @@ class LogletOptions(msgspec.Struct, frozen=True):
     silent_after: float = 2.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogletResources:
+    """What the loglets of one process share.
+
+    Attributes:
+        who: names this process in ballots.
+        loop: on which everything happens.
+        clock: for record times.
+        random: for back-off and ballots.
+        scope: of the tasks that go on when nobody waits for them.
+        options: how long things may take.
+        on_turn: called after the commits of a turn have been told.
+    """
+
+    who: str
+    loop: AbstractEventLoop
+    clock: Clock
+    random: Random
+    scope: TaskScope
+    options: LogletOptions
+    on_turn: Callable[[], None]
+
+
 class LogletView:
     """One loglet on the log-servers of its segment's nodeset, ordered by another process.
 
@@ -62,28 +87,13 @@ class LogletView:
         trimmed: the last offset that this process has trimmed and its batch's record time, if any.
     """
 
-    def __init__(
-        self,
-        segment: Segment,
-        members: Members,
-        *,
-        who: str,
-        loop: AbstractEventLoop,
-        random: Random,
-        scope: TaskScope,
-        options: LogletOptions,
-    ) -> None:
-        """Open it; nothing is asked before it is needed.
-
-        Args:
-            who: names this process in ballots.
-            scope: of the tasks that go on when nobody waits for them.
-        """
+    def __init__(self, segment: Segment, members: Members, resources: LogletResources) -> None:
+        """Open it; nothing is asked before it is needed."""
         self.loglet = segment.params.loglet
         self.members = members
-        self._loop = loop
-        self._scope = scope
-        self._options = options
+        self._loop = resources.loop
+        self._scope = resources.scope
+        self._options = resources.options
         self._described = f"segment {segment.index} (loglet {self.loglet})"
         self._sequencer_name = segment.params.sequencer
         self._committed_tail = 1
@@ -98,10 +108,10 @@ class LogletView:
         self._decision = Decision(
             self.loglet,
             members,
-            who=who,
-            random=random,
-            loop=loop,
-            answer_seconds=options.answer,
+            who=resources.who,
+            random=resources.random,
+            loop=resources.loop,
+            answer_seconds=resources.options.answer,
         )
         self._deciding = False
         # Whether a task has the servers tell of the tail, and how many callers wait for it.

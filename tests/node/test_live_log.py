@@ -159,13 +159,7 @@ def test_a_leader_whose_log_was_taken_over_follows_it() -> None:
             await node.add_worker(app([greeter]))
             log = await log_of(node)
             # Somebody else with the same metadata and the same loglets takes the lead.
-            other = VirtualLog(
-                log.log,
-                log.chain,
-                metadata=node.engine._metadata,
-                providers=log._providers,
-                loop=asyncio.get_running_loop(),
-            )
+            other = VirtualLog(log.log, log.chain, node.engine.logs._resources)
             await other.lead(99)
             reply = await asyncio.wait_for(
                 node.submit(InvocationRequest("Greeter", "greet", None, b'"Ann"')), 5

@@ -187,13 +187,7 @@ def test_a_leader_that_was_outclaimed_does_not_open_its_log_again() -> None:
             assert reply.error.retryable
             await until(lambda: processor.role == "follower")
             assert log.chain == chain
-            other = VirtualLog(
-                log.log,
-                chain,
-                metadata=node.engine._metadata,
-                providers=log._providers,
-                loop=asyncio.get_running_loop(),
-            )
+            other = VirtualLog(log.log, chain, node.engine.logs._resources)
             await other.lead(epoch)
             announced = AnnounceLeader("other", epoch)
             other.enqueue(Record(ANNOUNCE_LEADER, encode_command(announced), None, epoch, None, 1))
@@ -329,13 +323,7 @@ def test_a_follower_that_nobody_wakes_looks_at_the_chain(monkeypatch: pytest.Mon
             loglet = log._loglet(sealed)
             never = asyncio.get_running_loop().create_future()
             monkeypatch.setattr(type(loglet), "wait_for_tail", lambda *_: asyncio.shield(never))
-            other = VirtualLog(
-                log.log,
-                chain,
-                metadata=node.engine._metadata,
-                providers=log._providers,
-                loop=asyncio.get_running_loop(),
-            )
+            other = VirtualLog(log.log, chain, node.engine.logs._resources)
             claim = await claim_leadership(node.engine._metadata, PartitionId(0), "other")
             epoch = claim.epoch
             await other.lead(epoch)

@@ -8,22 +8,19 @@ it ends; nothing is sent twice.
 """
 
 import logging
-from asyncio import AbstractEventLoop, TimerHandle
+from asyncio import TimerHandle
 from collections import deque
-from collections.abc import Callable
 from itertools import islice
 from typing import Final
 
 from ....core.errors import MalformedMessageError
-from ....core.random import Random
-from ....core.tasks import TaskScope
 from ...chain import Segment
 from ...types import BATCH_BYTES_MAX, Batch, Record
 from ..members import LogletGoneError, Members
 from ..messages import Decided
 from ..ordered import OrderedLoglet
 from ..reading import read_batches
-from ..view import LogletOptions
+from ..view import LogletResources
 from .client import SequencerClient
 from .messages import Enqueue, Open
 
@@ -37,33 +34,11 @@ class RemoteLoglet(OrderedLoglet):
         self,
         segment: Segment,
         members: Members,
+        resources: LogletResources,
         client: SequencerClient,
-        *,
-        who: str,
-        loop: AbstractEventLoop,
-        random: Random,
-        scope: TaskScope,
-        options: LogletOptions,
-        on_turn: Callable[[], None],
     ) -> None:
-        """Ask nothing of the sequencer before something is to be appended.
-
-        Args:
-            client: of the sequencer's node.
-            who: names this process in ballots.
-            scope: of the tasks that go on when nobody waits for them.
-            on_turn: called after the commits of a turn have been told.
-        """
-        super().__init__(
-            segment,
-            members,
-            who=who,
-            loop=loop,
-            random=random,
-            scope=scope,
-            options=options,
-            on_turn=on_turn,
-        )
+        """Ask nothing of the sequencer, whose node `client` asks, before there is an append."""
+        super().__init__(segment, members, resources)
         assert segment.params.placement is not None, segment
         self._segment = segment
         self._generation = segment.params.placement.generation
