@@ -7,7 +7,6 @@ import msgspec
 
 from ..core.ids import LogId
 from .chain import Segment, SegmentParams
-from .errors import UnfitSequencerError
 from .types import Batch, Record, TailState
 
 CommitListener: TypeAlias = Callable[[Batch], None]
@@ -114,15 +113,6 @@ class Loglet(Protocol):
         it was trimmed.
         """
         ...
-
-
-def at_home(kind: str, own: str, node: str) -> None:
-    """Segments of a kind are ordered at this node alone. Raises UnfitSequencerError."""
-    if node != own:
-        raise UnfitSequencerError(
-            f"a segment of kind {kind!r} is ordered by the node that has it, {own}, and not by "
-            f"{node}: name {own}, or keep the log on log-servers (--provider replicated)"
-        )
 
 
 class LogletProvider(Protocol):

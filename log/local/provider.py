@@ -5,10 +5,10 @@ from typing import Final
 from ...core.clock import Clock
 from ...core.errors import StorageError
 from ...core.ids import LogId
-from ..chain import Segment, SegmentParams, loglet_id
+from ..at_home import ProviderAtHome
+from ..chain import Segment, loglet_id
 from ..errors import LogClosedError, LogletLostError
 from ..log_store import LogStore
-from ..loglet import SequencerNode, at_home
 from ..placement import Placement, Replica
 from .loglet import LocalLoglet
 from .writer import LogWriter
@@ -16,7 +16,7 @@ from .writer import LogWriter
 KIND: Final = "local"
 
 
-class LocalProvider:
+class LocalProvider(ProviderAtHome):
     """Loglets on this node's own disk.
 
     Where other nodes share the metadata, segments name the disk that they are on. On any other
@@ -39,37 +39,14 @@ class LocalProvider:
             disk: what segments call the disk of `store`; None where no other node sees them.
             generation: of the node.
         """
-        self._placement = None if disk is None else Placement(generation, 1, 1, (disk,))
+        placement = None if disk is None else Placement(generation, 1, 1, (disk,))
+        super().__init__(KIND, node, placement)
         self._store = store
         self._writer = writer
         self._clock = clock
-        self._node = node
         self._open: dict[int, LocalLoglet] = {}
         # Per log, the first segment index that was kept by the last deletion.
         self._first_kept: dict[int, int] = {}
-
-    @property
-    def kind(self) -> str:
-        """``local``."""
-        return KIND
-
-    async def meet(self, node: str) -> SequencerNode | None:
-        """Nobody else has these. Raises UnfitSequencerError unless it is this node."""
-        at_home(KIND, self._node, node)
-        return None
-
-    def params(
-        self,
-        log: LogId,
-        index: int,
-        epoch: int,
-        record_time_ns: int,
-        sequencer: SequencerNode | None = None,
-    ) -> SegmentParams:
-        """What a new segment is made with."""
-        assert sequencer is None, "nobody else was met"
-        loglet = loglet_id(log, index)
-        return SegmentParams(loglet, epoch, record_time_ns, self._node, self._placement)
 
     def open(self, segment: Segment) -> LocalLoglet:
         """The segment's loglet.

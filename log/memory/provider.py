@@ -6,15 +6,16 @@ from typing import Final
 
 from ...core.clock import Clock
 from ...core.ids import LogId
+from ..at_home import ProviderAtHome
 from ..chain import Segment, SegmentParams, loglet_id
 from ..errors import LogletLostError
-from ..loglet import SequencerNode, at_home
+from ..loglet import SequencerNode
 from .loglet import MemoryLoglet
 
 KIND: Final = "memory"
 
 
-class MemoryProvider:
+class MemoryProvider(ProviderAtHome):
     """Loglets in this process. A chain that names one after a restart has lost that segment."""
 
     def __init__(
@@ -26,24 +27,14 @@ class MemoryProvider:
         on_turn: Callable[[], None] = lambda: None,
     ) -> None:
         """Commit on `loop`; `on_turn` is called after each turn's commits."""
+        super().__init__(KIND, node)
         self._loop = loop
         self._clock = clock
-        self._node = node
         self._on_turn = on_turn
         self._loglets: dict[int, MemoryLoglet] = {}
         # What new segments this process has asked for and not opened yet. Not only their ids: when
         # somebody else was first, the segment of that id is theirs.
         self._announced: dict[int, set[SegmentParams]] = {}
-
-    @property
-    def kind(self) -> str:
-        """``memory``."""
-        return KIND
-
-    async def meet(self, node: str) -> SequencerNode | None:
-        """Nobody else has these. Raises UnfitSequencerError unless it is this node."""
-        at_home(KIND, self._node, node)
-        return None
 
     def params(
         self,
@@ -54,10 +45,8 @@ class MemoryProvider:
         sequencer: SequencerNode | None = None,
     ) -> SegmentParams:
         """What a new segment is made with."""
-        assert sequencer is None, "nobody else was met"
-        loglet = loglet_id(log, index)
-        params = SegmentParams(loglet, epoch, record_time_ns, self._node)
-        self._announced.setdefault(loglet, set()).add(params)
+        params = super().params(log, index, epoch, record_time_ns, sequencer)
+        self._announced.setdefault(params.loglet, set()).add(params)
         return params
 
     def open(self, segment: Segment) -> MemoryLoglet:

@@ -13,9 +13,10 @@ from ...core.net.peers import Peers
 from ...core.random import Random
 from ...core.tasks import TaskScope
 from ...core.waiters import Waiters, settle
+from ..at_home import at_home
 from ..chain import Chain, Segment, SegmentParams, loglet_id
 from ..errors import LogClosedError, LogletLostError, NotSequencerError
-from ..loglet import SequencerNode, at_home
+from ..loglet import SequencerNode
 from ..placement import LogServer, Placement, place
 from ..upkeep import Review, SegmentHealth, health_of, renewable_through, review
 from .clients import ServerClients
