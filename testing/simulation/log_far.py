@@ -29,7 +29,7 @@ from ...log.remote.search import AppendOptions
 from ...log.types import Batch, Record, TailState
 from ...metadata.api import MetadataStore, Precondition, Version, VersionedValue
 from .chance import Chance
-from .log_life import RAW_LOG, LogLife, RawLog
+from .log_life import RAW_LOG, LogHome, LogLife, RawLog
 from .network import SimulationNetwork
 from .node import CLUSTER, NODE_ADDRESS
 from .violation import InvariantViolation, require
@@ -45,7 +45,7 @@ _RETRY: Final = RetryPolicy(
 )
 
 
-class FarLog:
+class FarLog(LogHome):
     """The log as the other process has it; stands where its clients expect a `RawLog`.
 
     Attributes:
@@ -104,29 +104,6 @@ class FarLog:
                 else:
                     self.life = LogLife(1, log, self._raw.report)
         return self.life
-
-    def spawn(
-        self, life: LogLife, work: Callable[[], Coroutine[Any, Any, T]], *, name: str
-    ) -> "asyncio.Task[T | PerdureError]":
-        """Have something run in the process; its result or the PerdureError it raised."""
-        return life.scope.spawn(self._guarded(life, work), name=name)
-
-    async def within(
-        self, life: LogLife, work: Callable[[], Coroutine[Any, Any, T]]
-    ) -> T | PerdureError | None:
-        """`spawn` and wait."""
-        task = self.spawn(life, work, name="within")
-        await asyncio.wait([task])
-        return None if task.cancelled() else task.result()
-
-    async def _guarded(
-        self, life: LogLife, work: Callable[[], Coroutine[Any, Any, T]]
-    ) -> T | PerdureError:
-        try:
-            return await work()
-        except PerdureError as error:
-            self.failed(life, error)
-            return error
 
     def report(self, failure: BaseException) -> None:
         """Something went wrong within a call from the product, which must not see it."""

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 from ...core.errors import PerdureError
 from ...core.ids import LogId
@@ -47,7 +47,7 @@ class LogLife:
         self.scope = TaskScope(f"log life {number}", on_failure=on_failure)
 
 
-class LogHome(Protocol):
+class LogHome:
     """A process in which clients of a log run, over all of its lives.
 
     Attributes:
@@ -63,30 +63,45 @@ class LogHome(Protocol):
 
     async def up(self) -> LogLife:
         """The life that is up; waits for one."""
-        ...
+        raise NotImplementedError
 
     def spawn(
         self, life: LogLife, work: Callable[[], Coroutine[Any, Any, T]], *, name: str
     ) -> "asyncio.Task[T | PerdureError]":
         """Have something run in the process; its result or the PerdureError it raised."""
-        ...
+        return life.scope.spawn(self._guarded(life, work), name=name)
 
     async def within(
         self, life: LogLife, work: Callable[[], Coroutine[Any, Any, T]]
     ) -> T | PerdureError | None:
         """`spawn` and wait; None when the process is gone first."""
-        ...
+        if life is not self.life:
+            return None
+        task = self.spawn(life, work, name="within")
+        await asyncio.wait([task])
+        if task.cancelled() or life is not self.life:
+            return None
+        return task.result()
+
+    async def _guarded(
+        self, life: LogLife, work: Callable[[], Coroutine[Any, Any, T]]
+    ) -> T | PerdureError:
+        try:
+            return await work()
+        except PerdureError as error:
+            self.failed(life, error)
+            return error
 
     def report(self, failure: BaseException) -> None:
         """Something went wrong within a call from the product, which must not see it."""
-        ...
+        raise NotImplementedError
 
     def failed(self, life: LogLife, error: PerdureError) -> None:
         """The log could not do something, which it may only for a reason."""
-        ...
+        raise NotImplementedError
 
 
-class RawLog:
+class RawLog(LogHome):
     """The log and whoever works with it, from the first life of the node to its end.
 
     Attributes:
@@ -168,33 +183,6 @@ class RawLog:
             # The log's writer would take it for a failure of its own.
             self._on_failure(violation)
         self._committed_lsn = item.last_lsn
-
-    def spawn(
-        self, life: LogLife, work: Callable[[], Coroutine[Any, Any, T]], *, name: str
-    ) -> "asyncio.Task[T | PerdureError]":
-        """Have something run in the node's process; its result or the PerdureError it raised."""
-        return life.scope.spawn(self._guarded(life, work), name=name)
-
-    async def within(
-        self, life: LogLife, work: Callable[[], Coroutine[Any, Any, T]]
-    ) -> T | PerdureError | None:
-        """`spawn` and wait; None when the process is gone first."""
-        if life is not self.life:
-            return None
-        task = self.spawn(life, work, name="within")
-        await asyncio.wait([task])
-        if task.cancelled() or life is not self.life:
-            return None
-        return task.result()
-
-    async def _guarded(
-        self, life: LogLife, work: Callable[[], Coroutine[Any, Any, T]]
-    ) -> T | PerdureError:
-        try:
-            return await work()
-        except PerdureError as error:
-            self.failed(life, error)
-            return error
 
     def report(self, failure: BaseException) -> None:
         """Something went wrong within a call from the product, which must not see it."""
