@@ -18,10 +18,10 @@ from typing import Any, Final, TypeAlias
 import grpc
 import grpc.aio
 
-from ..errors import AddressInUseError, MessageTooLargeError, TransportError
+from ..errors import AddressInUseError, TransportError
 from ..tasks import TaskScope
 from .inbox import Inbox
-from .transport import MESSAGE_BYTES_MAX, ConnectionHandler
+from .transport import MESSAGE_BYTES_MAX, ConnectionHandler, not_sendable
 
 METHOD_PREFIX: Final = "/perdure.transport.v1.Transport/"
 """What stands before the service's name in the full name of the gRPC method."""
@@ -117,12 +117,8 @@ class GrpcConnection:
 
     def send(self, message: bytes) -> None:
         """Queue one message. Raises MessageTooLargeError, or TransportError when closed."""
-        if not self._open:
-            raise TransportError(f"the connection to {self._peer} is closed: connect again")
-        if len(message) > MESSAGE_BYTES_MAX:
-            raise MessageTooLargeError(
-                f"a message of {len(message)} bytes is over the limit of {MESSAGE_BYTES_MAX}"
-            )
+        if not self._open or len(message) > MESSAGE_BYTES_MAX:
+            raise not_sendable(self._peer, message, is_open=self._open)
         self._queue.append(message)
         self._queued_bytes += len(message)
         if not self._work.is_set():

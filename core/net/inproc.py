@@ -3,18 +3,13 @@
 import logging
 from functools import partial
 
-from ..errors import (
-    AddressInUseError,
-    MessageTooLargeError,
-    NobodyListensError,
-    TransportError,
-)
+from ..errors import TransportError
 from ..tasks import TaskScope
+from .bindings import Bindings
 from .inbox import Inbox
-from .transport import MESSAGE_BYTES_MAX, ConnectionHandler
+from .transport import MESSAGE_BYTES_MAX, ConnectionHandler, not_sendable
 
 _LOG = logging.getLogger(__name__)
-_FIRST_PORT = 40_000
 # How long handlers may take to end by themselves after their connections were dropped.
 _HANDLER_END_SECONDS = 1.0
 
@@ -27,35 +22,17 @@ class InProcNetwork:
 
     def __init__(self) -> None:
         """Start with nobody listening."""
-        self._listeners: dict[str, InProcListener] = {}
-        self._next_port = _FIRST_PORT
+        self._bindings: Bindings[InProcListener] = Bindings("this process")
 
     def listens(self, address: str) -> bool:
         """Whether somebody listens at the address."""
-        return address in self._listeners
+        return self._bindings.find(address) is not None
 
     def cut(self, address: str) -> None:
         """Lose every open connection of the listener at `address`; it goes on listening."""
-        listener = self._listeners.get(address)
+        listener = self._bindings.find(address)
         if listener is not None:
             listener.cut()
-
-    def _bind(self, address: str, listener: "InProcListener") -> str:
-        host, _, port = address.rpartition(":")
-        if port == "0":
-            address = f"{host}:{self._next_port}"
-            self._next_port += 1
-        if address in self._listeners:
-            raise AddressInUseError(
-                f"cannot listen on {address}: another listener of this process has it; "
-                "close that one or use another port"
-            )
-        self._listeners[address] = listener
-        return address
-
-    def _release(self, address: str, listener: "InProcListener") -> None:
-        if self._listeners.get(address) is listener:
-            del self._listeners[address]
 
 
 class InProcConnection:
@@ -85,12 +62,8 @@ class InProcConnection:
 
     def send(self, message: bytes) -> None:
         """Hand over one message. Raises MessageTooLargeError, or TransportError when closed."""
-        if not self._open:
-            raise TransportError(f"the connection to {self._peer} is closed: connect again")
-        if len(message) > MESSAGE_BYTES_MAX:
-            raise MessageTooLargeError(
-                f"a message of {len(message)} bytes is over the limit of {MESSAGE_BYTES_MAX}"
-            )
+        if not self._open or len(message) > MESSAGE_BYTES_MAX:
+            raise not_sendable(self._peer, message, is_open=self._open)
         self._other._inbox.deliver(message)
 
     async def receive(self) -> bytes | None:
@@ -119,7 +92,7 @@ class InProcListener:
         """Bind; use `InProcTransport.listen`."""
         self._network = network
         self._handlers = dict(handlers)
-        self._address = network._bind(address, self)
+        self._address = network._bindings.bind(address, self)
         self._connections: set[InProcConnection] = set()
         self._scope = TaskScope(
             f"listener {self._address}", on_failure=partial(_log_failure, self._address)
@@ -140,7 +113,7 @@ class InProcListener:
 
         Cancelling is safe: the connections are dropped at once.
         """
-        self._network._release(self._address, self)
+        self._network._bindings.release(self._address, self)
         try:
             await self._scope.wait(grace_seconds)
         finally:
@@ -183,10 +156,7 @@ class InProcTransport:
 
     async def connect(self, address: str, service: str) -> InProcConnection:
         """Open a connection to a service of a listener. Raises TransportError. Never waits."""
-        listener = self._network._listeners.get(address)
-        if listener is None:
-            raise NobodyListensError(f"cannot connect to {address}: nobody listens there")
-        return listener._accept(service, self._name)
+        return self._network._bindings.reach(address)._accept(service, self._name)
 
 
 def _log_failure(address: str, failure: BaseException) -> None:

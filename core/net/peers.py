@@ -16,7 +16,7 @@ from typing import Final, Protocol, TypeAlias
 import msgspec
 import structlog
 
-from ..errors import MalformedMessageError, MessageTooLargeError, TransportError
+from ..errors import MalformedMessageError, TransportError
 from ..random import Random
 from ..retry import RetryPolicy
 from ..tasks import TaskScope
@@ -183,8 +183,6 @@ class Peer:
             return False
         try:
             self._connection.send(message)
-        except MessageTooLargeError:
-            raise
         except TransportError:
             return False  # Its end is about to be received.
         return True

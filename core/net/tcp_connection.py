@@ -6,9 +6,8 @@ import struct
 from collections import deque
 from typing import Any, Final
 
-from ..errors import MessageTooLargeError, TransportError
 from . import tcp_socket
-from .transport import MESSAGE_BYTES_MAX
+from .transport import MESSAGE_BYTES_MAX, not_sendable
 
 CLOSE_TIMEOUT_SECONDS: Final = 1.0
 RECEIVED_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -77,13 +76,9 @@ class TcpConnection(asyncio.Protocol):
 
     def send(self, message: bytes) -> None:
         """Queue one message. Raises MessageTooLargeError, or TransportError when closed."""
-        if not self._open:
-            raise TransportError(f"the connection to {self._peer} is closed: connect again")
         size = len(message)
-        if size > MESSAGE_BYTES_MAX:
-            raise MessageTooLargeError(
-                f"a message of {size} bytes is over the limit of {MESSAGE_BYTES_MAX}"
-            )
+        if not self._open or size > MESSAGE_BYTES_MAX:
+            raise not_sendable(self._peer, message, is_open=self._open)
         out = self._out
         if not out:
             self._loop.call_soon(self._flush)

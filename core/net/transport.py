@@ -3,8 +3,19 @@
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeAlias
 
+from ..errors import MessageTooLargeError, PerdureError, TransportError
+
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 """No message may be longer; `Connection.send` refuses it and a peer's is not delivered."""
+
+
+def not_sendable(peer: str, message: bytes, *, is_open: bool) -> PerdureError:
+    """Why a connection to `peer` does not take a message: it is closed, or this is too long."""
+    if not is_open:
+        return TransportError(f"the connection to {peer} is closed: connect again")
+    return MessageTooLargeError(
+        f"a message of {len(message)} bytes is over the limit of {MESSAGE_BYTES_MAX}"
+    )
 
 
 class Connection(Protocol):

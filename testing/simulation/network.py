@@ -12,14 +12,10 @@ from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from typing import Any, Final
 
-from ...core.errors import (
-    AddressInUseError,
-    MessageTooLargeError,
-    NobodyListensError,
-    TransportError,
-)
+from ...core.errors import TransportError
+from ...core.net.bindings import Bindings
 from ...core.net.inbox import Inbox
-from ...core.net.transport import MESSAGE_BYTES_MAX, ConnectionHandler
+from ...core.net.transport import MESSAGE_BYTES_MAX, ConnectionHandler, not_sendable
 from ...core.tasks import FailureCallback, TaskScope
 from .chance import Chance
 from .loop import SimulationLoop
@@ -27,7 +23,6 @@ from .processes import outside
 from .trace import Trace
 
 _LOG: Final = logging.getLogger(__name__)
-_FIRST_PORT: Final = 40_000
 _HANDLER_END_SECONDS: Final = 1.0
 
 
@@ -56,12 +51,11 @@ class SimulationNetwork:
         self._chance = chance
         self._delay_ns = delay_ns
         self._cut_heard_ns_max = cut_heard_ns_max
-        self._listeners: dict[str, SimulationListener] = {}
+        self._bindings: Bindings[SimulationListener] = Bindings("this network")
         self._connections: dict[SimulationConnection, None] = {}
         self._frozen: dict[str, None] = {}
         # (from, to): nothing gets through in this direction.
         self._blocked: dict[tuple[str, str], None] = {}
-        self._next_port = _FIRST_PORT
 
     def transport(self, name: str) -> "SimulationTransport":
         """The transport of one party; its name is what `freeze` and `cut` take."""
@@ -116,9 +110,9 @@ class SimulationNetwork:
 
     def process_gone(self, name: str, *, late: bool) -> None:
         """A party's process was killed: nobody listens there, and its connections are cut."""
-        for address, listener in list(self._listeners.items()):
+        for address, listener in self._bindings.all():
             if listener.owner == name:
-                del self._listeners[address]
+                self._bindings.release(address, listener)
         self.cut(name, late=late)
 
     def heal(self) -> None:
@@ -169,12 +163,8 @@ class SimulationConnection:
 
     def send(self, message: bytes) -> None:
         """Hand over one message. Raises MessageTooLargeError, or TransportError when closed."""
-        if not self._open:
-            raise TransportError(f"the connection to {self._peer} is closed: connect again")
-        if len(message) > MESSAGE_BYTES_MAX:
-            raise MessageTooLargeError(
-                f"a message of {len(message)} bytes is over the limit of {MESSAGE_BYTES_MAX}"
-            )
+        if not self._open or len(message) > MESSAGE_BYTES_MAX:
+            raise not_sendable(self._peer, message, is_open=self._open)
         if self._severed:
             return  # nobody has told us yet that it goes nowhere
         network = self._network
@@ -261,19 +251,9 @@ class SimulationListener:
         handlers: dict[str, ConnectionHandler],
     ) -> None:
         """Bind; use `SimulationTransport.listen`."""
-        host, _, port = address.rpartition(":")
-        if port == "0":
-            address = f"{host}:{network._next_port}"
-            network._next_port += 1
-        if address in network._listeners:
-            raise AddressInUseError(
-                f"cannot listen on {address}: another listener of this network has it; close "
-                "that one or use another port"
-            )
-        network._listeners[address] = self
         self._network = network
         self.owner = owner
-        self._address = address
+        self._address = address = network._bindings.bind(address, self)
         self._handlers = dict(handlers)
         self._accepted: dict[SimulationConnection, None] = {}
         self._scope = TaskScope(f"listener {address}", on_failure=network.on_failure)
@@ -304,8 +284,7 @@ class SimulationListener:
         return self._scope.close
 
     def _release(self) -> None:
-        if self._network._listeners.get(self._address) is self:
-            del self._network._listeners[self._address]
+        self._network._bindings.release(self._address, self)
 
     def accept(self, service: str, client: str) -> SimulationConnection:
         """The client's end of a new connection. Raises TransportError for an unknown service."""
@@ -353,9 +332,7 @@ class SimulationTransport:
         delay_ns = network.delay_ns() + network.delay_ns()
         if delay_ns:
             await network.loop.pause(delay_ns)
-        listener = network._listeners.get(address)
-        if listener is None:
-            raise NobodyListensError(f"cannot connect to {address}: nobody listens there")
+        listener = network._bindings.reach(address)
         if network.apart(self._name, listener.owner):
             raise TransportError(f"cannot connect to {address}: nobody answers")
         return listener.accept(service, self._name)

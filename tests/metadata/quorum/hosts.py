@@ -63,7 +63,7 @@ class InProcessServers:
         server.stop()
         self.servers[index] = None
         self.network.cut(self.addresses[index])
-        self.network._release(self.addresses[index], self.listeners[index])
+        self.network._bindings.release(self.addresses[index], self.listeners[index])
 
     def proposer(self, **options: Any) -> Proposer:
         """A proposer that knows where the servers are."""
