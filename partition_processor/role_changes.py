@@ -260,14 +260,25 @@ class RoleChanges:
             return False
         return True
 
-    async def _follow(self, seat: _Seat) -> None:
+    async def _join(self, seat: _Seat) -> tuple[PartitionProcessor, VirtualLog] | None:
+        """Have the partition follow its log; None when it has stopped.
+
+        Then nothing leads to the log's end, or the node stops.
+        """
         log = await self._open(seat.partition)
         processor = self._host.processors[seat.partition]
         if processor.role == "absent":
             await self._begin(processor, log)
         if processor.role == "stopped":
-            return  # Nothing leads to the log's end, or the node stops.
+            return None
         processor.follow(log)
+        return processor, log
+
+    async def _follow(self, seat: _Seat) -> None:
+        joined = await self._join(seat)
+        if joined is None:
+            return
+        processor, log = joined
         await follow(
             processor,
             log,
@@ -304,13 +315,10 @@ class RoleChanges:
         The epoch stays over tries: while it is the last one claimed nobody else is in the way, and
         when it is not, a try must not depose whoever has a higher one.
         """
-        log = await self._open(seat.partition)
-        processor = self._host.processors[seat.partition]
-        if processor.role == "absent":
-            await self._begin(processor, log)
-        if processor.role == "stopped":
-            return  # Nothing leads to the log's end, or the node stops.
-        processor.follow(log)
+        joined = await self._join(seat)
+        if joined is None:
+            return
+        processor, log = joined
         # While somebody else still leads: what is read before the seal delays nobody.
         with suppress(PerdureError):  # Reading may need the very seal that follows.
             await catch_up(processor, log, finish_turn=self._host.finish_turn, loop=self._loop)
