@@ -28,13 +28,9 @@ def get(
 ) -> _Shown:
     """Ask for a resource. Raises TransportError, MalformedMessageError, RemoteError or
     typer.BadParameter."""
-    import urllib.parse
     import urllib.request
 
-    url = _url(admin, path)
-    if query:
-        url = f"{url}?{urllib.parse.urlencode(query)}"
-    return _ask(admin, urllib.request.Request(url), kind, timeout_seconds)
+    return _ask(admin, urllib.request.Request(_url(admin, path, query)), kind, timeout_seconds)
 
 
 def post(
@@ -70,14 +66,10 @@ def delete(
 ) -> _Shown:
     """Have something taken away. Raises TransportError, MalformedMessageError, RemoteError or
     typer.BadParameter."""
-    import urllib.parse
     import urllib.request
 
-    url = _url(admin, path)
-    if query:
-        url = f"{url}?{urllib.parse.urlencode(query)}"
     request = urllib.request.Request(
-        url, headers={"content-type": "application/json"}, method="DELETE"
+        _url(admin, path, query), headers={"content-type": "application/json"}, method="DELETE"
     )
     return _ask(admin, request, kind, timeout_seconds)
 
@@ -89,7 +81,7 @@ def quoted(part: str) -> str:
     return urllib.parse.quote(part, safe="")
 
 
-def _url(admin: str, path: str) -> str:
+def _url(admin: str, path: str, query: Mapping[str, str] | None = None) -> str:
     import urllib.parse
 
     with_scheme = "://" in admin
@@ -104,7 +96,8 @@ def _url(admin: str, path: str) -> str:
         raise typer.BadParameter(
             f"{admin!r} is not a URL such as {ADMIN_DEFAULT}", param_hint="--admin"
         )
-    return url.rstrip("/") + path
+    url = url.rstrip("/") + path
+    return f"{url}?{urllib.parse.urlencode(query)}" if query else url
 
 
 def _ask(

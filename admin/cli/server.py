@@ -6,6 +6,14 @@ from typing import Annotated, Final
 
 import typer
 
+from .node_flags import (
+    AdminListenOption,
+    AssignmentsOption,
+    IngressGrpcOption,
+    IngressHttpOption,
+    assignments_of,
+)
+
 HELP: Final = """Run a node.
 
   perdure server
@@ -22,24 +30,13 @@ def server(
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="Options as TOML.")
     ] = None,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="One option, such as node.name=a."),
-    ] = None,
+    assignments: AssignmentsOption = None,
     base_dir: Annotated[
         str | None, typer.Option("--base-dir", metavar="DIR", help="Where the node stores.")
     ] = None,
-    ingress_http: Annotated[
-        str | None,
-        typer.Option("--ingress-http", metavar="HOST:PORT", help="HTTP front door."),
-    ] = None,
-    ingress_grpc: Annotated[
-        str | None,
-        typer.Option("--ingress-grpc", metavar="HOST:PORT", help="gRPC front door."),
-    ] = None,
-    admin: Annotated[
-        str | None, typer.Option("--admin", metavar="HOST:PORT", help="Admin REST and metrics.")
-    ] = None,
+    ingress_http: IngressHttpOption = None,
+    ingress_grpc: IngressGrpcOption = None,
+    admin: AdminListenOption = None,
     node: Annotated[
         str | None, typer.Option("--node", metavar="HOST:PORT", help="Workers and other nodes.")
     ] = None,
@@ -48,11 +45,9 @@ def server(
     ] = False,
 ) -> None:
     """Run the command."""
-    from ...core.options import Assignment, parse_assignment
     from ...node.main import run_server
     from ...node.options import load_node_options
 
-    layer = [parse_assignment(text) for text in assignments or ()]
     flags = {
         "--base-dir": ("node.base_dir", base_dir),
         "--ingress-http": ("listen.ingress_http", ingress_http),
@@ -61,8 +56,7 @@ def server(
         "--node": ("listen.node", node),
         "--insecure": ("listen.insecure", "true" if insecure else None),
     }
-    layer += [
-        Assignment(key, value, flag) for flag, (key, value) in flags.items() if value is not None
-    ]
-    options = load_node_options(file=config, environment=os.environ, assignments=layer)
+    options = load_node_options(
+        file=config, environment=os.environ, assignments=assignments_of(assignments, flags)
+    )
     raise typer.Exit(run_server(options))

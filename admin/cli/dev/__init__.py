@@ -10,6 +10,14 @@ from typing import Annotated, Final
 
 import typer
 
+from ..node_flags import (
+    AdminListenOption,
+    AssignmentsOption,
+    IngressGrpcOption,
+    IngressHttpOption,
+    assignments_of,
+)
+
 HELP: Final = """Run a node with a worker for one app, and start the worker anew at each save.
 
   perdure dev greeter.py
@@ -32,27 +40,16 @@ def dev(
         str | None,
         typer.Option("--base-dir", metavar="DIR", help="Where the node stores; kept at the end."),
     ] = None,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="One option, such as node.name=a."),
-    ] = None,
-    ingress_http: Annotated[
-        str | None,
-        typer.Option("--ingress-http", metavar="HOST:PORT", help="HTTP front door."),
-    ] = None,
-    ingress_grpc: Annotated[
-        str | None,
-        typer.Option("--ingress-grpc", metavar="HOST:PORT", help="gRPC front door."),
-    ] = None,
-    admin: Annotated[
-        str | None, typer.Option("--admin", metavar="HOST:PORT", help="Admin REST and metrics.")
-    ] = None,
+    assignments: AssignmentsOption = None,
+    ingress_http: IngressHttpOption = None,
+    ingress_grpc: IngressGrpcOption = None,
+    admin: AdminListenOption = None,
     node: Annotated[
         str | None, typer.Option("--node", metavar="HOST:PORT", help="For the worker.")
     ] = None,
 ) -> None:
     """Run the command."""
-    from ....core.options import Assignment, parse_assignment
+    from ....core.options import Assignment
     from ....node.main import run_server
     from ....node.options import load_node_options
     from ....node.server import NodeServer
@@ -71,12 +68,7 @@ def dev(
         }
         # The node's own steps would hide what the app prints; --set brings them back.
         layer = [Assignment("logging.level", "warning", "perdure dev")]
-        layer += [parse_assignment(text) for text in assignments or ()]
-        layer += [
-            Assignment(key, value, flag)
-            for flag, (key, value) in flags.items()
-            if value is not None
-        ]
+        layer += assignments_of(assignments, flags)
         options = load_node_options(environment=os.environ, assignments=layer)
         supervise = partial(
             Supervisor,
