@@ -6,7 +6,7 @@ was synced (`rot`) is outside the contract: whoever stores must find it by check
 """
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 
 from ...core.errors import StorageError
@@ -243,6 +243,11 @@ class SimulationDisk(MemoryStore):
     def rows(self) -> dict[bytes, bytes]:
         """Everything in it, durable or not; also when it is closed or poisoned."""
         return dict(self._data)
+
+
+def all_rows(disks: Iterable[SimulationDisk]) -> list[bytes]:
+    """The keys and values that disks have, one disk after the other, by key."""
+    return [part for disk in disks for row in sorted(disk.rows().items()) for part in row]
 
 
 _NO_POWER = "the power is out"

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from .chance import Chance
 from .checkers import check_end, check_survival
+from .disk import all_rows
 from .log_checkers import check_log_end
 from .loop import SimulationLoop, run_simulated
 from .verdict import WorldReport, judge_twice, judge_world
@@ -30,7 +31,9 @@ def run_seed(seed: int, options: WorldOptions | None = None) -> SeedReport:
         run_simulated(world.run(), loop, until_ns=world.options.end_ns)
         _check(world)
 
-    judge_world(report, run, trace=world.trace, loop=loop, made=lambda: _stores(world))
+    judge_world(
+        report, run, trace=world.trace, loop=loop, made=lambda: all_rows(world.disks.values())
+    )
     report.operations = len(world.history.operations)
     report.lives = world.lives
     return report
@@ -56,11 +59,3 @@ def run_seed_twice(
         keep_lines: how much of the trace's end to keep, 0 for all; nothing of a seed that is well.
     """
     return judge_twice(lambda: run_seed(seed, options), twice=twice, keep_lines=keep_lines)
-
-
-def _stores(world: World) -> list[bytes]:
-    parts: list[bytes] = []
-    for disk in world.disks.values():
-        for key, value in sorted(disk.rows().items()):
-            parts += (key, value)
-    return parts

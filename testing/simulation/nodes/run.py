@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from ..chance import Chance
+from ..disk import all_rows
 from ..loop import SimulationLoop, run_simulated
 from ..verdict import WorldReport, judge_twice, judge_world
 from .world import NodesOptions, NodesWorld
@@ -57,7 +58,7 @@ def run_nodes_seed(seed: int, options: NodesOptions | None = None) -> NodesRepor
         lambda: run_simulated(world.run(), loop, until_ns=_END_NS),
         trace=world.trace,
         loop=loop,
-        made=lambda: _rows(world),
+        made=lambda: all_rows(disk for disks in world.disks.values() for disk in disks.values()),
     )
     report.operations = len(world.history.operations)
     report.looks = world.asking.looks
@@ -68,14 +69,3 @@ def run_nodes_seed(seed: int, options: NodesOptions | None = None) -> NodesRepor
     report.lives = world.lives
     report.faults = dict(sorted(world.faults.counts.items()))
     return report
-
-
-def _rows(world: NodesWorld) -> list[bytes]:
-    """What all disks have."""
-    return [
-        part
-        for disks in world.disks.values()
-        for disk in disks.values()
-        for row in sorted(disk.rows().items())
-        for part in row
-    ]

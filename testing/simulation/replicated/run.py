@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ..chance import Chance
+from ..disk import all_rows
 from ..loop import SimulationLoop, run_simulated
 from ..verdict import WorldReport, judge_twice, judge_world
 from .world import LogletWorld, LogletWorldOptions
@@ -35,7 +36,7 @@ def run_loglet_seed(seed: int, options: LogletWorldOptions | None = None) -> Log
         lambda: run_simulated(world.run(), loop, until_ns=world.options.end_ns),
         trace=world.trace,
         loop=loop,
-        made=lambda: _rows(world),
+        made=lambda: all_rows(server.disk for server in world.servers.values()),
     )
     report.acknowledged = world.history.acknowledged
     report.operations = world.operations_done
@@ -46,13 +47,3 @@ def run_loglet_seed(seed: int, options: LogletWorldOptions | None = None) -> Log
 def run_loglet_seed_twice(seed: int, options: LogletWorldOptions | None = None) -> LogletReport:
     """Run a seed, and once more when all is well: another outcome is a violation, too."""
     return judge_twice(lambda: run_loglet_seed(seed, options))
-
-
-def _rows(world: LogletWorld) -> list[bytes]:
-    """What all disks have."""
-    return [
-        part
-        for server in world.servers.values()
-        for row in sorted(server.disk.rows().items())
-        for part in row
-    ]
