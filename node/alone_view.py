@@ -8,8 +8,9 @@ from ..metadata.api import MetadataStore, VersionedValue
 from ..metadata.nodes import Addresses, NodeConfiguration, NodeId
 from ..metadata.quorum import MembersReport
 from ..partition_processor.status import PartitionStatus, StoppedCopy
+from .cluster.changes import unknown_node
 from .cluster.errors import UnknownNodeError
-from .cluster_rows import node_row, partition_row, unknown_node
+from .cluster_rows import node_row, partition_row
 from .identity import stored_identity
 
 Statuses = Callable[[], list[PartitionStatus]]

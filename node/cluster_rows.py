@@ -1,6 +1,6 @@
-"""Nodes and partitions of a cluster as admin REST shows them, and finding a node by its name."""
+"""Nodes and partitions of a cluster as admin REST shows them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TypeAlias
 
 from msgspec.structs import replace
@@ -10,7 +10,6 @@ from ..metadata.nodes import NodeConfiguration, NodesConfiguration
 from ..metadata.placement import Placement
 from ..partition_processor.describing import PARKED
 from ..partition_processor.status import PartitionStatus, StoppedCopy
-from .cluster.errors import UnknownNodeError
 from .membership.view import MembershipView
 
 Stopped: TypeAlias = Mapping[tuple[int, int], tuple[int, int]]
@@ -86,17 +85,3 @@ def partition_row(
         status.applied_lsn,
         status.lag,
     )
-
-
-def named_node(nodes: NodesConfiguration, name: str) -> NodeConfiguration:
-    """The node of a name. Raises UnknownNodeError."""
-    node = nodes.named(name)
-    if node is None:
-        raise unknown_node(name, nodes.nodes)
-    return node
-
-
-def unknown_node(name: str, nodes: Iterable[NodeConfiguration]) -> UnknownNodeError:
-    """What a name is refused with, which lists those that there are."""
-    known = ", ".join(node.name for node in nodes) or "none"
-    return UnknownNodeError("name", f"no node is called {name[:64]!r}; the nodes are: {known}")

@@ -16,11 +16,11 @@ from ..metadata.quorum.configuration import quorum_of
 from ..partition_processor.describing import PARKED
 from ..partition_processor.status import PartitionStatus, StoppedCopy
 from .cluster.chains import read_chains
-from .cluster.changes import remove, set_drained
+from .cluster.changes import named_node, remove, set_drained
 from .cluster.errors import NodeChangeError
 from .cluster.registry import NodeRegistry
 from .cluster.removal import check_dead, check_nodesets, check_removal
-from .cluster_rows import named_node, node_row, partition_rows, stopped_copies
+from .cluster_rows import node_row, partition_rows, stopped_copies
 from .controller.controller import Controller
 from .controller.planner import plan
 from .controller.sketch import Facts
@@ -169,7 +169,7 @@ class JoinedClusterView:
             )
         if not lost:
             _check_sure(membership.view)
-        check_removal(nodes, membership.view, await _placement(running), found, lost=lost)
+        check_removal(membership.view, await _placement(running), found, lost=lost)
         members = (await running.servers.report()).members
         if any(member.name == name for member in members):
             raise NodeChangeError(

@@ -2,9 +2,9 @@
 
 from ..log.replicated.provider import Replication
 from ..metadata.nodes import NodesConfiguration
+from .cluster.changes import named_node
 from .cluster.errors import NodeChangeError
 from .cluster.parts import servers_to_place
-from .cluster_rows import named_node
 from .membership.view import MembershipView
 from .replicated_logs import copies_warnings
 

@@ -219,7 +219,7 @@ class Attempt(AttemptBase):
                     self._send_timers(loop)
                 following = machine.next_notification()
                 if following is None:
-                    self._check_blocked(loop)
+                    self._check_blocked()
                     break
                 record_time_ns, notification = following
                 if record_time_ns > loop.time_ns:
@@ -298,7 +298,7 @@ class Attempt(AttemptBase):
         while children.owe_cancellations():
             following = machine.next_notification()
             if following is None:
-                self._check_blocked(loop)
+                self._check_blocked()
                 return False
             record_time_ns, notification = following
             if record_time_ns > loop.time_ns:
@@ -360,7 +360,7 @@ class Attempt(AttemptBase):
         # For asyncio this is no request that stands: the handler may go on after it.
         self._root.uncancel()
 
-    def _check_blocked(self, loop: DurableLoop) -> None:
+    def _check_blocked(self) -> None:
         machine = self.machine
         if machine.replaying:
             machine.blocked_before_journal_end("waits", self.lines())

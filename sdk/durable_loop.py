@@ -20,7 +20,6 @@ from contextvars import Context
 from types import FrameType
 from typing import Any, Final, TypeVar, cast
 
-from ..core.protocol.session import LOOP_SEMANTICS
 from .durable_tasks import (
     Cancellation,
     CommandFuture,
@@ -39,7 +38,6 @@ from .source_lines import caller_line, waiting_line
 T = TypeVar("T")
 C = TypeVar("C", bound=CommandFuture[Any])
 
-SEMANTICS: Final = LOOP_SEMANTICS
 CALLBACKS_WARN: Final = 100_000
 CALLBACKS_MAX: Final = 500_000
 """In one turn; a worker does nothing else in the second or two that they take."""

@@ -24,7 +24,6 @@ from .source_lines import caller_line
 CODE_INTERNAL: Final = texts.CODE_INTERNAL
 CODE_JOURNAL_MISMATCH: Final = 570
 CODE_PROTOCOL_VIOLATION: Final = 571
-CODE_UNSUPPORTED: Final = 573
 
 # A value as long as values may be, with room for its key and its name.
 COMMAND_BYTES_MAX: Final = messages.ENTRY_BYTES_MAX + 64 * 1024

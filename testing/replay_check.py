@@ -310,11 +310,6 @@ def _frames(data: bytes) -> Sequence[tuple[int, bytes]]:
     return [(kind, data[start:end]) for kind, start, end in split_frames(data)]
 
 
-def describe_entries(entries: Sequence[Frame]) -> list[str]:
-    """Entries of a journal in words, one each."""
-    return [describe_entry(kind, body) for _, kind, body in entries]
-
-
 def describe_entry(message_type: int, body: bytes) -> str:
     """An entry of a journal in words."""
     if is_command(message_type):

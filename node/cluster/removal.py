@@ -19,7 +19,6 @@ _SHOWN_MAX: Final = 8
 
 
 def check_removal(
-    nodes: NodesConfiguration,
     view: MembershipView,
     placement: Placement | None,
     node: NodeConfiguration,

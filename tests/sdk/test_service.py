@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import msgspec
 import pytest
 
 from perdure.core.protocol.session import HandlerKind, ServiceKind
@@ -47,9 +46,6 @@ async def any_number(ctx: Context, *values: int) -> None: ...
 
 
 async def unknown_type(ctx: Context, value: "Nowhere") -> None: ...  # type: ignore  # noqa: F821
-
-
-async def no_json_form(ctx: Context, value: int | dict[str, int] | msgspec.Struct) -> None: ...
 
 
 def plain(ctx: Context, name: str) -> str:

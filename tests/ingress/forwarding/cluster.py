@@ -5,7 +5,7 @@ its own. Who leads is told to each node late, in a time of its own.
 """
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from functools import partial
 from typing import Any, Final, cast
 
@@ -13,7 +13,6 @@ from perdure.admin.http import peer_routes
 from perdure.admin.peers import ADMIN_SERVICE, PeerAnswers, PeerAsker
 from perdure.admin.view import AdminView
 from perdure.core.clock import Clock
-from perdure.core.errors import PerdureError
 from perdure.core.hashing import keyed_partition_key
 from perdure.core.ids import LogId, PartitionKey, partition_of
 from perdure.core.net.peers import Peers, introduced
@@ -423,8 +422,3 @@ class Cluster:
             node = self.leader(partition) or self.nodes[0]
             await node.lead(partition)
             self.tell_all(partition, node.name)
-
-
-def messages_of(errors: Sequence[PerdureError]) -> list[str]:
-    """For asserts."""
-    return [str(error) for error in errors]

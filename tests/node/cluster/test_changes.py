@@ -7,8 +7,6 @@ from perdure.node.cluster.changes import (
     new_cluster,
     remove,
     set_drained,
-    set_replicas,
-    set_storage,
 )
 from perdure.node.cluster.errors import NodeChangeError, UnknownNodeError
 
@@ -40,18 +38,6 @@ def test_an_unknown_name_is_answered_with_those_there_are() -> None:
         set_drained(cluster(), "b", True)
 
 
-def test_storage_goes_only_where_it_can() -> None:
-    nodes = set_storage(cluster(), "a", "read-only")
-    nodes = set_storage(nodes, "a", "gone")
-    for state in ("read-write", "provisioning", "data-loss"):
-        with pytest.raises(NodeChangeError, match="gone"):
-            set_storage(nodes, "a", state)  # type: ignore[arg-type]
-    with pytest.raises(NodeChangeError, match="read-only"):
-        set_storage(cluster(), "a", "gone")
-    with pytest.raises(NodeChangeError):
-        set_storage(cluster("data-loss"), "a", "read-write")
-
-
 def test_a_node_that_lives_or_may_hold_the_last_copy_is_not_removed() -> None:
     with pytest.raises(NodeChangeError, match="alive"):
         remove(cluster("gone"), "a", alive=True)
@@ -62,6 +48,7 @@ def test_a_node_that_lives_or_may_hold_the_last_copy_is_not_removed() -> None:
 
 
 def test_the_number_of_copies_has_bounds() -> None:
-    assert set_replicas(cluster(), 5).replicas == 5
-    with pytest.raises(NodeChangeError):
-        set_replicas(cluster(), 0)
+    assert new_cluster("c", "f", partition_count=1, replicas=9).replicas == 9
+    for replicas in (0, 10):
+        with pytest.raises(NodeChangeError):
+            new_cluster("c", "f", partition_count=1, replicas=replicas)
