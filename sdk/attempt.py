@@ -458,7 +458,6 @@ class Attempt(AttemptBase):
         if self._pending:
             self._pending.clear()
         self._children = self._signals = None
-        if self._end_waiters:
-            for waiter in self._end_waiters:
-                settle(waiter)
-            self._end_waiters = ()
+        waiters, self._end_waiters = self._end_waiters, None
+        for waiter in waiters or ():
+            settle(waiter)

@@ -77,7 +77,8 @@ class AttemptBase:
         self._children: Children | None = None
         self._signals: Signals | None = None
         self._cancellation: Cancellation | None = None
-        self._end_waiters: tuple[asyncio.Future[None], ...] = ()
+        # None while there are none, as is so for almost every attempt.
+        self._end_waiters: list[asyncio.Future[None]] | None = None
         self.random: Any = None
         # By how much the time that sleeps are counted by is ahead of what the host takes it to be.
         self._time_ahead_ns = 0
@@ -175,7 +176,9 @@ class AttemptBase:
 
     def when_ended(self, waiter: "asyncio.Future[None]") -> None:
         """Resolve a future of another loop when the attempt has ended."""
-        self._end_waiters = (*self._end_waiters, waiter)
+        if self._end_waiters is None:
+            self._end_waiters = []
+        self._end_waiters.append(waiter)
 
     def known(self, value: Any) -> DurableFuture[Any]:
         """A future that has its value."""
