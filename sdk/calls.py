@@ -1,10 +1,8 @@
 """Calls and sends to other handlers: their futures, and the invocations behind them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
-
-import msgspec
 
 from ..core.protocol import messages
 from . import wire, wire_commands
@@ -14,31 +12,11 @@ from .durable_loop import DurableLoop
 from .durable_tasks import CommandFuture, DurableFuture, set_exception
 from .errors import TerminalError
 from .texts import short_text
+from .wire_commands import Target
 
 T = TypeVar("T")
 
 CODE_TIMED_OUT = 408
-
-
-class Target(msgspec.Struct, frozen=True, gc=False):
-    """Whom to call and with what.
-
-    Attributes:
-        parameter: the request's body.
-        key: of a virtual object or workflow; None for services.
-    """
-
-    service: str
-    handler: str
-    parameter: bytes
-    key: str | None = None
-    idempotency_key: str | None = None
-    headers: Mapping[str, str] | None = None
-
-    @property
-    def name(self) -> str:
-        """``Service/handler``, for messages."""
-        return f"{self.service}/{self.handler}"
 
 
 class RestateDurableCallFuture(CommandFuture[T]):
@@ -91,12 +69,7 @@ def issue_call(
     machine.completions += 2
     _check_size(target)
     body = wire_commands.call(
-        target.service,
-        target.handler,
-        target.key,
-        target.parameter,
-        target.headers,
-        target.idempotency_key,
+        target,
         completions,
     )
     machine.command(messages.CALL_COMMAND, body, target.name)
@@ -135,12 +108,7 @@ def issue_send(attempt: AttemptBase, target: Target, delay: timedelta | None) ->
     completion_id = machine.completions
     _check_size(target)
     body = wire_commands.one_way_call(
-        target.service,
-        target.handler,
-        target.key,
-        target.parameter,
-        target.headers,
-        target.idempotency_key,
+        target,
         completion_id,
         attempt.wake_ms(delay) if delay else 0,
     )

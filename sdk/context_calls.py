@@ -12,7 +12,7 @@ from ..core.protocol import messages
 from ..core.protocol.session import ServiceKind
 from . import wire_commands
 from .attempt_base import AttemptBase
-from .calls import RestateDurableCallFuture, SendHandle, Target, issue_call, issue_send
+from .calls import RestateDurableCallFuture, SendHandle, issue_call, issue_send
 from .context_base import (
     ContextBase,
     RestateDurableFuture,
@@ -26,6 +26,7 @@ from .handlers import handler_of
 from .serde import BYTES, DEFAULT, Serde
 from .texts import short_text
 from .wire import too_large
+from .wire_commands import Target
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741 - the names of the compatible API

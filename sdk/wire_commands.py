@@ -6,12 +6,35 @@ Names of entries are for people; None leaves one out.
 from collections.abc import Mapping
 from typing import Final
 
+import msgspec
+
 from ..core.protocol import messages
 from ..proto.generated import service_protocol_pb2 as pb
 from . import texts
 from .wire import failure
 
 _VOID: Final = pb.Void()
+
+
+class Target(msgspec.Struct, frozen=True, gc=False):
+    """Whom to call and with what.
+
+    Attributes:
+        parameter: the request's body.
+        key: of a virtual object or workflow; None for services.
+    """
+
+    service: str
+    handler: str
+    parameter: bytes
+    key: str | None = None
+    idempotency_key: str | None = None
+    headers: Mapping[str, str] | None = None
+
+    @property
+    def name(self) -> str:
+        """``Service/handler``, for messages."""
+        return f"{self.service}/{self.handler}"
 
 
 def _name(name: str | None) -> str | None:
@@ -45,46 +68,36 @@ def sleep(wake_ms: int, completion_id: int, name: str | None) -> bytes:
 
 
 def call(
-    service: str,
-    handler: str,
-    key: str | None,
-    parameter: bytes,
-    headers: Mapping[str, str] | None,
-    idempotency_key: str | None,
+    target: Target,
     completion_ids: tuple[int, int],
 ) -> bytes:
     """Body of a Call command; the completions are those of the invocation id and the result."""
     return pb.CallCommand(
-        service_name=service,
-        handler_name=handler,
-        parameter=parameter,
-        headers=_headers(headers),
-        key=key or "",
-        idempotency_key=idempotency_key,
+        service_name=target.service,
+        handler_name=target.handler,
+        parameter=target.parameter,
+        headers=_headers(target.headers),
+        key=target.key or "",
+        idempotency_key=target.idempotency_key,
         invocation_id_notification_idx=completion_ids[0],
         result_completion_id=completion_ids[1],
     ).SerializeToString()
 
 
 def one_way_call(
-    service: str,
-    handler: str,
-    key: str | None,
-    parameter: bytes,
-    headers: Mapping[str, str] | None,
-    idempotency_key: str | None,
+    target: Target,
     completion_id: int,
     invoke_ms: int,
 ) -> bytes:
     """Body of a OneWayCall command; `invoke_ms` counts from 1970, 0 is at once."""
     return pb.OneWayCallCommand(
-        service_name=service,
-        handler_name=handler,
-        parameter=parameter,
+        service_name=target.service,
+        handler_name=target.handler,
+        parameter=target.parameter,
         invoke_time=invoke_ms,
-        headers=_headers(headers),
-        key=key or "",
-        idempotency_key=idempotency_key,
+        headers=_headers(target.headers),
+        key=target.key or "",
+        idempotency_key=target.idempotency_key,
         invocation_id_notification_idx=completion_id,
     ).SerializeToString()
 
