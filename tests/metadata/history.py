@@ -16,7 +16,6 @@ from perdure.metadata import (
     MatchesVersion,
     MetadataStore,
     Precondition,
-    PreconditionFailedError,
     Version,
 )
 
@@ -24,17 +23,14 @@ from ..linearizability import Operation, linearize
 from .register import (
     Call,
     Delete,
-    Deleted,
     Found,
     Get,
-    Listed,
     Look,
-    Missing,
     Put,
-    Refused,
     Result,
     Stored,
     VersionedRegister,
+    answers_of,
 )
 
 KeyOperation: TypeAlias = Operation[Call, Result]
@@ -163,32 +159,13 @@ class Recorder:
         """What the call tells of which keys; nothing when a broken disk leaves it open."""
         await self._pause(around)
         try:
-            answers = await self._answer(key, call)
+            answers = await answers_of(self.store, key, call, keys=self.keys, prefix=self.prefix)
         except StorageError:
             if not self._disk_is_broken:
                 raise
             return {}
         await self._pause(around)
         return answers
-
-    async def _answer(self, key: str, call: Call) -> dict[str, Result]:
-        store = self.store
-        try:
-            match call:
-                case Get():
-                    held = await store.get(key)
-                    return {key: Found(held.version, held.value) if held else Missing()}
-                case Look():
-                    names = await store.keys(self.prefix)
-                    assert names == sorted(set(names) & set(self.keys)), names
-                    return {name: Listed(name in names) for name in self.keys}
-                case Put(value, precondition):
-                    return {key: Stored(await store.put(key, value, precondition))}
-                case Delete(precondition):
-                    await store.delete(key, precondition)
-                    return {key: Deleted()}
-        except PreconditionFailedError as refused:
-            return {key: Refused(refused.actual)}
 
     def _learn(self, key: str, result: Result) -> None:
         if isinstance(result, Found | Stored) and result.version not in self._versions[key]:

@@ -1,9 +1,16 @@
 """The model of one metadata key: a versioned register that can be deleted and put again."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from perdure.metadata import DoesNotExist, MatchesVersion, Precondition
+from perdure.metadata import (
+    DoesNotExist,
+    MatchesVersion,
+    MetadataStore,
+    Precondition,
+    PreconditionFailedError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +81,28 @@ class Listed:
 
 
 Result: TypeAlias = Found | Missing | Stored | Deleted | Refused | Listed
+
+
+async def answers_of(
+    store: MetadataStore, key: str, call: Call, *, keys: Sequence[str], prefix: str = ""
+) -> dict[str, Result]:
+    """Make a call to a store that has no other `keys` than these; what it tells of which keys."""
+    try:
+        match call:
+            case Get():
+                held = await store.get(key)
+                return {key: Found(held.version, held.value) if held else Missing()}
+            case Look():
+                names = await store.keys(prefix)
+                assert names == sorted(set(names) & set(keys)), names
+                return {name: Listed(name in names) for name in keys}
+            case Put(value, precondition):
+                return {key: Stored(await store.put(key, value, precondition))}
+            case Delete(precondition):
+                await store.delete(key, precondition)
+                return {key: Deleted()}
+    except PreconditionFailedError as refused:
+        return {key: Refused(refused.actual)}
 
 
 @dataclass(frozen=True, slots=True)

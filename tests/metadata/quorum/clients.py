@@ -4,31 +4,12 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from perdure.core.errors import PerdureError, TransportError
-from perdure.metadata import (
-    DoesNotExist,
-    MatchesVersion,
-    Precondition,
-    PreconditionFailedError,
-    Version,
-)
+from perdure.metadata import DoesNotExist, MatchesVersion, Precondition, Version
 from perdure.metadata.quorum import MetadataServers, QuorumMetadataStore
 from perdure.testing.simulation.chance import Chance
 
 from ...linearizability import Operation
-from ..register import (
-    Call,
-    Delete,
-    Deleted,
-    Found,
-    Get,
-    Listed,
-    Look,
-    Missing,
-    Put,
-    Refused,
-    Result,
-    Stored,
-)
+from ..register import Call, Delete, Found, Get, Look, Put, Result, Stored, answers_of
 from .lossy import MS
 
 if TYPE_CHECKING:
@@ -116,22 +97,8 @@ class Client:
         """What the call tells of which keys; nothing when it leaves it open."""
         if self.store is None:
             self.store = QuorumMetadataStore(self.world.proposer(self.name))
-        store = self.store
         try:
-            match call:
-                case Get():
-                    held = await store.get(key)
-                    return {key: Found(held.version, held.value) if held else Missing()}
-                case Look():
-                    names = await store.keys("")
-                    return {name: Listed(name in names) for name in KEYS}
-                case Put(value, precondition):
-                    return {key: Stored(await store.put(key, value, precondition))}
-                case Delete(precondition):
-                    await store.delete(key, precondition)
-                    return {key: Deleted()}
-        except PreconditionFailedError as refused:
-            return {key: Refused(refused.actual)}
+            return await answers_of(self.store, key, call, keys=KEYS)
         except TransportError as error:
             self.world.trace.add(self.name, f"{error.code}")
             self.world.counts[error.code] += 1
