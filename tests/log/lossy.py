@@ -7,9 +7,10 @@ from collections.abc import Callable
 from perdure.core.errors import StorageError
 from perdure.core.ids import LogId
 from perdure.core.random import Random
+from perdure.log.at_home import ProviderAtHome
 from perdure.log.chain import Segment, SegmentParams
 from perdure.log.errors import LogletSealedError, TrimmedError
-from perdure.log.loglet import CommitListener, SequencerNode
+from perdure.log.loglet import CommitListener
 from perdure.log.types import Batch, Record, TailState
 
 
@@ -144,27 +145,14 @@ class LossyLoglet:
         return self._trim_point
 
 
-class LossyProvider:
+class LossyProvider(ProviderAtHome):
     """Makes lossy loglets, which commit by themselves unless `held`."""
 
     def __init__(self, random: Random, *, held: bool = False, kind: str = "lossy") -> None:
+        super().__init__(kind, "lossy")
         self._random = random
-        self.kind = kind
         self.held = held
         self.loglets: dict[int, LossyLoglet] = {}
-
-    async def meet(self, node: str) -> None:
-        return None
-
-    def params(
-        self,
-        log: LogId,
-        index: int,
-        epoch: int,
-        record_time_ns: int,
-        sequencer: SequencerNode | None = None,
-    ) -> SegmentParams:
-        return SegmentParams(log << 32 | index, epoch, record_time_ns, "lossy")
 
     def open(self, segment: Segment) -> LossyLoglet:
         found = self.loglets.get(segment.params.loglet)

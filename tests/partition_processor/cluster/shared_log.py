@@ -10,9 +10,10 @@ from functools import partial
 from typing import Any
 
 from perdure.core.ids import LogId
-from perdure.log.chain import Segment, SegmentParams, loglet_id
+from perdure.log.at_home import ProviderAtHome
+from perdure.log.chain import Segment
 from perdure.log.errors import LogletSealedError, TrimmedError
-from perdure.log.loglet import CommitListener, SequencerNode
+from perdure.log.loglet import CommitListener
 from perdure.log.staging import Staging
 from perdure.log.types import Batch, Record, TailState
 from perdure.metadata.api import MetadataStore, Precondition, Version, VersionedValue
@@ -188,41 +189,26 @@ class SharedLog:
         self.cores: dict[int, Core] = {}
 
 
-class NodeProvider:
+class NodeProvider(ProviderAtHome):
     """The provider of one node."""
-
-    kind = "shared"
 
     def __init__(
         self, log: SharedLog, name: str, loop: StepLoop, reach: Reach, time_ns: Callable[[], int]
     ) -> None:
+        super().__init__("shared", name)
         self.reach = reach
         self.loop = loop
         self.time_ns = time_ns
         self.on_turn: Callable[[], None] = lambda: None
         self._log = log
-        self._name = name
         self._loglets: dict[int, NodeLoglet] = {}
-
-    async def meet(self, node: str) -> None:
-        return None
-
-    def params(
-        self,
-        log: LogId,
-        index: int,
-        epoch: int,
-        record_time_ns: int,
-        sequencer: SequencerNode | None = None,
-    ) -> SegmentParams:
-        return SegmentParams(loglet_id(log, index), epoch, record_time_ns, self._name)
 
     def open(self, segment: Segment) -> NodeLoglet:
         number = segment.params.loglet
         loglet = self._loglets.get(number)
         if loglet is None:
             core = self._log.cores.setdefault(number, Core(segment.params.record_time_ns))
-            owner = segment.params.sequencer == self._name
+            owner = segment.params.sequencer == self._node
             loglet = self._loglets[number] = NodeLoglet(core, segment, self, owner=owner)
         return loglet
 
