@@ -26,8 +26,11 @@ class Waiters:
             for waiter in waiting:
                 settle(waiter)
 
-    async def wait(self, timeout_seconds: float | None = None) -> None:
-        """Wait for the next `wake`, at most so long if given. Cancelling is safe."""
+    async def wait(self, timeout_seconds: float | None = None) -> bool:
+        """Wait for the next `wake`; False when the time, if given, is up first.
+
+        Cancelling is safe.
+        """
         loop = asyncio.get_running_loop()
         waiter: Future[None] = loop.create_future()
         self._waiting.append(waiter)
@@ -40,5 +43,7 @@ class Waiters:
             if timer is not None:
                 timer.cancel()
             # A wait that was given up must not leave itself behind for as long as nothing happens.
-            if waiter in self._waiting:
+            woken = waiter not in self._waiting
+            if not woken:
                 self._waiting.remove(waiter)
+        return woken

@@ -22,7 +22,7 @@ import msgspec
 
 from ..core.errors import PerdureError
 from ..core.tasks import TaskScope
-from ..core.waiters import settle
+from ..core.waiters import Waiters
 from .answers import (
     Answer,
     Committed,
@@ -138,7 +138,7 @@ class Appender:
         self._mending = False
         self._answers = 0
         self._timer: TimerHandle | None = None
-        self._changed: list[Future[None]] = []
+        self._changed = Waiters()
         self._scope = TaskScope("appender", on_failure=self._break)
 
     @property
@@ -206,7 +206,7 @@ class Appender:
     async def flush(self) -> None:
         """Wait until everything submitted is answered. Cancelling is safe."""
         while self._room.records:
-            await self._change()
+            await self._changed.wait()
 
     async def close(self) -> None:
         """Take nothing more and wait for the answers. Doing it again is fine.
@@ -288,7 +288,7 @@ class Appender:
                 item.sequence = 0  # It was refused, and nobody needs to look for it.
             self._doubt = True
             self._mend_soon()
-            self._wake()
+            self._changed.wake()
         else:
             assert not isinstance(outcome, NotHere), "the lane knows what to make of it"
             self._finish(item, outcome)
@@ -311,7 +311,7 @@ class Appender:
         elif item in self._sent:
             self._sent.remove(item)
         self._room.give_back(len(item.records), item.size)
-        self._wake()
+        self._changed.wake()
 
     # Mending -------------------------------------------------------------------------------------
 
@@ -371,7 +371,7 @@ class Appender:
             except PerdureError as error:
                 if not error.retryable or isinstance(error, NotSequencerError):
                     return error
-                await self._change(POLL_SECONDS)
+                await self._changed.wait(POLL_SECONDS)
             else:
                 return None
 
@@ -385,7 +385,7 @@ class Appender:
             if over:
                 for item in self._sent:
                     item.doubt = item.doubt or Indeterminate("the log takes no more records")
-            elif not await self._change(POLL_SECONDS):
+            elif not await self._changed.wait(POLL_SECONDS):
                 self._overdue = True
                 over = isinstance(await self._recover(), NotSequencerError | LogClosedError)
                 over = over or self._has_ended
@@ -410,7 +410,7 @@ class Appender:
         self._segment = 0
         self._doubt = False
         if full:
-            await self._change(OVERLOADED_SECONDS)
+            await self._changed.wait(OVERLOADED_SECONDS)
 
     @property
     def _has_ended(self) -> bool:
@@ -473,25 +473,3 @@ class Appender:
                 item.answered.set_exception(error)
             self._done(item)
         self._queued.clear()
-
-    async def _change(self, timeout_seconds: float | None = None) -> bool:
-        """Wait until something was answered; False when the time is up first."""
-        waiter: Future[None] = self._loop.create_future()
-        self._changed.append(waiter)
-        timer: TimerHandle | None = None
-        if timeout_seconds is not None:
-            timer = self._loop.call_later(timeout_seconds, settle, waiter)
-        try:
-            await waiter
-        finally:
-            if timer is not None:
-                timer.cancel()
-            woken = waiter not in self._changed
-            if not woken:
-                self._changed.remove(waiter)
-        return woken
-
-    def _wake(self) -> None:
-        changed, self._changed = self._changed, []
-        for waiter in changed:
-            settle(waiter)

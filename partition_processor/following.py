@@ -8,13 +8,13 @@ import structlog
 
 from ..core.clock import Clock
 from ..core.errors import PerdureError
+from ..core.pauses import next_turn, pause
 from ..core.random import Random
 from ..core.retry import RetryPolicy
 from ..log.errors import FuturePositionError, TrimmedError
 from ..log.types import LogBatch
 from ..log.virtual_log import VirtualLog
 from .errors import AheadOfLogError, BehindTrimPointError
-from .pauses import next_turn, pause
 from .processor import PartitionProcessor
 
 _log = structlog.get_logger("partition")

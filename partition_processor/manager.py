@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from ..core.clock import Clock
 from ..core.errors import PerdureError, StorageCorruptError, StorageError
 from ..core.ids import InvocationId, LogId, PartitionKey, partition_key_of, partition_of
+from ..core.pauses import pause
 from ..core.random import Random
 from ..core.storage.kv import KvStore, PutOrDelete
 from ..core.tasks import TaskScope
@@ -31,7 +32,6 @@ from .log_trimmer import LogTrimmer
 from .machine import RecordFailedError
 from .minting import Minter
 from .partition import Elsewhere, Partition
-from .pauses import pause
 from .processor import PartitionProcessor
 from .read_barrier import barrier_for
 from .records import Deliver

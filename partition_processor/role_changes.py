@@ -21,6 +21,7 @@ import structlog
 from ..core.clock import Clock
 from ..core.errors import PerdureError, StorageCorruptError
 from ..core.ids import LogId
+from ..core.pauses import next_turn, pause
 from ..core.random import Random
 from ..core.retry import RetryPolicy
 from ..core.tasks import TaskScope
@@ -31,7 +32,6 @@ from ..metadata.api import MetadataStore
 from .errors import AheadOfLogError
 from .following import LostTrackError, catch_up, follow
 from .leadership import LeaderClaim, claim_leadership, read_claim
-from .pauses import next_turn, pause
 from .processor import PartitionProcessor
 from .same_time import trim_point_for
 from .skips import SkipMissedError

@@ -14,6 +14,7 @@ from ..core.errors import PerdureError
 from ..core.metrics import Metrics
 from ..core.net.inproc import InProcListener, InProcNetwork, InProcTransport
 from ..core.options import Assignment
+from ..core.pauses import pause
 from ..core.protocol.session import SESSION_SERVICE
 from ..core.random import Random, SystemRandom
 from ..core.storage.files import Files
@@ -144,9 +145,7 @@ class InProcessNode:
         while len(invoker.sessions) == connected:
             if self._worker_failures:
                 raise self._worker_failures.pop()
-            waited = loop.create_future()
-            loop.call_later(0.001, waited.set_result, None)
-            await waited
+            await pause(loop, 0.001)
 
     async def stop_workers(self) -> None:
         """Have every worker finish what it does and leave."""
@@ -154,9 +153,7 @@ class InProcessNode:
             stop.set()
         loop = asyncio.get_running_loop()
         while self.engine.manager.invoker.sessions:
-            waited = loop.create_future()
-            loop.call_later(0.001, waited.set_result, None)
-            await waited
+            await pause(loop, 0.001)
 
     def submit(self, request: InvocationRequest) -> "asyncio.Future[CallReply]":
         """Start a call; the future gets its reply. Raises what `Dispatcher.call` raises."""

@@ -1,9 +1,9 @@
 """Long work in slices that do not hold the node's event loop up."""
 
-from asyncio import AbstractEventLoop, Future
+from asyncio import AbstractEventLoop
 from typing import Final
 
-from ...core.waiters import settle
+from ...core.pauses import next_turn
 
 SLICE_SECONDS: Final = 0.001
 """How long a slice goes on before everybody else has a turn."""
@@ -22,10 +22,3 @@ class Pacer:
         if self._loop.time() >= self._until:
             await next_turn(self._loop)
             self._until = self._loop.time() + SLICE_SECONDS
-
-
-async def next_turn(loop: AbstractEventLoop) -> None:
-    """Let everything that is ready run once. Cancelling is safe."""
-    turn: Future[None] = loop.create_future()
-    loop.call_soon(settle, turn)
-    await turn

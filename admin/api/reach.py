@@ -12,8 +12,8 @@ from typing import Final, Generic, TypeVar
 import msgspec
 
 from ...core.errors import MalformedMessageError, PerdureError, TransportError
+from ...core.pauses import pause
 from ...core.tasks import TaskScope
-from ...core.waiters import Waiters
 from ...log.errors import NotSequencerError
 from ...partition_processor.partition import OutcomeUnknownError
 from ...partition_processor.processor import NotLeadingError
@@ -110,7 +110,7 @@ class Reach:
             except (NotLeadingError, TransportError):
                 if loop.time() >= deadline:
                     raise
-            await Waiters().wait(PAUSE_SECONDS)
+            await pause(loop, PAUSE_SECONDS)
 
     async def change_at_leader(
         self, partition: int, question: Question, here: Callable[[], Awaitable[object]]
@@ -142,7 +142,7 @@ class Reach:
             except (NotLeadingError, NotSequencerError, _NotAskedError) as error:
                 if loop.time() >= deadline:
                     raise _unchanged(partition, error) from None
-            await Waiters().wait(PAUSE_SECONDS)
+            await pause(loop, PAUSE_SECONDS)
 
     async def _have_changed(
         self, others: OtherNodes, partition: int, question: Question
@@ -232,7 +232,7 @@ class Reach:
                     problems[partition] = node, _not_led(node, partition)
             if not wanted or loop.time() >= deadline:
                 break
-            await Waiters().wait(PAUSE_SECONDS)
+            await pause(loop, PAUSE_SECONDS)
         return Gathered(found, _missing({number: problems[number] for number in sorted(wanted)}))
 
     def _by_leader(

@@ -8,11 +8,11 @@ from typing import Final
 import msgspec
 
 from ...core.ids import InvocationId
+from ...core.pauses import next_turn
 from ...log.chain_view import ChainView
 from ...log.errors import FuturePositionError, TrimmedError
 from ...log.types import LogBatch, Record
 from .log_answers import RecordsPage, RecordView, TrimGapView
-from .pacing import next_turn
 from .record_view import is_about, view_record
 
 SCANNED_MAX: Final = 20_000

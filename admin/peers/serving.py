@@ -14,8 +14,8 @@ from ...core.errors import (
 )
 from ...core.net.peers import Introduction, until_its_end
 from ...core.net.transport import Connection
+from ...core.pauses import pause
 from ...core.tasks import TaskScope
-from ...core.waiters import Waiters
 from ...partition_processor.partition import PeerOverloadedError
 from ..api.answering import answer_error, answer_of
 from ..api.routes import Request, Routes
@@ -96,7 +96,7 @@ class PeerAnswers:
 
 async def _until_room(connection: Connection) -> None:
     while connection.queued_bytes > QUEUED_BYTES_MAX:
-        await Waiters().wait(_ROOM_SECONDS)
+        await pause(asyncio.get_running_loop(), _ROOM_SECONDS)
 
 
 def _ended(

@@ -15,8 +15,8 @@ from ...core.errors import MalformedMessageError, PerdureError, TransportError
 from ...core.ids import PartitionKey, partition_key_of, partition_of
 from ...core.net.peers import until_its_end
 from ...core.net.transport import Connection
+from ...core.pauses import pause
 from ...core.protocol.messages import INPUT_COMMAND, split_frames
-from ...core.waiters import Waiters
 from ...partition_processor import effects as effect
 from ...partition_processor import outcomes
 from ...partition_processor.clients import InvokeOutcome
@@ -81,7 +81,7 @@ class ForwardingServer:
                 while (message := await connection.receive()) is not None:
                     session.received(message)
                     while connection.queued_bytes > QUEUED_BYTES_MAX:
-                        await Waiters().wait(_ROOM_SECONDS)
+                        await pause(self.loop, _ROOM_SECONDS)
         finally:
             session.close()
 

@@ -6,8 +6,8 @@ from typing import Final, Protocol
 import msgspec
 
 from ...core.errors import PerdureError
+from ...core.pauses import pause
 from ...core.random import Random
-from ...core.waiters import Waiters
 from ..chain_view import ChainView
 from ..errors import SequencerUnreachableError
 from .client import AppendClient
@@ -143,8 +143,8 @@ class Search:
                 f"nobody took one ({self._why or 'it is on its way here'}); nothing was written"
             )
         least, most = self._options.retry
-        pause = min(least * 2 ** min(self._tries, 16), most)
-        await Waiters().wait(pause * (0.5 + self._random.fraction()))
+        seconds = min(least * 2 ** min(self._tries, 16), most)
+        await pause(self._loop, seconds * (0.5 + self._random.fraction()))
         try:
             await log.refresh()
         except PerdureError as error:

@@ -28,8 +28,8 @@ from collections.abc import Collection, Iterator
 from itertools import groupby
 from typing import Final
 
+from ...core.pauses import pause
 from ...core.random import Random
-from ...core.waiters import Waiters
 from ..batch_codec import check_batch
 from ..errors import CorruptBatchError
 from .members import Members, good
@@ -119,7 +119,7 @@ class Decision:
             most = max(most, 4 * longest)
             seconds = min(least * 2**failures, most) * (0.5 + self._random.fraction())
             failures = min(failures + 1, 16)
-            await Waiters().wait(seconds)
+            await pause(self._loop, seconds)
 
     def _tell(self, final: Decided) -> None:
         self._members.broadcast(

@@ -12,7 +12,8 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 import xxhash
 
-from ...core.waiters import Waiters, settle
+from ...core.pauses import pause
+from ...core.waiters import settle
 from .members import Members
 from .messages import FAILED, GONE, LOST, OK, Digest, GetInfo, Info, Reply, Request, Spans
 
@@ -278,7 +279,7 @@ class _Asking:
             waits = any(reply is None for reply in found.values())
             if not waits or self._loop.time() + _AGAIN_SECONDS >= deadline:
                 return found
-            await Waiters().wait(_AGAIN_SECONDS)
+            await pause(self._loop, _AGAIN_SECONDS)
 
     async def _once(
         self, make: Callable[[int, str], Request], found: dict[int, Reply | None], deadline: float

@@ -10,9 +10,10 @@ import msgspec
 from ...core.clock import Clock
 from ...core.ids import LogId
 from ...core.net.peers import Peers
+from ...core.pauses import pause
 from ...core.random import Random
 from ...core.tasks import TaskScope
-from ...core.waiters import Waiters, settle
+from ...core.waiters import settle
 from ..at_home import at_home
 from ..chain import Chain, Segment, SegmentParams, loglet_id
 from ..errors import LogClosedError, LogletLostError, NotSequencerError
@@ -325,7 +326,7 @@ class ReplicatedProvider:
                 return
             if left:
                 least, most = self._options.retry
-                await Waiters().wait(min(least * 2 ** min(tries, 16), most))
+                await pause(self._loop, min(least * 2 ** min(tries, 16), most))
                 tries += 1
 
     def forget(self, log: LogId, first_kept: int) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 
 from ...core.errors import TransportError
 from ...core.net.transport import Transport
+from ...core.pauses import pause
 from ...core.random import Random
 from ...core.retry import RetryPolicy
 from ...core.tasks import TaskScope
@@ -194,12 +195,7 @@ class Proposer:
         loop = asyncio.get_running_loop()
         if loop.time() + delay >= attempt.deadline:
             raise attempt.error()
-        waiter: asyncio.Future[None] = loop.create_future()
-        timer = loop.call_later(delay, settle, waiter)
-        try:
-            await waiter
-        finally:
-            timer.cancel()
+        await pause(loop, delay)
         # A server that was out may know a newer list than the ones that did not answer.
         if attempt.failures % 4 == 0 and self.configuration is not None and not attempt.beaten:
             await self._ask_around(attempt)

@@ -2,7 +2,7 @@
 
 from asyncio import AbstractEventLoop, Future
 
-from ..core.waiters import settle
+from .waiters import settle
 
 
 async def pause(loop: AbstractEventLoop, seconds: float) -> None:
