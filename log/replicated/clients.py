@@ -1,15 +1,19 @@
 """Clients of log-servers: one per node, shared by all loglets of this process."""
 
-from asyncio import AbstractEventLoop
-from collections.abc import Callable
-from typing import Final, Protocol, TypeAlias
+from asyncio import AbstractEventLoop, Future
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Final, Protocol, TypeAlias, TypeVar
 
 from ...core.net.peers import Peer, Peers
+from ...core.waiters import settle
 from .channel import Channel
 from .messages import Reply, Request, Stored, StoreResult, decode_replies, encode
 
 Answered: TypeAlias = Callable[[Reply | None], None]
 """Told the reply, or None when the connection was lost first or is not there."""
+
+Key = TypeVar("Key")
 
 ASKED_MAX: Final = 100_000
 """Requests to one server that have no reply yet; more are not sent and count as lost."""
@@ -130,6 +134,40 @@ class ServerClient:
             stream.lost()
         for answered in asked.values():
             answered(None)
+
+
+async def ask_all(
+    loop: AbstractEventLoop,
+    questions: Iterable[tuple[Key, ServerClient, Callable[[int], Request]]],
+    heard: Callable[[Key, Reply | None], bool],
+    seconds: float,
+) -> None:
+    """Ask several servers at once and wait for their replies.
+
+    Waits until `heard`, told each with its question's key, says that it is enough, until all have
+    answered or are out of reach, at most so long. Cancelling is safe; what was asked for may be
+    done all the same.
+    """
+    waiting = 0
+    done: Future[None] = loop.create_future()
+
+    def answered(key: Key, reply: Reply | None) -> None:
+        nonlocal waiting
+        waiting -= 1
+        if heard(key, reply) or not waiting:
+            settle(done)
+
+    asked: list[tuple[ServerClient, int]] = []
+    for key, client, make in questions:
+        waiting += 1
+        asked.append((client, client.ask(make, partial(answered, key))))
+    timer = loop.call_later(seconds, settle, done)
+    try:
+        await done
+    finally:
+        timer.cancel()
+        for client, number in asked:
+            client.forget(number)
 
 
 class ServerClients:

@@ -4,7 +4,7 @@ Only what is committed is compared; a batch on its way is on some servers before
 server that was away lacks what came meanwhile, for ever: others have it.
 """
 
-from asyncio import AbstractEventLoop, Future
+from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Final, Literal, TypeAlias
@@ -13,8 +13,8 @@ import msgspec
 import xxhash
 
 from ...core.pauses import pause
-from ...core.waiters import settle
-from .members import Members
+from .clients import ask_all
+from .members import Members, numbered
 from .messages import FAILED, GONE, LOST, OK, Digest, GetInfo, Info, Reply, Request, Spans
 
 Status: TypeAlias = Literal["ok", "no answer", "lost", "gone", "failed", "refused"]
@@ -285,30 +285,16 @@ class _Asking:
         self, make: Callable[[int, str], Request], found: dict[int, Reply | None], deadline: float
     ) -> None:
         asked = [member for member, reply in found.items() if reply is None]
-        waiting = len(asked)
-        done: Future[None] = self._loop.create_future()
+        if not asked:
+            return
 
-        def answered(member: int, reply: Reply | None) -> None:
-            nonlocal waiting
-            waiting -= 1
+        def heard(member: int, reply: Reply | None) -> bool:
             found[member] = reply
-            if not waiting:
-                settle(done)
+            return False
 
-        numbers: list[tuple[int, int]] = []
-        for member in asked:
-            request = partial(_numbered, make, self._members.storage(member))
-            client = self._members.clients[member]
-            numbers.append((member, client.ask(request, partial(answered, member))))
-        timer = self._loop.call_later(max(0.0, deadline - self._loop.time()), settle, done)
-        try:
-            if asked:
-                await done
-        finally:
-            timer.cancel()
-            for member, number in numbers:
-                self._members.clients[member].forget(number)
-
-
-def _numbered(make: Callable[[int, str], Request], storage: str, number: int) -> Request:
-    return make(number, storage)
+        members = self._members
+        questions = [
+            (member, members.clients[member], numbered(make, members.storage(member)))
+            for member in asked
+        ]
+        await ask_all(self._loop, questions, heard, max(0.0, deadline - self._loop.time()))

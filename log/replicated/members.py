@@ -1,12 +1,11 @@
 """The members of a segment's nodeset, asked together."""
 
-from asyncio import AbstractEventLoop, Future
+from asyncio import AbstractEventLoop
 from collections.abc import Callable, Collection, Mapping
 from typing import TypeAlias, TypeVar
 
-from ...core.waiters import settle
 from ..placement import Placement
-from .clients import ServerClient, ServerClients
+from .clients import ServerClient, ServerClients, ask_all
 from .messages import GONE, LOST, OK, Info, Reply, Request
 
 R = TypeVar("R", bound=Reply)
@@ -93,14 +92,10 @@ class Members:
         LogletGoneError. Cancelling is safe; what was asked for may be done all the same.
         """
         found: dict[int, R] = {}
-        asked = list(range(len(self.clients))) if among is None else among
-        waiting = len(asked)
         gone = False
-        done: Future[None] = self._loop.create_future()
 
-        def answered(member: int, reply: Reply | None) -> None:
-            nonlocal waiting, gone
-            waiting -= 1
+        def heard(member: int, reply: Reply | None) -> bool:
+            nonlocal gone
             if isinstance(reply, kind):
                 status = getattr(reply, "status", OK)
                 gone = gone or status == GONE
@@ -108,23 +103,13 @@ class Members:
                     self.lost.add(member)
                 if status not in (LOST, GONE):
                     found[member] = reply
-            if gone or waiting == 0 or enough(found):
-                settle(done)
+            return gone or enough(found)
 
-        numbers: list[tuple[int, int]] = []
-        for member in asked:
-            storage = self.storage(member)
-            number = self.clients[member].ask(
-                _numbered(make, storage), _for_member(answered, member)
-            )
-            numbers.append((member, number))
-        timer = self._loop.call_later(seconds, settle, done)
-        try:
-            await done
-        finally:
-            timer.cancel()
-            for member, number in numbers:
-                self.clients[member].forget(number)
+        asked = range(len(self.clients)) if among is None else among
+        questions = [
+            (member, self.clients[member], numbered(make, self.storage(member))) for member in asked
+        ]
+        await ask_all(self._loop, questions, heard, seconds)
         if gone:
             raise LogletGoneError
         return dict(found)
@@ -135,11 +120,6 @@ def good(replies: Mapping[int, Info]) -> list[int]:
     return [member for member, reply in replies.items() if reply.status == OK]
 
 
-def _numbered(make: Make, storage: str) -> Callable[[int], Request]:
+def numbered(make: Make, storage: str) -> Callable[[int], Request]:
+    """What makes a request to one storage of its number."""
     return lambda number: make(number, storage)
-
-
-def _for_member(
-    answered: Callable[[int, Reply | None], None], member: int
-) -> Callable[[Reply | None], None]:
-    return lambda reply: answered(member, reply)

@@ -1,8 +1,7 @@
 """The provider of replicated loglets: sequencer here, copies on the cluster's log-servers."""
 
-from asyncio import AbstractEventLoop, Future
+from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Final
 
 import msgspec
@@ -13,14 +12,13 @@ from ...core.net.peers import Peers
 from ...core.pauses import pause
 from ...core.random import Random
 from ...core.tasks import TaskScope
-from ...core.waiters import settle
 from ..at_home import at_home
 from ..chain import Chain, Segment, SegmentParams, loglet_id
 from ..errors import LogClosedError, LogletLostError, NotSequencerError
 from ..loglet import SequencerNode
 from ..placement import LogServer, Placement, place
 from ..upkeep import Review, SegmentHealth, health_of, renewable_through, review
-from .clients import ServerClients
+from .clients import ServerClients, ask_all
 from .errands import Errands
 from .holdings import SegmentHoldings, holdings
 from .loglet import ReplicatedLoglet
@@ -353,27 +351,17 @@ class ReplicatedProvider:
     async def _delete_on(self, nodes: list[str], first: int, end: int) -> list[str]:
         """Ask these servers to delete; gives those that have not said that they did."""
         left = dict.fromkeys(nodes)
-        waiting = len(nodes)
-        finished: Future[None] = self._loop.create_future()
 
-        def answered(node: str, reply: Reply | None) -> None:
-            nonlocal waiting
-            waiting -= 1
+        def heard(node: str, reply: Reply | None) -> bool:
             if isinstance(reply, Info) and reply.status == OK:
                 left.pop(node, None)
-            if not waiting:
-                settle(finished)
+            return False
 
         def make(number: int) -> Request:
             return Delete(number, first, end)
 
-        for node in nodes:
-            self._clients.client(node).ask(make, partial(answered, node))
-        timer = self._loop.call_later(self._options.answer, settle, finished)
-        try:
-            await finished
-        finally:
-            timer.cancel()
+        questions = [(node, self._clients.client(node), make) for node in nodes]
+        await ask_all(self._loop, questions, heard, self._options.answer)
         return list(left)
 
     def _check_taking(self) -> None:
