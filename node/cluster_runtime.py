@@ -15,6 +15,7 @@ from ..core.clock import Clock
 from ..core.errors import PerdureError, TransportError
 from ..core.ids import PartitionId
 from ..core.net.transport import Connection, ConnectionHandler, Transport
+from ..core.pauses import pause
 from ..core.random import Random
 from ..core.retry import RetryPolicy
 from ..core.storage.kv import KvStore
@@ -232,7 +233,7 @@ class ClusterRuntime:
             failures += 1
             delay_ns = RETRY.delay_ns(failures, self._random)
             assert delay_ns is not None, "joining never gives up"
-            await Waiters().wait(delay_ns / 1e9)
+            await pause(self._loop, delay_ns / 1e9)
 
     async def _provision(self) -> None:
         options = self._options
@@ -441,7 +442,7 @@ class ClusterRuntime:
             if self._loop.time() >= deadline:
                 _log.warning("no other node was seen to lead", partitions=sorted(waiting))
                 return
-            await Waiters().wait(TAKEN_OVER_LOOK_SECONDS)
+            await pause(self._loop, TAKEN_OVER_LOOK_SECONDS)
 
     def stop(self) -> None:
         """Take part no more; `close` follows."""

@@ -14,6 +14,7 @@ from ..core.clock import Clock
 from ..core.errors import PerdureError
 from ..core.metrics import Metrics
 from ..core.net.peers import Peers
+from ..core.pauses import pause
 from ..core.random import Random
 from ..core.retry import RetryPolicy
 from ..core.storage.files import Files, SystemFiles
@@ -394,9 +395,7 @@ class NodeEngine:
         if requests := self._in_flight():
             _log.info("waiting for requests under way", requests=requests)
         while (requests := self._in_flight()) and loop.time() < deadline:
-            waited = loop.create_future()
-            loop.call_later(0.02, waited.set_result, None)
-            await waited
+            await pause(loop, 0.02)
         if requests:
             # Invocations go on where their partitions are led.
             _log.warning("requests are left", requests=requests, waited_seconds=grace_seconds)

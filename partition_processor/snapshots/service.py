@@ -5,7 +5,7 @@ snapshot is taken at a time. Whatever fails here is reported and tried again; it
 node, and a failed restore stops its partition alone.
 """
 
-from asyncio import AbstractEventLoop, Future, Lock, TimerHandle
+from asyncio import AbstractEventLoop, Lock, TimerHandle
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
@@ -15,10 +15,10 @@ import structlog
 
 from ...core.clock import Clock
 from ...core.errors import PerdureError, StorageError
+from ...core.pauses import pause
 from ...core.random import Random
 from ...core.storage.kv import KvStore
 from ...core.tasks import TaskScope
-from ...core.waiters import settle
 from ...log.local.sync_runner import SyncRunner
 from ...log.virtual_log import VirtualLog
 from ..processor import PartitionProcessor
@@ -286,10 +286,7 @@ class Snapshots:
         started_ns = self._clock.monotonic_ns()
         complete = await self._steps.step(writer.step)
         if not complete:
-            waited: Future[None] = self._loop.create_future()
-            seconds = (self._clock.monotonic_ns() - started_ns) / 1e9
-            self._loop.call_later(seconds, settle, waited)
-            await waited
+            await pause(self._loop, (self._clock.monotonic_ns() - started_ns) / 1e9)
         return complete
 
     # Looking -------------------------------------------------------------------------------------
