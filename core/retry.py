@@ -31,3 +31,9 @@ class RetryPolicy(msgspec.Struct, frozen=True):
         interval = self.initial_interval_ns * self.factor ** min(failures - 1, 64)
         interval = min(interval, self.interval_max_ns)
         return int(interval * (1 + self.jitter * random.fraction()))
+
+    def wait_seconds(self, failures: int, random: Random) -> float:
+        """`delay_ns` in seconds, of a policy that never stops."""
+        delay_ns = self.delay_ns(failures, random)
+        assert delay_ns is not None, "nobody thought of giving up"
+        return delay_ns / 1e9

@@ -231,9 +231,7 @@ class ClusterRuntime:
                     said = self._loop.time()
                     _log.warning(f"waiting for {what}", code=error.code, reason=str(error))
             failures += 1
-            delay_ns = RETRY.delay_ns(failures, self._random)
-            assert delay_ns is not None, "joining never gives up"
-            await pause(self._loop, delay_ns / 1e9)
+            await pause(self._loop, RETRY.wait_seconds(failures, self._random))
 
     async def _provision(self) -> None:
         options = self._options

@@ -472,9 +472,7 @@ class RoleChanges:
             )
 
     async def _pause(self, failures: int) -> None:
-        delay_ns = RETRY.delay_ns(failures, self._random)
-        assert delay_ns is not None
-        await pause(self._loop, delay_ns / 1e9)
+        await pause(self._loop, RETRY.wait_seconds(failures, self._random))
 
 
 def _is_behind(processor: PartitionProcessor) -> bool:

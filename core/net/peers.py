@@ -207,9 +207,7 @@ class Peer:
             elif await self._live(address):
                 failures = 0
             failures += 1
-            delay_ns = self._peers.retry.delay_ns(failures, self._peers.random)
-            assert delay_ns is not None, "reconnecting never gives up"
-            await self._nudged.wait(delay_ns / 1e9)
+            await self._nudged.wait(self._peers.retry.wait_seconds(failures, self._peers.random))
 
     async def _live(self, address: str) -> bool:
         """One connection from its making to its end; whether it was made."""

@@ -189,9 +189,7 @@ class Proposer:
     async def back_off(self, attempt: Attempt) -> None:
         """Wait before the next round. Raises QuorumNotReachedError when time is up."""
         attempt.failures += 1
-        delay_ns = _BACK_OFF.delay_ns(attempt.failures, self._random)
-        assert delay_ns is not None
-        delay = self._random.fraction() * delay_ns / 1e9
+        delay = _BACK_OFF.wait_seconds(attempt.failures, self._random) * self._random.fraction()
         loop = asyncio.get_running_loop()
         if loop.time() + delay >= attempt.deadline:
             raise attempt.error()
