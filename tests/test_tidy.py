@@ -72,7 +72,6 @@ UPWARD_IMPORTS: dict[tuple[str, str], str] = {
 CIRCLES: dict[str, str] = {
     "testing/simulation/cluster": "a world makes its faults and checks, which reach into all of it",
     "testing/simulation/nodes": "as above",
-    "testing/simulation/replicated": "as above",
 }
 """folder whose files may know each other in a circle: reason."""
 

@@ -5,7 +5,7 @@ others were lost. Everything else that was acknowledged has to be there, for eve
 and the log goes on behind it in another segment.
 """
 
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from ....core.errors import PerdureError, StorageError
 from ....core.ids import LogId
@@ -17,17 +17,30 @@ from ....log.placement import Placement
 from ....log.replicated.holdings import RANGES_SHOWN, SegmentHoldings
 from ....log.types import Batch, Record
 from ..chance import Chance
+from ..trace import Trace
 from ..violation import InvariantViolation, require
+from .faults import Breakable, Faults
+from .history import LogletHistory
 from .machines import MS, SEQUENCER, ServerMachine
-
-if TYPE_CHECKING:
-    from .world import LogletWorld
 
 SHARE: Final = 0.2
 """Of the worlds whose shape has something to lose."""
 
 _SETTLES_NS: Final = 1_000 * MS
 """After the disks were lost: what was under way has arrived then, or never does."""
+
+
+class Losable(Breakable, Protocol):
+    """The world in which disks are lost."""
+
+    trace: Trace
+    history: LogletHistory
+    faults: Faults
+    segment: Segment
+
+    def loglet(self, name: str) -> Loglet:
+        """A node's loglet in its present life."""
+        ...
 
 
 class AcceptedLoss:
@@ -41,7 +54,7 @@ class AcceptedLoss:
         missing: offsets that nobody gives any more.
     """
 
-    def __init__(self, world: "LogletWorld", chance: Chance, wanted: bool | None) -> None:
+    def __init__(self, world: Losable, chance: Chance, wanted: bool | None) -> None:
         """Draw whether this is such a world, unless it is `wanted` or not."""
         self._world = world
         self._chance = chance
