@@ -54,7 +54,7 @@ class Differing:
             assert isinstance(command, AnnounceLeader)
             require(
                 (command.node, partition) not in self._aside,
-                "P3: who is set aside does not lead",
+                "who is set aside does not lead",
                 f"partition {partition}: {command.node}, LSN {record.lsn}",
             )
 
@@ -65,7 +65,7 @@ class Differing:
             self._aside.discard(place)
         require(
             place not in self._aside or processor.aside is not None,
-            "P3: who is set aside stays so",
+            "who is set aside stays so",
             f"partition {processor.partition} of {name}",
         )
 
@@ -94,7 +94,7 @@ class Differing:
         world, name, partition = self._world, member.name, processor.partition
         require(
             processor.role == "stopped" and processor.aside is not None,
-            "P3: who differs stops",
+            "who differs stops",
             f"partition {partition} of {name} is {processor.role}",
         )
         world.faults.counts[FAULT] += 1
@@ -137,7 +137,7 @@ class Differing:
         while found := self._found():
             require(
                 world.loop.now_ns < by_ns,
-                "P3: another copy leads, and who is set aside is filled anew",
+                "another copy leads, and who is set aside is filled anew",
                 str([(member.name, number) for member, number in found]),
             )
             for member, number in found:
