@@ -255,7 +255,7 @@ class Appender:
             # In `_sent` before the sequencer decides: it may answer at once.
             self._sent.append(self._queued.popleft())
             try:
-                lsn = lane.offer(append, partial(self._answered, item))
+                lsn = lane.offer(append, partial(self._answered, item, self._epoch))
             except PerdureError as error:
                 # Refused for itself or because this log takes nothing here any more.
                 self._fail(item, error)
@@ -273,10 +273,10 @@ class Appender:
         if self._sent and self._timer is None:
             self._watch()
 
-    def _answered(self, item: _Item, outcome: Outcome) -> None:
-        """The sequencer's answer, final or a doubt, or its refusal."""
-        if item.over or item.doubt is not None:
-            return  # Given up on.
+    def _answered(self, item: _Item, epoch: int, outcome: Outcome) -> None:
+        """The sequencer's answer to what was sent under `epoch`: final or a doubt, or a refusal."""
+        if item.over or item.doubt is not None or epoch != self._epoch:
+            return  # Given up on, and perhaps sent again: this is not the answer to that.
         self._answers += 1
         if isinstance(outcome, PerdureError):
             self._fail(item, outcome)

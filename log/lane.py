@@ -81,7 +81,9 @@ class Lane:
         """
         log = self._log
         if self._target is not None and overdue and self.ready:
-            await log.refresh()  # Whoever waits sees whether the segment has ended.
+            # Whoever waits sees whether the segment has ended, and where to send from now on.
+            await log.refresh()
+            self._segment = log.chain.tail.index
             return
         try:
             if overdue:

@@ -187,7 +187,7 @@ def test_a_node_that_knows_better_names_the_one_that_orders_the_log() -> None:
         log.resign()
         replace_sequencer(away, "x")
         mesh.nodes[-1].appends.believe(away, "")
-        mesh.nodes[-1].appends.options = HOPELESS
+        mesh.nodes[-1].appends.options = msgspec.structs.replace(HOPELESS, search=0.5)
         away.refresh = unchanged  # type: ignore[method-assign]
         with pytest.raises(SequencerUnreachableError, match="nothing was written"):
             await away.append([rec(4)])
