@@ -195,7 +195,10 @@ def set_aside_without_a_sync(patch: pytest.MonkeyPatch) -> NodesOptions:
         store.write([(keys.ASIDE + first, msgspec.json.encode(aside))])
 
     patch.setattr(manager, "write_aside", write)
-    return DIFFERS
+    # Any sync of the node's disk takes it along, so the power has to go at once.
+    return NodesOptions(
+        kinds=("power everywhere", "move"), gap_ns=(20 * MS, 300 * MS), differing=True
+    )
 
 
 def the_lead_stays_with_who_is_set_aside(patch: pytest.MonkeyPatch) -> NodesOptions:

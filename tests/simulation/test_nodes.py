@@ -108,7 +108,7 @@ FOUND = {
     "an_empty_disk_is_let_in": 1,
     "one_zone_is_enough": 10,
     "set_aside_for_this_life": 1,
-    "set_aside_without_a_sync": 11,
+    "set_aside_without_a_sync": 4,
     "set_aside_and_goes_on": 2,
     "the_lead_stays_with_who_is_set_aside": 6,
 }
