@@ -22,11 +22,6 @@ class Staging:
         # Where each group ends, as indices into `_records`.
         self._groups: list[int] = []
 
-    @property
-    def waiting(self) -> int:
-        """How many records were added since the last call of `take`."""
-        return len(self._records)
-
     def add(self, records: list[Record]) -> int:
         """Take a group and give the first record's offset."""
         offset = self.next_offset

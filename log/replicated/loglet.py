@@ -6,7 +6,7 @@ every other process, see `view` and `ordered`.
 
 from ..chain import Segment
 from ..staging import Staging
-from ..types import Batch, Record
+from ..types import Record
 from .members import Members
 from .messages import Decided
 from .ordered import OrderedLoglet
@@ -32,7 +32,6 @@ class ReplicatedLoglet(OrderedLoglet):
         """
         super().__init__(segment, members, resources)
         self._clock = resources.clock
-        self._rounds = resources.rounds
         self._staging = Staging(
             next_offset=1, record_time_ns=segment.params.record_time_ns, epoch=segment.params.epoch
         )
@@ -55,35 +54,17 @@ class ReplicatedLoglet(OrderedLoglet):
         """Take and acknowledge nothing any more."""
         super().fail(reason)
         self._replicator.stop()
-        self._rounds.leave(self)
 
     def _take(self, records: list[Record]) -> int:
         return self._staging.add(records)
 
     def _send(self) -> None:
-        if not self._staging.waiting:
-            return
-        # What was taken before a seal goes out before it.
-        if self._sealing or self._rounds.may_send(self):
-            self._replicator.add(self._staging.take(self._clock.time_ns()))
-
-    def _committed(self, batches: list[Batch]) -> None:
-        super()._committed(batches)
-        if self._replicator.idle:
-            # What the listener has enqueued in here goes with what was held back.
-            self._rounds.committed(self)
-
-    def _seal_soon(self) -> None:
-        self._rounds.leave(self)
-        if self._staging.waiting:
-            self.send_later()
-        super()._seal_soon()
+        self._replicator.add(self._staging.take(self._clock.time_ns()))
 
     def _ended(self, final: Decided) -> None:
         """Tell of what was committed by whoever ended it, then say that it is sealed."""
         if self._final is not None:
             return
-        self._rounds.leave(self)
         rest = [item for item in self._replicator.stop() if item.last_offset < final.tail]
         if rest and self._failure is None:
             self._committed(rest)

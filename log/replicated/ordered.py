@@ -68,18 +68,14 @@ class OrderedLoglet(LogletView):
                 f"{VALUE_BYTES_MAX - _RECORD_BYTES}"
             )
         offset = self._take(records)
-        self.send_later()
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._send_turn)
         return offset
 
     def _take(self, records: list[Record]) -> int:
         """Give these their offsets; the first one."""
         raise NotImplementedError
-
-    def send_later(self) -> None:
-        """Send what was taken at the end of this turn."""
-        if not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._send_turn)
 
     def _send_turn(self) -> None:
         self._scheduled = False
@@ -87,7 +83,7 @@ class OrderedLoglet(LogletView):
             self._send()
 
     def _send(self) -> None:
-        """Send what was taken on its way."""
+        """Send what was taken in this turn on its way."""
         raise NotImplementedError
 
     def _committed(self, batches: list[Batch]) -> None:

@@ -26,7 +26,6 @@ from .members import Members
 from .messages import OK, Delete, Info, Reply, Request
 from .remote_sequencer.client import SequencerClients
 from .remote_sequencer.loglet import RemoteLoglet
-from .rounds import Rounds
 from .view import LogletOptions, LogletResources, LogletView
 
 KIND: Final = "replicated"
@@ -95,7 +94,6 @@ class ReplicatedProvider:
             scope=self._scope,
             options=self._options,
             on_turn=on_turn or _nothing,
-            rounds=Rounds(loop),
         )
 
     @property

@@ -22,12 +22,6 @@ from .messages import GONE, LOST, SEALED, WRONG_SEQUENCER, Release, Store
 WINDOW_BYTES_MAX: Final = 16 * 1024 * 1024
 """So much is under way to one member; more waits for its acknowledgements."""
 
-RELEASE_SECONDS: Final = 0.01
-"""So long after a commit the members are told of it, unless a batch has told them by then.
-
-Nobody but readers waits for it.
-"""
-
 PAUSE_SECONDS: Final = (0.01, 1.0)
 """How long a member that refused a batch is left alone, at first and at most."""
 
@@ -67,16 +61,12 @@ class Replicator:
         self.committed_tail = 1
         self.sequencer = sequencer
         self._members = members
-        self._loop = loop
         self._on_commit = on_commit
         self._on_sealed = on_sealed
         self._staged: deque[_Staged] = deque()
         # Counts batches: that of the first in `_staged`.
         self._first_number = 0
         self._open = True
-        # The committed tail that members were told, or will be by what waits for their windows.
-        self._told_tail = 1
-        self._release_timer: TimerHandle | None = None
         self._streams = [_Stream(self, members, item, loop) for item in range(len(members.clients))]
 
     def start(self) -> None:
@@ -88,9 +78,6 @@ class Replicator:
     def stop(self) -> list[Batch]:
         """Send nothing more and tell of nothing more; gives what is not committed, in order."""
         self._open = False
-        if self._release_timer is not None:
-            self._release_timer.cancel()
-            self._release_timer = None
         for member, stream in enumerate(self._streams):
             self._members.clients[member].close_stream(self._members.storage(member), self.loglet)
             stream.close()
@@ -102,15 +89,8 @@ class Replicator:
         """Send these, which follow what was added before."""
         for batch in batches:
             self._staged.append(_Staged(batch, encode_batch(self.loglet, batch)[1]))
-        if batches:
-            self._told_tail = self.committed_tail
         for stream in self._streams:
             stream.pump()
-
-    @property
-    def idle(self) -> bool:
-        """Whether everything that was added is committed."""
-        return not self._staged
 
     def staged(self, number: int) -> tuple[int, _Staged | None]:
         """The batch of this number, or the first one that is not committed; with its number."""
@@ -139,15 +119,12 @@ class Replicator:
             committed.append(batch)
         if committed:
             self._on_commit(committed)
-            if self._open and self._release_timer is None:
-                self._release_timer = self._loop.call_later(RELEASE_SECONDS, self._release)
+            # What a listener enqueued is sent at the end of this turn and carries the tail along.
+            if self._open and not self._staged:
+                self._release()
 
     def _release(self) -> None:
-        """Tell everybody what is committed, if no batch has."""
-        self._release_timer = None
-        if self._told_tail >= self.committed_tail:
-            return
-        tail = self._told_tail = self.committed_tail
+        tail = self.committed_tail
         self._members.broadcast(lambda storage: Release(storage, self.loglet, tail))
 
     def sealed(self) -> None:

@@ -28,7 +28,6 @@ from .decision import Decision
 from .members import LogletGoneError, Members, good
 from .messages import OK, Decided, GetInfo, Info, Trim, Wait
 from .reading import read_batches
-from .rounds import Rounds
 from .tails import any_sealed, final_of, furthest_tail, is_committed, record_time_ns
 
 
@@ -68,7 +67,6 @@ class LogletResources:
         scope: of the tasks that go on when nobody waits for them.
         options: how long things may take.
         on_turn: called after the commits of a turn have been told.
-        rounds: of those that this process is the sequencer of.
     """
 
     who: str
@@ -78,7 +76,6 @@ class LogletResources:
     scope: TaskScope
     options: LogletOptions
     on_turn: Callable[[], None]
-    rounds: Rounds
 
 
 class LogletView:
