@@ -60,7 +60,6 @@ class Producing:
     Attributes:
         wanted: whether this is such a world.
         history: what was asked for, and how it was answered.
-        led: how often somebody was made to lead the log.
     """
 
     def __init__(self, world: "NodesWorld", chance: Chance, wanted: bool | None) -> None:
@@ -73,7 +72,6 @@ class Producing:
         self._over = False
         self._running: dict[str, tuple[SimulatedMember, asyncio.Task[None]]] = {}
         self.history = LogHistory(LogObserver(LOG), self._no_disk)
-        self.led = 0
 
     @staticmethod
     def _no_disk() -> SimulationDisk:
@@ -120,7 +118,6 @@ class Producing:
         except PerdureError as error:
             self._world.trace.add(member.name, f"does not lead log {LOG}: {error.code}")
         else:
-            self.led += 1
             self._world.trace.add(member.name, f"leads log {LOG}")
 
     @staticmethod
